@@ -1,0 +1,118 @@
+//! What its holder has read.
+
+use alloc::vec::Vec;
+
+use crate::{Actor, Dot, VersionVector};
+
+/// A causal context: a version vector, and the dots outside it.
+///
+/// A reader gets it with the versions it covers and sends it back with the write that replaces them. The
+/// outside dots are exact. A vector entry is not: it speaks of the dots of *this key* up to its counter,
+/// whichever those are.
+///
+/// ```
+/// use gramme_vclock::{Actor, Context, Dot};
+/// let mut context = Context::new();
+/// context.insert(Dot::new(Actor(1), 1));
+/// context.insert(Dot::new(Actor(1), 2));
+/// // 1 and 2 are neighbours, but the gap is not closed: each stays an exact dot.
+/// assert_eq!((context.vector().len(), context.outside().len()), (0, 2));
+/// context.raise(Actor(1), 2);
+/// assert_eq!((context.vector().len(), context.outside().len()), (1, 0));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Context {
+    vector: VersionVector,
+    /// Sorted; none is covered by `vector`.
+    outside: Vec<Dot>,
+}
+
+impl Context {
+    /// The context of someone who has read nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { vector: VersionVector::new(), outside: Vec::new() }
+    }
+
+    /// Whether the holder has read `dot`, or something that replaced it.
+    #[must_use]
+    pub fn covers(&self, dot: Dot) -> bool {
+        self.vector.covers(dot) || self.outside.binary_search(&dot).is_ok()
+    }
+
+    /// Whether everything that `other` covers is covered here too.
+    ///
+    /// An entry of `other`'s vector counts as covered only by an entry of ours: dots, however many, do not
+    /// add up to a prefix.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        self.vector.descends(&other.vector) && other.outside.iter().all(|&dot| self.covers(dot))
+    }
+
+    /// Adds one dot, exactly. Closes no gap.
+    pub fn insert(&mut self, dot: Dot) {
+        if self.vector.covers(dot) {
+            return;
+        }
+        if let Err(at) = self.outside.binary_search(&dot) {
+            self.outside.insert(at, dot);
+        }
+    }
+
+    /// Raises the vector's entry of `actor`, and drops the outside dots that it now covers.
+    ///
+    /// Sound only where the caller knows every live dot of `actor` on this key up to `counter` to be either
+    /// in the state that carries this context or replaced by it.
+    pub fn raise(&mut self, actor: Actor, counter: u64) {
+        self.vector.raise(actor, counter);
+        self.drop_covered();
+    }
+
+    /// Adds all that `other` covers. O(n + m).
+    pub fn join(&mut self, other: &Self) {
+        self.vector.join(&other.vector);
+        self.outside.extend_from_slice(&other.outside);
+        self.outside.sort_unstable();
+        self.outside.dedup();
+        self.drop_covered();
+    }
+
+    /// The inexact part.
+    #[must_use]
+    pub const fn vector(&self) -> &VersionVector {
+        &self.vector
+    }
+
+    /// The exact dots that the vector does not cover, sorted.
+    #[must_use]
+    pub fn outside(&self) -> &[Dot] {
+        &self.outside
+    }
+
+    /// Vector entries and outside dots together: what the context costs.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.vector.len() + self.outside.len()
+    }
+
+    /// Whether it covers nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn drop_covered(&mut self) {
+        let vector = &self.vector;
+        self.outside.retain(|&dot| !vector.covers(dot));
+    }
+}
+
+impl FromIterator<Dot> for Context {
+    fn from_iter<I: IntoIterator<Item = Dot>>(dots: I) -> Self {
+        let mut context = Self::new();
+        for dot in dots {
+            context.insert(dot);
+        }
+        context
+    }
+}

@@ -1,0 +1,131 @@
+//! What a replica has seen, exactly.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::{Actor, Dot};
+
+/// A replica's durable set of dots: for each of them it has merged a state of the dot's key that contains it,
+/// or has overwritten it.
+///
+/// The store refuses a dot that is in here and no longer live: whatever old message, hint or disk brings it
+/// back, it was replaced. So the set must be exact. It rises from live dots and outside dots and never from a
+/// vector entry, which names dots that nobody has shown us (two puts are enough to lose an acknowledged value
+/// with that rule broken).
+///
+/// Per actor a base (all dots up to it) and the ranges beyond. A replica that misses no message needs 17
+/// bytes an actor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenSet {
+    actors: BTreeMap<Actor, Seen>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Every dot up to here.
+    pub(crate) base: u64,
+    /// Inclusive ranges beyond the base: sorted, disjoint, not touching each other or the base.
+    pub(crate) ranges: Vec<(u64, u64)>,
+    /// The actor is over and all that it wrote has been seen; it takes no more dots.
+    pub(crate) finished: bool,
+}
+
+impl SeenSet {
+    /// The set of a replica that has seen nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { actors: BTreeMap::new() }
+    }
+
+    /// Whether `dot` has been seen.
+    #[must_use]
+    pub fn contains(&self, dot: Dot) -> bool {
+        self.actors.get(&dot.actor).is_some_and(|seen| seen.finished || seen.contains(dot.counter))
+    }
+
+    /// Adds one dot; says whether it is new.
+    pub fn insert(&mut self, dot: Dot) -> bool {
+        self.insert_range(dot.actor, dot.counter, dot.counter)
+    }
+
+    /// Adds the dots `first..=last` of `actor`; says whether any is new.
+    pub fn insert_range(&mut self, actor: Actor, first: u64, last: u64) -> bool {
+        if first == 0 || first > last {
+            return false;
+        }
+        self.actors.entry(actor).or_default().insert(first, last)
+    }
+
+    /// Marks `actor` as over: all its dots count as seen from now on.
+    pub fn finish(&mut self, actor: Actor) {
+        let seen = self.actors.entry(actor).or_default();
+        seen.finished = true;
+        seen.ranges.clear();
+    }
+
+    /// Adds all of `other`.
+    pub fn join(&mut self, other: &Self) {
+        for (&actor, seen) in &other.actors {
+            self.insert_range(actor, 1, seen.base);
+            for &(first, last) in &seen.ranges {
+                self.insert_range(actor, first, last);
+            }
+            if seen.finished {
+                self.finish(actor);
+            }
+        }
+    }
+
+    /// How many actors it knows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.actors.len()
+    }
+
+    /// Whether nothing has been seen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.actors.is_empty()
+    }
+
+    /// How many ranges lie beyond the bases: the gaps that lost messages have left.
+    #[must_use]
+    pub fn gaps(&self) -> usize {
+        self.actors.values().map(|seen| seen.ranges.len()).sum()
+    }
+
+    pub(crate) fn actors(&self) -> impl ExactSizeIterator<Item = (&Actor, &Seen)> {
+        self.actors.iter()
+    }
+
+    pub(crate) fn restore(&mut self, actor: Actor, seen: Seen) {
+        self.actors.insert(actor, seen);
+    }
+}
+
+impl Seen {
+    fn contains(&self, counter: u64) -> bool {
+        let at = self.ranges.partition_point(|&(_, last)| last < counter);
+        counter <= self.base || self.ranges.get(at).is_some_and(|&(first, _)| first <= counter)
+    }
+
+    fn insert(&mut self, first: u64, last: u64) -> bool {
+        let first = first.max(self.base.saturating_add(1));
+        if self.finished || first > last {
+            return false;
+        }
+        // The ranges that overlap or touch the new one lie between these two.
+        let from = self.ranges.partition_point(|&(_, end)| end.saturating_add(1) < first);
+        let to = self.ranges.partition_point(|&(start, _)| start <= last.saturating_add(1));
+        if to == from + 1 && self.ranges[from].0 <= first && last <= self.ranges[from].1 {
+            return false;
+        }
+        let start = self.ranges[from..to].first().map_or(first, |range| range.0.min(first));
+        let end = self.ranges[from..to].last().map_or(last, |range| range.1.max(last));
+        self.ranges.splice(from..to, [(start, end)]);
+        if self.ranges[0].0 == self.base.saturating_add(1) {
+            self.base = self.ranges.remove(0).1;
+        }
+        true
+    }
+}
