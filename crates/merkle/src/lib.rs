@@ -1,0 +1,224 @@
+//! An incremental hash tree over the leading bits of a key's hash.
+//!
+//! # The problem
+//!
+//! Two replicas of a partition want to know whether they hold the same versions, and where they differ,
+//! without sending their keys (the paper, section 4.7). A Merkle tree answers that. But a tree that is
+//! rebuilt by scanning costs more than the traffic it protects (Cassandra's repair, Riak's hour-long
+//! rebuilds), and one that is kept beside the data drifts from it at the first crash.
+//!
+//! # The idea
+//!
+//! A leaf is a bucket of keys that share their first bits, and its hash is the *sum* of its keys' digests,
+//! modulo 2^128. So one write changes one leaf by one subtraction and one addition, whatever else the leaf
+//! holds, and the new leaf is stored in the same atomic batch as the data. The interior is hashed in memory,
+//! only where something changed since it was last asked for.
+//!
+//! A key's digest covers its name and its clock (the dots of its versions), never its values: replicas with
+//! the same dots have the same values, since a dot names one write.
+//!
+//! # What is not here
+//!
+//! No key and no clock type: digests are made from bytes. No IO; `no_std` with `alloc`. The walk that finds
+//! where two trees differ comes with anti-entropy.
+//!
+//! ```
+//! use gramme_merkle::{Digest, Tree};
+//! let (mut ours, mut theirs) = (Tree::new(8), Tree::new(8));
+//! let (old, new) = (Digest::of(b"cart", b"a:1"), Digest::of(b"cart", b"a:2"));
+//! ours.replace(0xab << 56, None, Some(old));
+//! theirs.replace(0xab << 56, None, Some(old));
+//! theirs.replace(0xab << 56, Some(old), Some(new));
+//! assert_ne!(ours.hash(0, 0), theirs.hash(0, 0));
+//! // They differ below 1010 and nowhere else.
+//! let differ = |prefix: &u32| ours.hash(4, *prefix) != theirs.hash(4, *prefix);
+//! assert_eq!((0..16).filter(differ).collect::<Vec<_>>(), [0b1010]);
+//! ```
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+
+/// The largest number of hash bits that a tree's leaves may tell apart.
+pub const MAX_BITS: u8 = 24;
+
+/// What one key adds to its leaf: 128 bits of the hash of its name and its clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub u128);
+
+impl Digest {
+    /// The digest of `key` with the versions that `clock` encodes.
+    #[must_use]
+    pub fn of(key: &[u8], clock: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(key.len() as u64).to_le_bytes());
+        hasher.update(key);
+        hasher.update(clock);
+        let mut first = [0; 16];
+        first.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Self(u128::from_le_bytes(first))
+    }
+}
+
+/// A bucket of keys: how many there are, and the sum of their digests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leaf {
+    /// Keys in the bucket.
+    pub count: u64,
+    /// The sum of their digests, modulo 2^128.
+    pub sum: u128,
+}
+
+impl Leaf {
+    /// Puts `new` in the place of `old`; `None` means that the key is not there.
+    pub fn replace(&mut self, old: Option<Digest>, new: Option<Digest>) {
+        if let Some(old) = old {
+            self.count = self.count.wrapping_sub(1);
+            self.sum = self.sum.wrapping_sub(old.0);
+        }
+        if let Some(new) = new {
+            self.count = self.count.wrapping_add(1);
+            self.sum = self.sum.wrapping_add(new.0);
+        }
+    }
+
+    /// Adds the keys of another bucket.
+    pub const fn add(&mut self, other: Self) {
+        self.count = self.count.wrapping_add(other.count);
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+
+    /// The stored form: count and sum, little-endian.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&self.count.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.sum.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the stored form; nothing if it has another length.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (count, sum) = bytes.split_at_checked(8)?;
+        let count = u64::from_le_bytes(count.try_into().ok()?);
+        Some(Self { count, sum: u128::from_le_bytes(sum.try_into().ok()?) })
+    }
+}
+
+/// The hash of a subtree.
+pub type NodeHash = [u8; 32];
+
+/// The tree: 2^bits leaves, and the interior above them.
+///
+/// `replace` is O(bits); `hash` is O(1) for what has not changed and O(changed leaves × bits) otherwise.
+/// Memory: 32 bytes a leaf, and 33 for each of two tree nodes per leaf.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    bits: u8,
+    leaves: Vec<Leaf>,
+    /// A heap: node 1 is the root, the children of `n` are `2n` and `2n + 1`; `None` is not yet hashed.
+    interior: RefCell<Vec<Option<NodeHash>>>,
+}
+
+impl Tree {
+    /// An empty tree whose leaves tell apart the first `bits` bits of a hash (at most [`MAX_BITS`]).
+    #[must_use]
+    pub fn new(bits: u8) -> Self {
+        let bits = bits.min(MAX_BITS);
+        let interior = RefCell::new(vec![None; 2 << bits]);
+        Self { bits, leaves: vec![Leaf::default(); 1 << bits], interior }
+    }
+
+    /// How many bits of the hash name a leaf.
+    #[must_use]
+    pub const fn bits(&self) -> u8 {
+        self.bits
+    }
+
+    /// The number of the leaf that `hash` lies in.
+    #[must_use]
+    pub const fn leaf_of(&self, hash: u64) -> u32 {
+        leaf_of(hash, self.bits)
+    }
+
+    /// Puts a key's new digest in the place of its old one, and returns its leaf's number.
+    pub fn replace(&mut self, hash: u64, old: Option<Digest>, new: Option<Digest>) -> u32 {
+        let leaf = self.leaf_of(hash);
+        self.leaves[leaf as usize].replace(old, new);
+        self.forget_above(leaf);
+        leaf
+    }
+
+    /// The leaf with this number; an empty one for a number out of range.
+    #[must_use]
+    pub fn leaf(&self, leaf: u32) -> Leaf {
+        self.leaves.get(leaf as usize).copied().unwrap_or_default()
+    }
+
+    /// Sets a leaf, as when a stored tree is loaded. A number out of range changes nothing.
+    pub fn set_leaf(&mut self, leaf: u32, value: Leaf) {
+        if let Some(slot) = self.leaves.get_mut(leaf as usize) {
+            *slot = value;
+            self.forget_above(leaf);
+        }
+    }
+
+    /// All keys below the node `prefix` at `depth`, added up. O(leaves below it).
+    #[must_use]
+    pub fn total(&self, depth: u8, prefix: u32) -> Leaf {
+        let mut total = Leaf::default();
+        let width = self.bits.saturating_sub(depth);
+        let first = (prefix as usize) << width;
+        for leaf in self.leaves.iter().skip(first).take(1 << width) {
+            total.add(*leaf);
+        }
+        total
+    }
+
+    /// The hash of the subtree of all keys whose hash begins with the `depth` bits of `prefix`. Depth 0 is
+    /// the root; a depth beyond the leaves is that of the leaf.
+    #[must_use]
+    pub fn hash(&self, depth: u8, prefix: u32) -> NodeHash {
+        let depth = depth.min(self.bits);
+        self.hash_node((1 << depth) + (prefix as usize & ((1 << depth) - 1)))
+    }
+
+    fn hash_node(&self, node: usize) -> NodeHash {
+        if let Some(hash) = self.interior.borrow()[node] {
+            return hash;
+        }
+        let mut hasher = blake3::Hasher::new();
+        match node.checked_sub(self.leaves.len()) {
+            Some(leaf) => {
+                hasher.update(&self.leaves[leaf].to_bytes());
+            }
+            None => {
+                hasher.update(&self.hash_node(2 * node));
+                hasher.update(&self.hash_node(2 * node + 1));
+            }
+        }
+        let hash = *hasher.finalize().as_bytes();
+        self.interior.borrow_mut()[node] = Some(hash);
+        hash
+    }
+
+    fn forget_above(&mut self, leaf: u32) {
+        let interior = self.interior.get_mut();
+        let mut node = self.leaves.len() + leaf as usize;
+        // What is above an unhashed node is unhashed too.
+        while node > 0 && interior[node].take().is_some() {
+            node /= 2;
+        }
+    }
+}
+
+/// The number of the leaf that `hash` lies in, in a tree of `bits` bits.
+#[must_use]
+pub const fn leaf_of(hash: u64, bits: u8) -> u32 {
+    if bits == 0 { 0 } else { (hash >> (64 - bits)) as u32 }
+}

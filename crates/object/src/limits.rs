@@ -1,0 +1,16 @@
+//! How large things may be. Every decoder checks against these before it allocates.
+
+/// The longest bucket or key, in bytes; the shortest is 1.
+pub const NAME: usize = 1_024;
+/// The longest name of a bucket type, in bytes.
+pub const TYPE: usize = 255;
+/// The largest value unless configured otherwise, in bytes.
+pub const VALUE: usize = 1 << 20;
+/// The largest value that may be configured, in bytes.
+pub const MAX_VALUE: usize = 16 << 20;
+/// All headers of a value together, in bytes.
+pub const HEADERS: usize = 16 << 10;
+/// Siblings under one key before a put is refused, unless the bucket says otherwise.
+pub const SIBLINGS: u32 = 100;
+/// Entries and dots of a context that a client sends back.
+pub const CONTEXT: usize = 10_000;

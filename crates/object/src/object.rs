@@ -1,0 +1,122 @@
+//! All versions of one key.
+
+use bytes::Bytes;
+use gramme_vclock::{Context, Dot, VersionSet};
+
+use crate::codec::{self, DecodeError};
+use crate::{Content, Sibling, Stamp};
+
+/// The siblings of a key under one causal context.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Object {
+    versions: VersionSet<Sibling>,
+}
+
+impl Object {
+    /// The object of a key that nobody has written.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A state that holds one new write and what it replaces: what a coordinator sends to replicas.
+    #[must_use]
+    pub fn from_write(read: &Context, dot: Dot, sibling: Sibling) -> Self {
+        let mut versions = VersionSet::new();
+        versions.put(read, dot, sibling);
+        Self { versions }
+    }
+
+    /// The versions with their dots and context.
+    #[must_use]
+    pub const fn versions(&self) -> &VersionSet<Sibling> {
+        &self.versions
+    }
+
+    /// The versions, to change.
+    pub const fn versions_mut(&mut self) -> &mut VersionSet<Sibling> {
+        &mut self.versions
+    }
+
+    /// Everything that was ever merged into it.
+    #[must_use]
+    pub const fn context(&self) -> &Context {
+        self.versions.context()
+    }
+
+    /// The siblings with their dots, tombstones included.
+    #[must_use]
+    pub fn siblings(&self) -> &[(Dot, Sibling)] {
+        self.versions.versions()
+    }
+
+    /// Whether a reader finds a value: some sibling is not a tombstone.
+    #[must_use]
+    pub fn has_value(&self) -> bool {
+        self.versions.values().any(|sibling| !sibling.is_tombstone())
+    }
+
+    /// Merges all that `other` knows. Commutative, associative, idempotent.
+    pub fn merge(&mut self, other: &Self) {
+        self.versions.merge(&other.versions);
+    }
+
+    /// The object as a last-write-wins bucket reads it: of the siblings, which are concurrent with each
+    /// other, only the one with the greatest stamp (then the greatest dot). The context stays whole, so a
+    /// write after this read replaces the losers too.
+    #[must_use]
+    pub fn last_writer(&self) -> Self {
+        let Some(winner) =
+            self.siblings().iter().max_by_key(|(dot, sibling)| (sibling.stamp, *dot)).map(|(dot, _)| *dot)
+        else {
+            return self.clone();
+        };
+        let mut winners = self.clone();
+        winners.versions.retain(|dot, _| dot == winner);
+        winners
+    }
+
+    /// The greatest stamp of its siblings.
+    #[must_use]
+    pub fn newest_stamp(&self) -> Stamp {
+        self.versions.values().map(|sibling| sibling.stamp).max().unwrap_or_default()
+    }
+
+    /// The stored form.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Reads the stored form. Values share the memory of `bytes`.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the checksum fails, the version is unknown or the bytes are not canonical.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        codec::decode(bytes)
+    }
+
+    pub(crate) const fn from_versions(versions: VersionSet<Sibling>) -> Self {
+        Self { versions }
+    }
+
+    /// The largest value among its siblings, in bytes.
+    #[must_use]
+    pub fn largest_value(&self) -> usize {
+        let size =
+            |sibling: &Sibling| sibling.content.as_ref().map_or(0, |content: &Content| content.body().len());
+        self.versions.values().map(size).max().unwrap_or(0)
+    }
+}
+
+/// What a hash tree hashes of a key's versions: the live dots (tombstones' too) and nothing else. Replicas
+/// with the same dots hold the same values; raw contexts may differ between replicas that agree.
+#[must_use]
+pub fn clock_bytes(object: &Object) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(16 * object.versions.len());
+    for dot in object.versions.dots() {
+        bytes.extend_from_slice(&dot.actor.0.to_le_bytes());
+        bytes.extend_from_slice(&dot.counter.to_le_bytes());
+    }
+    bytes
+}

@@ -1,0 +1,117 @@
+//! Objects: their bytes, and how they read.
+
+use bytes::Bytes;
+use gramme_object::{Content, DecodeError, Key, KeyError, Object, Sibling, Stamp};
+use gramme_vclock::{Actor, Context, Dot};
+use proptest::prelude::*;
+
+fn sibling(millis: u64, body: &str) -> Sibling {
+    let content = Content::new(&[(b"content-type", b"text/plain")], body.as_bytes()).expect("small headers");
+    Sibling { stamp: Stamp::at_millis(millis), write_id: 7, content: Some(content) }
+}
+
+fn tombstone(millis: u64) -> Sibling {
+    Sibling { stamp: Stamp::at_millis(millis), write_id: 8, content: None }
+}
+
+fn two_siblings() -> Object {
+    let mut object = Object::from_write(&Context::new(), Dot::new(Actor(1), 5), sibling(1, "old"));
+    let read = object.context().clone();
+    object.merge(&Object::from_write(&read, Dot::new(Actor(1), 6), sibling(20, "left")));
+    object.merge(&Object::from_write(&read, Dot::new(Actor(2), 1), tombstone(10)));
+    object
+}
+
+/// The bytes on every disk. A change here is a new format version.
+#[test]
+fn golden() {
+    let hex: String = two_siblings().encode().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, include_str!("golden/object-1.hex").trim());
+    let bytes: Vec<u8> =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect();
+    assert_eq!(Object::decode(&bytes.into()), Ok(two_siblings()));
+}
+
+#[test]
+fn an_object_without_siblings_is_legal() {
+    let mut object = two_siblings();
+    object.versions_mut().retain(|_, _| false);
+    assert!(!object.has_value() && !object.context().is_empty());
+    assert_eq!(Object::decode(&object.encode().into()), Ok(object));
+}
+
+#[test]
+fn last_writer_wins_only_in_reading() {
+    let object = two_siblings();
+    let read = object.last_writer();
+    assert_eq!(read.siblings().len(), 1);
+    assert_eq!(read.siblings()[0].1.content.as_ref().map(Content::body), Some(Bytes::from("left")));
+    assert_eq!(read.context(), object.context());
+}
+
+#[test]
+fn any_damage_is_noticed() {
+    let whole = two_siblings().encode();
+    for at in 0..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x10;
+        assert!(Object::decode(&flipped.into()).is_err(), "byte {at}");
+        assert!(Object::decode(&whole[..at].to_vec().into()).is_err(), "cut at {at}");
+    }
+}
+
+#[test]
+fn a_newer_version_is_named() {
+    let mut bytes = two_siblings().encode();
+    bytes[0] = 9;
+    let end = bytes.len() - 4;
+    let checksum = crc32fast::hash(&bytes[..end]).to_le_bytes();
+    bytes[end..].copy_from_slice(&checksum);
+    assert_eq!(Object::decode(&bytes.into()), Err(DecodeError::Version(9)));
+}
+
+#[test]
+fn keys_keep_their_parts_apart() {
+    let key = Key::new("default", b"a/b", b"c\0\xff").expect("valid parts");
+    assert_eq!((key.bucket_type(), key.bucket(), key.key()), ("default", &b"a/b"[..], &b"c\0\xff"[..]));
+    assert_ne!(Key::new("t", "ab", "c"), Key::new("t", "a", "bc"));
+    assert_eq!(Key::from_bytes(key.as_bytes().clone()), Ok(key));
+    assert_eq!(Key::new("t", "", "k"), Err(KeyError::Bucket(0)));
+    assert_eq!(Key::new("t", "b", vec![0; 1_025]), Err(KeyError::Key(1_025)));
+}
+
+#[test]
+fn headers_come_back_in_order() {
+    let content = Content::new(&[(b"Content-Type", b"a"), (b"x", b"")], b"body").expect("small headers");
+    assert_eq!(content.headers().collect::<Vec<_>>(), [(&b"Content-Type"[..], &b"a"[..]), (b"x", b"")]);
+    assert_eq!((content.header(b"content-type"), content.body()), (Some(&b"a"[..]), Bytes::from("body")));
+    assert!(Content::new(&[(b"x", &[0; 20_000])], b"").is_err());
+}
+
+proptest! {
+    #[test]
+    fn decoders_take_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut sealed = bytes.clone();
+        sealed.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        if let Ok(object) = Object::decode(&sealed.clone().into()) {
+            prop_assert_eq!(object.encode(), sealed);
+        }
+        let _ = Key::from_bytes(bytes.clone().into());
+        if let Ok(content) = Content::from_bytes(bytes.into()) {
+            prop_assert!(content.headers().count() < 70_000);
+        }
+    }
+
+    /// A random object survives; a random cut of its *inside*, with the checksum made right, never panics.
+    #[test]
+    fn resealed_damage_is_taken_calmly(at in 0..200_usize, byte in any::<u8>()) {
+        let mut bytes = two_siblings().encode();
+        let end = bytes.len() - 4;
+        bytes[at % end] = byte;
+        let checksum = crc32fast::hash(&bytes[..end]).to_le_bytes();
+        bytes[end..].copy_from_slice(&checksum);
+        if let Ok(object) = Object::decode(&bytes.clone().into()) {
+            prop_assert_eq!(object.encode(), bytes);
+        }
+    }
+}
