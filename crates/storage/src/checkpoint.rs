@@ -1,0 +1,223 @@
+//! Checkpoints: the object buffer goes to the engine, once per key, and the log that it came from goes away.
+//!
+//! The order is what keeps data: sync the log (so the engine is never ahead of it after a crash), fill the
+//! engine, sync the engine, replace the manifest, remove segments. A crash between any two of them leaves a
+//! log that covers whatever the engine lacks, and replaying what it has already is harmless.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+
+use bytes::{BufMut, Bytes};
+
+use crate::batch::put_bytes;
+use crate::buffer::{Half, PartitionState, Pending};
+use crate::committer::Command;
+use crate::engine::{EngineError, EngineOp};
+use crate::error::CommitError;
+use crate::manifest::Manifest;
+use crate::rows;
+use crate::stats::add;
+use crate::store::{Commit, Event, Shared};
+
+/// Rows and bytes per write to the engine.
+const ROWS: usize = 256;
+const BYTES: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// The buffer has grown large.
+    Soon,
+    /// Now, and tell when it is done.
+    Now(Sender<()>),
+    Stop,
+}
+
+/// Why a checkpoint did not complete. The log still has everything.
+#[derive(Debug, thiserror::Error)]
+enum CheckpointError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the manifest could not be written: {0}")]
+    Manifest(#[from] std::io::Error),
+    #[error("the committer has stopped")]
+    Stopped,
+}
+
+pub(crate) struct Checkpointer {
+    shared: Arc<Shared>,
+    commands: Sender<Command>,
+}
+
+impl Checkpointer {
+    pub(crate) fn new(shared: Arc<Shared>, commands: Sender<Command>) -> Self {
+        Self { shared, commands }
+    }
+
+    pub(crate) fn run(self, requests: &Receiver<Request>) {
+        loop {
+            let request = match requests.recv_timeout(self.shared.options.checkpoint_interval) {
+                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(request) => request,
+                Err(RecvTimeoutError::Timeout) => Request::Soon,
+            };
+            if !self.shared.failed.load(Ordering::Acquire) {
+                self.checkpoint_or_fail(&request);
+            }
+            if let Request::Now(done) = request {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn checkpoint_or_fail(&self, request: &Request) {
+        // Batches that were submitted before this request must be in it.
+        if matches!(request, Request::Now(_)) && self.sync_log().is_err() {
+            return;
+        }
+        if !self.shared.buffer().is_dirty() {
+            return;
+        }
+        if let Err(error) = self.checkpoint() {
+            tracing::error!(%error, "a checkpoint failed: the process must end; the log has everything");
+            self.shared.failed.store(true, Ordering::Release);
+            self.shared.thawed.notify_all();
+            let through = self.shared.buffer().sequence;
+            let failed = Commit::Failed { from: through + 1, through, error: CommitError::Fatal };
+            (self.shared.hooks.on_commit)(failed);
+        }
+    }
+
+    fn checkpoint(&self) -> Result<(), CheckpointError> {
+        self.event(Event::CheckpointStarted);
+        let (frozen, sequence, totals, partitions) = {
+            let mut buffer = self.shared.buffer();
+            let frozen = buffer.freeze();
+            let state = |prefix| Some((prefix, buffer.partitions.get(&prefix)?.clone()));
+            let partitions: Vec<_> = frozen.partitions.iter().copied().filter_map(state).collect();
+            (frozen, buffer.sequence, buffer.totals(), partitions)
+        };
+        self.sync_log()?;
+        self.fill(&frozen, &partitions, sequence)?;
+        self.event(Event::EngineFilled);
+        self.shared.engine.sync()?;
+        self.event(Event::EngineSynced);
+        if self.shared.engine.is_persistent() {
+            let first_segment = self.ask(|reply| Command::FirstNeeded { sequence, reply })?;
+            let store = self.shared.store_id;
+            let manifest = Manifest { store, sequence, first_segment, totals };
+            manifest.write(&self.shared.directory.manifest())?;
+            self.event(Event::ManifestWritten);
+            self.ask(|reply| Command::DropBefore { segment: first_segment, reply })?;
+        }
+        self.shared.buffer().thaw();
+        self.shared.thawed.notify_all();
+        add(&self.shared.counters.checkpoints, 1);
+        self.event(Event::CheckpointDone);
+        Ok(())
+    }
+
+    fn fill(
+        &self,
+        frozen: &Half,
+        partitions: &[(u32, PartitionState)],
+        sequence: u64,
+    ) -> Result<(), CheckpointError> {
+        let mut ops = Vec::new();
+        let mut bytes = 0;
+        for (number, (name, pending)) in frozen.rows.iter().enumerate() {
+            bytes += self.row_ops(name, pending, chunk_id(sequence, number), &mut ops)?;
+            if ops.len() >= ROWS || bytes >= BYTES {
+                self.apply(std::mem::take(&mut ops))?;
+                bytes = 0;
+            }
+        }
+        for (prefix, state) in partitions {
+            let name = rows::numbered_key(rows::partition_prefix(), *prefix);
+            let sealed = rows::seal(&name, &encode_partition(state));
+            ops.push(EngineOp::Put(name, sealed));
+        }
+        self.apply(ops)
+    }
+
+    fn apply(&self, ops: Vec<EngineOp>) -> Result<(), CheckpointError> {
+        add(&self.shared.counters.engine_rows, ops.len() as u64);
+        Ok(self.shared.engine.apply(ops)?)
+    }
+
+    /// Adds the operations for one row; returns about how many bytes they carry.
+    fn row_ops(
+        &self,
+        name: &[u8],
+        pending: &Pending,
+        id: u64,
+        ops: &mut Vec<EngineOp>,
+    ) -> Result<usize, EngineError> {
+        match pending {
+            Pending::Plain(value) => ops.push(EngineOp::Put(name.to_vec(), rows::seal(name, value))),
+            Pending::Removed => {
+                self.remove_old_chunks(name, ops)?;
+                ops.push(EngineOp::Remove(name.to_vec()));
+            }
+            Pending::Data { digest, value } => {
+                self.remove_old_chunks(name, ops)?;
+                rows::put_data(name, *digest, value, id, ops);
+                return Ok(value.len());
+            }
+        }
+        Ok(0)
+    }
+
+    fn remove_old_chunks(&self, name: &[u8], ops: &mut Vec<EngineOp>) -> Result<(), EngineError> {
+        if let Some(head) = self.shared.engine.get(name)? {
+            rows::remove_chunks(name, &head, ops);
+        }
+        Ok(())
+    }
+
+    fn sync_log(&self) -> Result<(), CheckpointError> {
+        self.ask(Command::Sync)
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, CheckpointError> {
+        let (reply, answer) = mpsc::channel();
+        self.commands.send(command(reply)).map_err(|_| CheckpointError::Stopped)?;
+        let answer = answer.recv().map_err(|_| CheckpointError::Stopped)?;
+        if self.shared.failed.load(Ordering::Acquire) { Err(CheckpointError::Stopped) } else { Ok(answer) }
+    }
+
+    fn event(&self, event: Event) {
+        (self.shared.hooks.on_event)(event);
+    }
+}
+
+/// An id for the chunks of one row. A checkpoint that is done again after a crash uses other sequences, or
+/// writes the same chunks.
+fn chunk_id(sequence: u64, number: usize) -> u64 {
+    sequence.rotate_left(24) ^ number as u64
+}
+
+fn encode_partition(state: &PartitionState) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.extend_from_slice(&state.total.to_bytes());
+    put_bytes(&mut out, &state.record);
+    out.put_u32_le(state.notes.len() as u32);
+    for note in &state.notes {
+        put_bytes(&mut out, note);
+    }
+    out
+}
+
+pub(crate) fn decode_partition(mut bytes: Bytes) -> Option<PartitionState> {
+    use bytes::Buf;
+
+    use crate::batch::{get_bytes, get_leaf};
+    let total = get_leaf(&mut bytes).ok()?;
+    let record = get_bytes(&mut bytes).ok()?;
+    let count = bytes.try_get_u32_le().ok()? as usize;
+    if count > bytes.len() {
+        return None;
+    }
+    let notes = (0..count).map(|_| get_bytes(&mut bytes).ok()).collect::<Option<_>>()?;
+    Some(PartitionState { total, record, notes })
+}

@@ -1,0 +1,163 @@
+//! The store's directory: its lock, its identity, its reserve, and syncing what is in it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf, BufMut, Bytes};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
+
+use crate::engine::EngineKind;
+use crate::error::OpenError;
+use crate::store::Shape;
+
+const MAGIC: &[u8; 8] = b"GRMSTORE";
+const VERSION: u32 = 1;
+/// Given back when the disk runs full, so that a last checkpoint can be written.
+const RESERVE_BYTES: u64 = 16 << 20;
+
+/// What a store is; fixed when it is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) id: [u8; 16],
+    pub(crate) shape: Shape,
+    pub(crate) engine: EngineKind,
+}
+
+/// An open store's directory. Dropping it releases the lock.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Directory {
+    /// Makes the directory if needed and locks it.
+    pub(crate) fn lock(path: &Path) -> Result<Self, OpenError> {
+        let lock_path = path.join("LOCK");
+        let lock = private_options()
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(OpenError::io(&lock_path))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked(path.to_owned())),
+            Err(error) => Err(OpenError::Io { path: lock_path, error: error.into() }),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    pub(crate) fn engine(&self) -> PathBuf {
+        self.path.join("engine")
+    }
+
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.path.join("MANIFEST")
+    }
+
+    fn identity(&self) -> PathBuf {
+        self.path.join("IDENTITY")
+    }
+
+    pub(crate) fn write_identity(&self, identity: &Identity) -> Result<(), OpenError> {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(MAGIC);
+        bytes.put_u32_le(VERSION);
+        bytes.extend_from_slice(&identity.id);
+        bytes.put_u8(identity.shape.depth);
+        bytes.put_u8(identity.shape.leaf_bits);
+        bytes.put_u8(identity.engine.code());
+        bytes.put_u32_le(crc32fast::hash(&bytes));
+        write_atomically(&self.identity(), &bytes).map_err(OpenError::io(self.identity()))
+    }
+
+    pub(crate) fn read_identity(&self) -> Result<Identity, OpenError> {
+        let path = self.identity();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => Bytes::from(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(OpenError::Missing(self.path.clone()));
+            }
+            Err(error) => return Err(OpenError::Io { path, error }),
+        };
+        decode_identity(&bytes).ok_or_else(|| OpenError::damaged(path, "not the identity of a store"))
+    }
+
+    /// Whether writes must stop because less than `minimum` bytes are free.
+    pub(crate) fn is_nearly_full(&self, minimum: u64) -> bool {
+        // A file system that does not answer is left to fail by itself.
+        statvfs(&self.path).is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) < minimum)
+    }
+
+    /// Sets space aside, if it is not yet. A file system that cannot do that goes without.
+    pub(crate) fn make_reserve(&self) {
+        let file = private_options().create(true).truncate(false).open(self.path.join("RESERVE"));
+        if let Ok(file) = file {
+            let _ = fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES);
+        }
+    }
+
+    pub(crate) fn release_reserve(&self) {
+        let _ = fs::remove_file(self.path.join("RESERVE"));
+    }
+}
+
+fn decode_identity(bytes: &Bytes) -> Option<Identity> {
+    let (body, checksum) = bytes.split_last_chunk::<4>()?;
+    if crc32fast::hash(body) != u32::from_le_bytes(*checksum) || !body.starts_with(MAGIC) {
+        return None;
+    }
+    let mut rest = &body[MAGIC.len()..];
+    if rest.try_get_u32_le().ok()? != VERSION {
+        return None;
+    }
+    let mut id = [0; 16];
+    rest.try_copy_to_slice(&mut id).ok()?;
+    let shape = Shape { depth: rest.try_get_u8().ok()?, leaf_bits: rest.try_get_u8().ok()? };
+    Some(Identity { id, shape, engine: EngineKind::from_code(rest.try_get_u8().ok()?)? })
+}
+
+/// Makes a directory that only its owner may enter; refuses one that others may.
+pub(crate) fn make_private(path: &Path) -> Result<(), OpenError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(OpenError::io(path))?;
+    let mode = fs::metadata(path).map_err(OpenError::io(path))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let error = io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("others may enter it (mode {:o}); make it 0700", mode & 0o777),
+        );
+        return Err(OpenError::Io { path: path.to_owned(), error });
+    }
+    Ok(())
+}
+
+/// Options to read and write a file that only its owner may read.
+pub(crate) fn private_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+/// Puts `bytes` in the place of a file so that a crash leaves the old or the new, whole.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = private_options().create(true).truncate(true).open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}

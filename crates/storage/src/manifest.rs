@@ -1,0 +1,99 @@
+//! The last checkpoint: up to which batch the engine has everything, and what it must therefore hold.
+//!
+//! ```text
+//! "GRMMANIF" | u32 version = 1 | store id (16) | u64 sequence | u64 first log segment still needed
+//! u32 partitions | (u32 prefix | u64 count | u128 sum)* | u32 CRC-32
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use bytes::{Buf, BufMut, Bytes};
+use gramme_merkle::Leaf;
+
+use crate::batch::get_leaf;
+use crate::directory::write_atomically;
+use crate::error::OpenError;
+
+const MAGIC: &[u8; 8] = b"GRMMANIF";
+const VERSION: u32 = 1;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub(crate) store: [u8; 16],
+    /// The engine holds all batches up to this one.
+    pub(crate) sequence: u64,
+    pub(crate) first_segment: u64,
+    /// All keys of each partition at that point.
+    pub(crate) totals: BTreeMap<u32, Leaf>,
+}
+
+impl Manifest {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(48 + 28 * self.totals.len());
+        out.extend_from_slice(MAGIC);
+        out.put_u32_le(VERSION);
+        out.extend_from_slice(&self.store);
+        out.put_u64_le(self.sequence);
+        out.put_u64_le(self.first_segment);
+        out.put_u32_le(self.totals.len() as u32);
+        for (prefix, total) in &self.totals {
+            out.put_u32_le(*prefix);
+            out.extend_from_slice(&total.to_bytes());
+        }
+        let checksum = crc32fast::hash(&out);
+        out.put_u32_le(checksum);
+        out
+    }
+
+    pub(crate) fn write(&self, path: &Path) -> std::io::Result<()> {
+        write_atomically(path, &self.encode())
+    }
+
+    pub(crate) fn read(path: &Path) -> Result<Self, OpenError> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => Bytes::from(bytes),
+            Err(error) => return Err(OpenError::damaged(path, format!("the manifest: {error}"))),
+        };
+        Self::decode(&bytes).ok_or_else(|| OpenError::damaged(path, "not a manifest"))
+    }
+
+    fn decode(bytes: &Bytes) -> Option<Self> {
+        let body_len = bytes.len().checked_sub(4)?;
+        let checksum = bytes.slice(body_len..).get_u32_le();
+        let mut rest = bytes.slice(..body_len);
+        if crc32fast::hash(&rest) != checksum || !rest.starts_with(MAGIC) {
+            return None;
+        }
+        rest.advance(MAGIC.len());
+        if rest.try_get_u32_le().ok()? != VERSION {
+            return None;
+        }
+        let mut manifest = Self::default();
+        rest.try_copy_to_slice(&mut manifest.store).ok()?;
+        manifest.sequence = rest.try_get_u64_le().ok()?;
+        manifest.first_segment = rest.try_get_u64_le().ok()?;
+        for _ in 0..rest.try_get_u32_le().ok()? {
+            let prefix = rest.try_get_u32_le().ok()?;
+            manifest.totals.insert(prefix, get_leaf(&mut rest).ok()?);
+        }
+        rest.is_empty().then_some(manifest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden() {
+        let totals = [(1, Leaf { count: 2, sum: 3 })].into();
+        let manifest = Manifest { store: [9; 16], sequence: 7, first_segment: 2, totals };
+        let hex: String = manifest.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, include_str!("../tests/golden/manifest-1.hex").trim());
+        let bytes = Bytes::from(manifest.encode());
+        assert_eq!(Manifest::decode(&bytes), Some(manifest));
+        assert!((0..bytes.len()).all(|end| Manifest::decode(&bytes.slice(..end)).is_none()));
+    }
+}

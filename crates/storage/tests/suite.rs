@@ -1,0 +1,240 @@
+//! One suite for every engine.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use common::{Bench, object, value};
+use gramme_storage::{Batch, CommitError, Damage, EngineKind, OpenError, Row};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+fn each(test: impl Fn(EngineKind)) {
+    for engine in EngineKind::ALL {
+        test(engine);
+    }
+}
+
+#[test]
+fn what_was_committed_is_read_back_after_reopening() {
+    each(|engine| {
+        let mut bench = Bench::new(engine);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for round in 0..6 {
+            for _ in 0..60 {
+                bench.put(
+                    &format!("key-{}", rng.random_range(0..80)),
+                    rng.random_range(0..2_000),
+                    round % 2 == 0,
+                );
+            }
+            bench.remove(&format!("key-{round}"));
+            match round % 3 {
+                0 => bench.store().checkpoint(),
+                1 => bench.reopen(),
+                _ => {}
+            }
+            bench.check();
+        }
+        bench.close_and_open();
+        bench.check();
+    });
+}
+
+#[test]
+fn large_values_are_chunked_replaced_and_removed() {
+    each(|engine| {
+        let mut bench = Bench::new(engine);
+        for size in [65_536, 65_537, 1 << 20, 3, 200_000, 0] {
+            bench.put("large", size, true);
+            bench.check();
+            bench.store().checkpoint();
+            bench.check();
+            bench.reopen();
+            bench.check();
+        }
+        bench.put("large", 500_000, true);
+        bench.store().checkpoint();
+        bench.remove("large");
+        bench.store().checkpoint();
+        bench.check();
+    });
+}
+
+#[test]
+fn records_notes_and_meta_come_back_in_order() {
+    each(|engine| {
+        let mut bench = Bench::new(engine);
+        let total = bench.total(3);
+        let record = |text: &str| Row::Partition { prefix: 3, total, record: text.to_owned().into() };
+        let note = |text: &str| Row::Note { prefix: 3, total, note: text.to_owned().into() };
+        bench.commit(vec![note("dropped"), record("old"), record("new")], true);
+        bench.store().checkpoint();
+        bench.commit(vec![note("1"), Row::Meta { name: "props".into(), value: "p1".into() }], true);
+        bench.commit(vec![note("2"), Row::Meta { name: "props".into(), value: "p2".into() }], false);
+        for _ in 0..2 {
+            let opened = bench.reopen_and_look();
+            assert_eq!(opened.partitions[&3].record, "new");
+            assert_eq!(opened.partitions[&3].notes, ["1", "2"]);
+            assert_eq!(opened.meta[&b"props"[..]], "p2");
+            bench.adopt(opened);
+            bench.store().checkpoint();
+        }
+    });
+}
+
+#[test]
+fn the_log_shrinks_at_a_checkpoint() {
+    let mut bench = Bench::new(EngineKind::Sled);
+    for key in 0..40 {
+        bench.put(&format!("key-{key}"), 20_000, false);
+    }
+    let before = bench.store().stats();
+    bench.store().checkpoint();
+    let after = bench.store().stats();
+    assert!(
+        before.replay_bytes > 700_000 && after.replay_bytes < before.replay_bytes / 2,
+        "{before:?} {after:?}"
+    );
+    assert_eq!((after.checkpoints - before.checkpoints, after.buffer_bytes), (1, 0));
+    bench.reopen();
+    bench.check();
+}
+
+#[test]
+fn many_batches_share_a_sync() {
+    let bench = Bench::new(EngineKind::Memory);
+    let store = bench.store();
+    let mut last = 0;
+    for _ in 0..500 {
+        last = store.submit(Batch::default(), true);
+    }
+    bench.wait_synced(last);
+    let stats = store.stats();
+    assert!(stats.batches == 500 && stats.syncs < 250, "{stats:?}");
+}
+
+#[test]
+fn a_second_opening_is_refused() {
+    each(|engine| {
+        let bench = Bench::new(engine);
+        assert!(matches!(bench.try_open(), Err(OpenError::Locked(_))));
+    });
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    each(|engine| {
+        let mut bench = Bench::new(engine);
+        bench.put("key", 10, true);
+        bench.close();
+        let missing = |part: &str| {
+            let away = bench.path().join("away");
+            fs::rename(bench.path().join(part), &away).expect("a part to move");
+            let error = bench.try_open().err();
+            let _ = fs::remove_dir_all(bench.path().join(part))
+                .or_else(|_| fs::remove_file(bench.path().join(part)));
+            fs::rename(&away, bench.path().join(part)).expect("a part to move back");
+            error
+        };
+        assert!(matches!(missing("IDENTITY"), Some(OpenError::Missing(_))));
+        assert!(matches!(missing("MANIFEST"), Some(OpenError::Damaged { .. })));
+        assert!(missing("log").is_some());
+        assert!(bench.try_open().is_ok());
+        assert!(matches!(bench.try_create(), Err(OpenError::Exists(_))));
+    });
+}
+
+#[test]
+fn an_emptied_engine_is_noticed() {
+    let mut bench = Bench::new(EngineKind::Sled);
+    bench.put("key", 10, true);
+    bench.close();
+    fs::remove_dir_all(bench.path().join("engine")).expect("the engine's files");
+    let opened = bench.try_open().expect("an engine that starts empty");
+    assert!(!opened.damaged.is_empty());
+}
+
+#[test]
+fn a_lost_object_is_noticed() {
+    each(|engine| {
+        let mut bench = Bench::new(engine);
+        bench.put("key", 10, true);
+        // The leaf says that there are two objects; only one was ever stored.
+        let (hash, key) = object("other");
+        let leaf = bench.leaf_with(hash, &key);
+        bench.commit(vec![leaf], true);
+        let opened = bench.reopen_and_look();
+        assert!(matches!(opened.damaged.values().next(), Some(Damage::Leaf { found: 0, expected: 1, .. })));
+    });
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_a_damaged_middle_is_refused() {
+    each(|engine| {
+        let mut bench = Bench::new(engine);
+        for key in 0..5 {
+            bench.put(&format!("key-{key}"), 100, true);
+        }
+        bench.abandon();
+        let log = bench.newest_segment();
+        let whole = fs::read(&log).expect("the log");
+        // Half a frame more: torn, and nothing of it was promised.
+        fs::write(&log, [&whole[..], b"GRFM\x40\0\0\0torn"].concat()).expect("a torn log");
+        bench.reopen();
+        bench.check();
+        bench.abandon();
+        // A flipped bit where later frames say that it was synced.
+        let mut flipped = whole.clone();
+        flipped[200] ^= 1;
+        fs::write(&log, &flipped).expect("a damaged log");
+        assert!(matches!(bench.try_open(), Err(OpenError::Damaged { .. })));
+        fs::write(&log, &whole).expect("the log");
+        bench.reopen();
+        bench.check();
+    });
+}
+
+#[test]
+fn a_full_disk_stops_writes_and_loses_nothing() {
+    let mut bench = Bench::new(EngineKind::Sled);
+    bench.put("before", 10, true);
+    bench.options.min_free_bytes = u64::MAX;
+    bench.reopen();
+    let (hash, key) = object("during");
+    let rows = vec![bench.row(hash, &key, value(hash, 10, 1))];
+    assert_eq!(bench.try_commit(rows, true), Err(CommitError::DiskFull));
+    assert_eq!(bench.store().stats().disk_full, 1);
+    bench.check();
+    bench.options.min_free_bytes = 1;
+    bench.reopen();
+    bench.put("after", 10, true);
+    bench.check();
+}
+
+#[test]
+fn random_histories_survive_random_reopening() {
+    for (seed, engine) in (0..4).flat_map(|seed| EngineKind::ALL.map(|engine| (seed, engine))) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut bench = Bench::new(engine);
+        for _ in 0..60 {
+            match rng.random_range(0..12) {
+                0 => bench.reopen(),
+                1 => bench.store().checkpoint(),
+                2 => bench.remove(&format!("key-{}", rng.random_range(0..20))),
+                3 => bench.put(&format!("key-{}", rng.random_range(0..20)), 150_000, false),
+                _ => bench.put(
+                    &format!("key-{}", rng.random_range(0..20)),
+                    rng.random_range(0..300),
+                    rng.random(),
+                ),
+            }
+        }
+        bench.check();
+        bench.reopen();
+        bench.check();
+        let expected: BTreeMap<_, _> = bench.expected().clone();
+        assert!(!expected.is_empty(), "seed {seed}");
+    }
+}
