@@ -1,0 +1,188 @@
+//! What a request may and may not conclude from what it has heard.
+
+use gramme_object::{Object, Sibling, Stamp};
+use gramme_quorum::{
+    Ack, Failure, GetReply, GetRequest, GetVerdict, PutNeeds, PutRequest, PutVerdict, ReplicaSet, Tenure,
+    Threshold, ThresholdError,
+};
+use gramme_ring::NodeId;
+use gramme_vclock::{Actor, Context, Dot};
+use proptest::prelude::*;
+
+const A: NodeId = NodeId(1);
+const B: NodeId = NodeId(2);
+const C: NodeId = NodeId(3);
+
+fn of(need: u8) -> Vec<ReplicaSet> {
+    vec![ReplicaSet { members: vec![A, B, C], need }]
+}
+
+fn written(actor: u64, counter: u64) -> Object {
+    let sibling = Sibling { stamp: Stamp(counter), write_id: actor, content: None };
+    Object::from_write(&Context::new(), Dot::new(Actor(actor), counter), sibling)
+}
+
+fn tenure(node: NodeId, born: u64) -> Tenure {
+    Tenure { actor: Some(Actor(node.0 * 1_000 + born)), born }
+}
+
+fn ack(node: NodeId) -> Ack {
+    let slot = (node.0 - 1) as u8;
+    Ack { node, slot, primary: true, zone: 0, synced: true, tenure: tenure(node, 1), known: Vec::new() }
+}
+
+fn done(verdict: PutVerdict) -> bool {
+    matches!(verdict, PutVerdict::Done(_))
+}
+
+#[test]
+fn a_get_answers_at_r_with_all_it_has_heard_and_repairs_the_late() {
+    let mut get = GetRequest::new(of(2));
+    assert_eq!(get.on_reply(A, GetReply::Object(written(1, 1))), GetVerdict::Wait);
+    let GetVerdict::Answer(answer) = get.on_reply(B, GetReply::Object(written(2, 1))) else {
+        panic!("no answer")
+    };
+    assert_eq!(answer.siblings().len(), 2);
+    assert_eq!(get.on_reply(C, GetReply::Object(Object::new())), GetVerdict::Finished);
+    let repairs = get.repairs();
+    assert_eq!(repairs.iter().map(|repair| repair.node).collect::<Vec<_>>(), [A, B, C]);
+    assert!(repairs.iter().all(|repair| repair.object == answer));
+}
+
+#[test]
+fn agreement_needs_no_repair() {
+    let mut get = GetRequest::new(of(3));
+    for node in [A, B, C] {
+        get.on_reply(node, GetReply::Object(written(1, 1)));
+    }
+    assert!(get.repairs().is_empty());
+}
+
+#[test]
+fn a_failed_disk_is_never_an_empty_answer() {
+    let mut get = GetRequest::new(of(2));
+    get.on_reply(A, GetReply::Failed(Failure::Disk));
+    let GetVerdict::Fail(shortfall) = get.on_reply(B, GetReply::Failed(Failure::Down)) else {
+        panic!("no failure")
+    };
+    assert_eq!(shortfall.failed, [(A, Failure::Disk), (B, Failure::Down), (C, Failure::Silent)]);
+    assert_eq!(get.on_reply(C, GetReply::Object(Object::new())), GetVerdict::Finished);
+    let asked_for_repair = get.repairs();
+    assert!(asked_for_repair.is_empty(), "a replica that could not read is not repaired blindly");
+}
+
+#[test]
+fn one_replica_counts_once() {
+    let mut get = GetRequest::new(of(2));
+    get.on_reply(A, GetReply::Object(Object::new()));
+    assert_eq!(get.on_reply(A, GetReply::Object(Object::new())), GetVerdict::Wait);
+    assert_eq!(get.on_reply(NodeId(9), GetReply::Object(Object::new())), GetVerdict::Wait);
+    let mut put = PutRequest::new(of(2), PutNeeds::default());
+    put.on_ack(ack(A));
+    assert_eq!(put.on_ack(ack(A)), PutVerdict::Wait);
+    // Another node in the same slot stands for the same replica.
+    let stand_in = Ack { node: NodeId(9), primary: false, ..ack(A) };
+    assert_eq!(put.on_ack(stand_in), PutVerdict::Wait);
+    assert!(done(put.on_ack(ack(B))));
+}
+
+#[test]
+fn a_fallback_in_a_free_slot_counts_but_not_as_a_primary() {
+    let fallback = Ack { node: NodeId(9), primary: false, ..ack(C) };
+    let mut put = PutRequest::new(of(2), PutNeeds::default());
+    put.on_ack(ack(A));
+    assert!(done(put.on_ack(fallback.clone())));
+    let mut strict = PutRequest::new(of(2), PutNeeds { primaries: 2, synced: 0 });
+    strict.on_ack(ack(A));
+    assert_eq!(strict.on_ack(fallback), PutVerdict::Wait);
+}
+
+#[test]
+fn an_acknowledgement_of_a_lost_disk_does_not_count() {
+    let mut put = PutRequest::new(of(2), PutNeeds::default());
+    assert_eq!(put.on_ack(ack(A)), PutVerdict::Wait);
+    // C has met A in a later life: what A acknowledged before may be gone.
+    let informed = Ack { known: vec![(A, tenure(A, 2))], ..ack(C) };
+    assert_eq!(put.on_ack(informed), PutVerdict::Wait);
+    assert!(done(put.on_ack(ack(B))));
+}
+
+#[test]
+fn an_older_rumour_disqualifies_nobody() {
+    let mut put = PutRequest::new(of(2), PutNeeds::default());
+    put.on_ack(Ack { tenure: tenure(A, 5), ..ack(A) });
+    assert!(done(put.on_ack(Ack { known: vec![(A, tenure(A, 2))], ..ack(C) })));
+}
+
+#[test]
+fn synced_acknowledgements_are_counted_apart() {
+    let mut put = PutRequest::new(of(2), PutNeeds { primaries: 0, synced: 1 });
+    let buffered = |node| Ack { synced: false, ..ack(node) };
+    put.on_ack(buffered(A));
+    assert_eq!(put.on_ack(buffered(B)), PutVerdict::Wait);
+    let PutVerdict::Done(receipt) = put.on_ack(ack(C)) else { panic!("not done") };
+    assert_eq!((receipt.acks, receipt.synced, receipt.primaries, receipt.zones), (3, 1, 3, 1));
+}
+
+#[test]
+fn a_put_gives_up_as_soon_as_it_is_hopeless() {
+    let mut put = PutRequest::new(of(2), PutNeeds::default());
+    assert_eq!(put.on_failure(A, Failure::Down), PutVerdict::Wait);
+    let PutVerdict::Fail(shortfall) = put.on_failure(B, Failure::Busy) else { panic!("still hoping") };
+    assert_eq!((shortfall.needed, shortfall.answered.len()), (2, 0));
+    assert_eq!(put.on_ack(ack(C)), PutVerdict::Finished);
+}
+
+#[test]
+fn two_sets_must_both_be_satisfied() {
+    let old = ReplicaSet { members: vec![A, B, C], need: 2 };
+    let new = ReplicaSet { members: vec![B, C, NodeId(4)], need: 2 };
+    let mut put = PutRequest::new(vec![old, new], PutNeeds::default());
+    put.on_ack(ack(A));
+    assert_eq!(put.on_ack(ack(B)), PutVerdict::Wait, "two of the old, one of the new");
+    assert!(done(put.on_ack(ack(NodeId(4)))));
+}
+
+#[test]
+fn thresholds() {
+    assert_eq!(Threshold::All.resolve(5, Threshold::One), Ok(5));
+    assert_eq!(Threshold::Default.resolve(5, Threshold::Default), Ok(3));
+    assert_eq!(Threshold::Default.resolve(2, Threshold::Count(3)).is_err(), true);
+    assert_eq!("quorum".parse(), Ok(Threshold::Quorum));
+    assert_eq!("7".parse(), Ok(Threshold::Count(7)));
+    assert!("many".parse::<Threshold>().is_err() && "-1".parse::<Threshold>().is_err());
+    assert_eq!(Threshold::Count(0).resolve_positive(3, Threshold::One), Err(ThresholdError::Zero));
+}
+
+proptest! {
+    /// Whatever comes in whatever order: one answer, only with enough to stand on, and an end.
+    #[test]
+    fn exactly_one_answer(events in prop::collection::vec((1..4_u64, 0..3_u8), 0..12), need in 1..4_u8) {
+        let (mut get, mut put) = (GetRequest::new(of(need)), PutRequest::new(of(need), PutNeeds::default()));
+        let (mut answers, mut good) = ([0, 0], std::collections::BTreeSet::new());
+        let mut failed = std::collections::BTreeSet::new();
+        for (node, kind) in events {
+            let node = NodeId(node);
+            let (reply, verdict) = if kind > 0 {
+                if !failed.contains(&node) { good.insert(node); }
+                (GetReply::Object(written(node.0, 1)), put.on_ack(ack(node)))
+            } else {
+                if !good.contains(&node) { failed.insert(node); }
+                (GetReply::Failed(Failure::Down), put.on_failure(node, Failure::Down))
+            };
+            match get.on_reply(node, reply) {
+                GetVerdict::Answer(_) => { answers[0] += 1; prop_assert_eq!(good.len(), usize::from(need)); }
+                GetVerdict::Fail(_) => { answers[0] += 1; prop_assert!(3 - failed.len() < usize::from(need)); }
+                _ => {}
+            }
+            match verdict {
+                PutVerdict::Done(_) => { answers[1] += 1; prop_assert_eq!(good.len(), usize::from(need)); }
+                PutVerdict::Fail(_) => { answers[1] += 1; prop_assert!(3 - failed.len() < usize::from(need)); }
+                _ => {}
+            }
+        }
+        answers[0] += usize::from(!matches!(get.on_deadline(), GetVerdict::Finished | GetVerdict::Wait));
+        answers[1] += usize::from(!matches!(put.on_deadline(), PutVerdict::Finished | PutVerdict::Wait));
+        prop_assert_eq!(answers, [1, 1]);
+    }
+}
