@@ -74,6 +74,12 @@ impl GetRequest {
         self.answered
     }
 
+    /// Whether nothing more can come: all have been heard.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.members().iter().all(|&node| self.has_heard(node))
+    }
+
     /// Whether this replica has not been heard yet.
     #[must_use]
     pub fn awaits(&self, node: NodeId) -> bool {

@@ -1,0 +1,148 @@
+//! Messages between native clients and nodes.
+
+use bytes::Bytes;
+use gramme_object::Key;
+use gramme_quorum::{GetError, PutError, Receipt, Threshold};
+use gramme_ring::{Layout, Member, NodeId};
+
+use crate::codec::{Wire, WireError, wire_messages, wire_structs};
+
+wire_structs! {
+    /// Asks for the ring.
+    pub struct Ring {
+        /// The version that the client has; 0 for none.
+        pub version: u64,
+    }
+
+    /// Answers [`Ring`].
+    pub struct RingReply {
+        /// The cluster's name.
+        pub cluster: String,
+        /// What places keys.
+        pub placement_key: [u8; 32],
+        /// Each node's addresses.
+        pub addresses: Vec<(NodeId, Vec<String>)>,
+        /// The layout.
+        pub layout: Layout,
+    }
+
+    /// Reads a key.
+    pub struct Get {
+        /// The key.
+        pub key: Key,
+        /// R.
+        pub r: Threshold,
+        /// How many owners.
+        pub pr: Threshold,
+        /// How long the client waits, in milliseconds.
+        pub timeout: u32,
+    }
+
+    /// What a get found.
+    pub struct Found {
+        /// What the reader has now read; opaque, for a later put of this key.
+        pub context: Bytes,
+        /// The versions, as a stored object.
+        pub object: Bytes,
+    }
+
+    /// Answers [`Get`].
+    pub struct GetReply {
+        /// The version of the node's ring.
+        pub ring: u64,
+        /// What was found. A key that nobody has written has an object without versions.
+        pub outcome: Result<Found, GetError>,
+    }
+
+    /// Writes or deletes a key.
+    pub struct Put {
+        /// The client's own random id.
+        pub origin: u64,
+        /// The put's number there; a duplicate gets the first one's answer.
+        pub request: u64,
+        /// The key.
+        pub key: Key,
+        /// What an earlier answer gave; empty for none.
+        pub context: Bytes,
+        /// The value with its headers; `None` deletes.
+        pub content: Option<Bytes>,
+        /// W.
+        pub w: Threshold,
+        /// How many owners.
+        pub pw: Threshold,
+        /// How many synced.
+        pub dw: Threshold,
+        /// How long the client waits, in milliseconds.
+        pub timeout: u32,
+        /// Whether to answer with what is stored.
+        pub return_body: bool,
+    }
+
+    /// A put that was acknowledged.
+    pub struct Stored {
+        /// What the writer has read and its own write; opaque, for a later put of this key.
+        pub context: Bytes,
+        /// What was known when it was answered.
+        pub receipt: Receipt,
+        /// With `return_body`, the versions as a stored object.
+        pub object: Option<Bytes>,
+    }
+
+    /// Answers [`Put`].
+    pub struct PutReply {
+        /// The version of the node's ring.
+        pub ring: u64,
+        /// The put's outcome.
+        pub outcome: Result<Stored, PutError>,
+    }
+}
+
+wire_messages! {
+    /// Any message between a native client and a node.
+    pub enum ClientMessage {
+        /// See [`Ring`].
+        Ring(Ring) = 1,
+        /// See [`RingReply`].
+        RingReply(RingReply) = 2,
+        /// See [`Get`].
+        Get(Get) = 3,
+        /// See [`GetReply`].
+        GetReply(GetReply) = 4,
+        /// See [`Put`].
+        Put(Put) = 5,
+        /// See [`PutReply`].
+        PutReply(PutReply) = 6,
+    }
+}
+
+impl Wire for Member {
+    const MIN_SIZE: usize = 16;
+
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        self.id.encode_to(out);
+        self.weight.encode_to(out);
+        self.zone.encode_to(out);
+    }
+
+    fn parse(input: &mut Bytes) -> Result<Self, WireError> {
+        Ok(Self { id: NodeId::parse(input)?, weight: u32::parse(input)?, zone: String::parse(input)? })
+    }
+}
+
+impl Wire for Layout {
+    const MIN_SIZE: usize = 18;
+
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        self.version().encode_to(out);
+        self.depth().encode_to(out);
+        self.replicas().encode_to(out);
+        self.members().to_vec().encode_to(out);
+        self.slots().to_vec().encode_to(out);
+    }
+
+    fn parse(input: &mut Bytes) -> Result<Self, WireError> {
+        let (version, depth, replicas) = (u64::parse(input)?, u8::parse(input)?, u8::parse(input)?);
+        let (members, slots) = (Vec::parse(input)?, Vec::parse(input)?);
+        Self::new(version, depth, replicas, members, slots).map_err(|_| WireError::Malformed)
+    }
+}

@@ -1,0 +1,235 @@
+//! Every message, to the letter. A difference here is a new version of the format.
+
+use bytes::Bytes;
+use gramme_object::Key;
+use gramme_quorum::{Failure, GetError, PutError, Receipt, Shortfall, Tenure, Threshold, ThresholdError};
+use gramme_ring::{Member, NodeId, PartitionId, PlanRequest, plan};
+use gramme_vclock::{Actor, Context, Dot};
+use gramme_wire::client::{Found, Get, GetReply, Put as ClientPut, PutReply, Ring, RingReply, Stored};
+use gramme_wire::peer::{
+    Durability, Forward, ForwardReply, Hello, Properties, PropertiesReply, Put, PutDone, Read, ReadReply,
+    Repair, ReplyHeader, RequestHeader, Status, Write, WriteReply,
+};
+use gramme_wire::{ClientMessage, PeerMessage, WireError};
+use proptest::prelude::*;
+
+fn key() -> Key {
+    Key::new("default", "b", "k").expect("valid parts")
+}
+
+fn context() -> Context {
+    let mut context: Context = [Dot::new(Actor(2), 9)].into_iter().collect();
+    context.raise(Actor(1), 5);
+    context
+}
+
+fn header() -> RequestHeader {
+    let partition = PartitionId { prefix: 0x2a, depth: 10 };
+    RequestHeader { generation: 1, epoch: 2, partition, properties: 3, origin: 4, boot: 5, request: 6 }
+}
+
+fn reply(status: Status) -> ReplyHeader {
+    let tenure = Tenure { actor: Some(Actor(7)), born: 8 };
+    ReplyHeader {
+        status,
+        generation: 1,
+        epoch: 2,
+        tenure,
+        life: 9,
+        seen: 10,
+        known: vec![(NodeId(11), Tenure { actor: None, born: 12 })],
+        floors: Bytes::new(),
+    }
+}
+
+fn shortfall() -> Shortfall {
+    Shortfall { needed: 2, answered: vec![NodeId(1)], failed: vec![(NodeId(2), Failure::Down)] }
+}
+
+fn put() -> Put {
+    Put {
+        key: key(),
+        read: context(),
+        content: Some("c".into()),
+        w: Threshold::Count(2),
+        pw: Threshold::Default,
+        dw: Threshold::All,
+        timeout: 5_000,
+        return_body: true,
+    }
+}
+
+fn peer_messages() -> Vec<PeerMessage> {
+    let receipt = Receipt { acks: 3, primaries: 3, fallbacks: 0, zones: 1, synced: 2 };
+    let done = PutDone { context: context(), receipt, object: Some("o".into()), dot: Dot::new(Actor(1), 2) };
+    let forward_reply = |outcome| PeerMessage::ForwardReply(Box::new(ForwardReply { outcome }));
+    vec![
+        PeerMessage::Hello(Hello {
+            boot: 1,
+            layout: 2,
+            properties: (3, NodeId(4)),
+            keys: 5,
+            bytes: 6,
+            writable: true,
+        }),
+        PeerMessage::Read(Read { header: header(), key: key(), asked: vec![Dot::new(Actor(1), 2)] }),
+        PeerMessage::ReadReply(ReadReply {
+            header: reply(Status::DoneSynced),
+            object: "o".into(),
+            covered: vec![],
+        }),
+        PeerMessage::Write(Write {
+            header: header(),
+            key: key(),
+            slot: 2,
+            durability: Durability::Synced,
+            dot: Dot::new(Actor(1), 2),
+            raise: true,
+            read: context(),
+            object: "o".into(),
+        }),
+        PeerMessage::WriteReply(WriteReply { header: reply(Status::Covered), slot: 2, log_position: 13 }),
+        PeerMessage::Repair(Repair { header: header(), key: key(), slot: 1, object: "o".into() }),
+        PeerMessage::Forward(Box::new(Forward { header: header(), put: put() })),
+        forward_reply(Ok(done)),
+        forward_reply(Err(PutError::Unavailable(shortfall()))),
+        PeerMessage::Properties(Properties { record: "p".into() }),
+        PeerMessage::PropertiesReply(PropertiesReply { version: (3, NodeId(4)) }),
+    ]
+}
+
+fn put_errors() -> Vec<PutError> {
+    vec![
+        PutError::Threshold(ThresholdError::TooMany { count: 4, replicas: 3 }),
+        PutError::UnknownType("t".into()),
+        PutError::Context("forged".into()),
+        PutError::TooManySiblings { siblings: 101, limit: 100 },
+        PutError::Unavailable(shortfall()),
+        PutError::Unknown(NodeId(1)),
+        PutError::NoCoordinator(shortfall()),
+        PutError::Busy,
+        PutError::WriteStopped,
+        PutError::Disk,
+    ]
+}
+
+fn client_messages() -> Vec<ClientMessage> {
+    let members: Vec<_> = (1..=3).map(|id| Member::new(NodeId(id))).collect();
+    let request = PlanRequest { members: &members, replicas: 3, depth: 1, previous: None };
+    let layout = plan(&request).expect("a plan").layout;
+    let addresses = vec![(NodeId(1), vec!["127.0.0.1:1".to_owned()])];
+    let receipt = Receipt { acks: 2, primaries: 2, fallbacks: 0, zones: 1, synced: 2 };
+    let put_reply = |outcome| ClientMessage::PutReply(PutReply { ring: 1, outcome });
+    let mut messages = vec![
+        ClientMessage::Ring(Ring { version: 1 }),
+        ClientMessage::RingReply(RingReply {
+            cluster: "c".into(),
+            placement_key: [7; 32],
+            addresses,
+            layout,
+        }),
+        ClientMessage::Get(Get { key: key(), r: Threshold::One, pr: Threshold::Quorum, timeout: 1 }),
+        ClientMessage::GetReply(GetReply {
+            ring: 1,
+            outcome: Ok(Found { context: "c".into(), object: "o".into() }),
+        }),
+        ClientMessage::GetReply(GetReply { ring: 1, outcome: Err(GetError::Unavailable(shortfall())) }),
+        ClientMessage::GetReply(GetReply {
+            ring: 1,
+            outcome: Err(GetError::Threshold(ThresholdError::Zero)),
+        }),
+        ClientMessage::GetReply(GetReply { ring: 1, outcome: Err(GetError::UnknownType("t".into())) }),
+        ClientMessage::GetReply(GetReply { ring: 1, outcome: Err(GetError::Busy) }),
+        ClientMessage::Put(ClientPut {
+            origin: 1,
+            request: 2,
+            key: key(),
+            context: "c".into(),
+            content: None,
+            w: Threshold::Default,
+            pw: Threshold::Count(1),
+            dw: Threshold::Default,
+            timeout: 3,
+            return_body: false,
+        }),
+        put_reply(Ok(Stored { context: "c".into(), receipt, object: None })),
+    ];
+    messages.extend(put_errors().into_iter().map(|error| put_reply(Err(error))));
+    messages
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn golden() {
+    let mut lines = String::new();
+    for message in peer_messages() {
+        let mut body = Vec::new();
+        message.encode(&mut body);
+        lines += &format!("peer {} {} {}\n", message.method(), message.name(), hex(&body));
+        assert_eq!(PeerMessage::decode(message.method(), body.into()), Ok(message));
+    }
+    for message in client_messages() {
+        let mut body = Vec::new();
+        message.encode(&mut body);
+        lines += &format!("client {} {} {}\n", message.method(), message.name(), hex(&body));
+        assert_eq!(ClientMessage::decode(message.method(), body.into()), Ok(message));
+    }
+    let golden = include_str!("golden/messages-1.txt");
+    assert!(lines == golden, "the format has changed; it is now\n{lines}");
+}
+
+#[test]
+fn cut_or_extended_they_are_refused() {
+    for message in peer_messages() {
+        let mut body = Vec::new();
+        message.encode(&mut body);
+        let whole = Bytes::from(body.clone());
+        for end in 0..whole.len() {
+            assert!(
+                PeerMessage::decode(message.method(), whole.slice(..end)).is_err(),
+                "{} cut at {end}",
+                message.name()
+            );
+        }
+        body.push(0);
+        assert_eq!(PeerMessage::decode(message.method(), body.into()), Err(WireError::Malformed));
+    }
+}
+
+#[test]
+fn other_versions_and_numbers_are_named() {
+    assert_eq!(PeerMessage::decode(1, vec![2].into()), Err(WireError::Version(2)));
+    assert_eq!(ClientMessage::decode(999, vec![1].into()), Err(WireError::Method(999)));
+}
+
+proptest! {
+    /// Whatever comes, it is decoded or refused; and what is decoded encodes to the same bytes.
+    #[test]
+    fn any_bytes(method in 0..12_u16, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let body = Bytes::from([&[1], &bytes[..]].concat());
+        if let Ok(message) = PeerMessage::decode(method, body.clone()) {
+            let mut again = Vec::new();
+            message.encode(&mut again);
+            prop_assert_eq!(&again[..], &body[..]);
+        }
+        if let Ok(message) = ClientMessage::decode(method, body.clone()) {
+            let mut again = Vec::new();
+            message.encode(&mut again);
+            prop_assert_eq!(&again[..], &body[..]);
+        }
+    }
+
+    /// One changed byte of a real message: never a panic, never a large allocation.
+    #[test]
+    fn changed_bytes(pick in 0..11_usize, at in 0..400_usize, byte in any::<u8>()) {
+        let message = &peer_messages()[pick];
+        let mut body = Vec::new();
+        message.encode(&mut body);
+        let at = at % body.len();
+        body[at] = byte;
+        let _ = PeerMessage::decode(message.method(), body.into());
+    }
+}
