@@ -39,7 +39,7 @@ wire_structs! {
         pub tenure: Tenure,
         /// The replica's disk life: a random number, drawn anew when data was lost or rolled back.
         pub life: u64,
-        /// A digest of the replica's seen-set.
+        /// A digest of the replica's seen-set; 0 where none is given.
         pub seen: u64,
         /// The other members' terms, as far as the replica knows them.
         pub known: Vec<(NodeId, Tenure)>,

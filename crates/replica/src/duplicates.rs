@@ -1,0 +1,97 @@
+//! Puts that were seen before.
+//!
+//! A put must not be applied twice, whatever the network repeats: the second copy would come back as a
+//! sibling that nobody wrote. So a coordinator remembers each put by who began it until its deadline, and
+//! answers a duplicate as the first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gramme_quorum::PutError;
+use gramme_wire::peer::PutDone;
+
+use crate::puts::Asker;
+
+/// The most puts remembered at once; beyond it the oldest are forgotten early.
+const REMEMBERED: usize = 1 << 16;
+
+/// Which put: who began it, in which start, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Identity {
+    pub(crate) origin: u64,
+    pub(crate) boot: u64,
+    pub(crate) request: u64,
+}
+
+type Outcome = Result<PutDone, PutError>;
+
+#[derive(Debug)]
+struct Entry {
+    until: u64,
+    /// Who waits, while it is under way.
+    askers: Vec<Asker>,
+    outcome: Option<Box<Outcome>>,
+}
+
+/// What is known of a put that comes in.
+pub(crate) enum Seen {
+    First,
+    /// It is under way; whoever asked now is told with the others.
+    UnderWay,
+    Done(Asker, Box<Outcome>),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Duplicates {
+    entries: BTreeMap<Identity, Entry>,
+    by_age: BTreeSet<(u64, Identity)>,
+}
+
+impl Duplicates {
+    pub(crate) fn see(&mut self, identity: Identity, asker: Asker, until: u64) -> Seen {
+        if let Some(entry) = self.entries.get_mut(&identity) {
+            return match &entry.outcome {
+                Some(outcome) => Seen::Done(asker, outcome.clone()),
+                None => {
+                    entry.askers.push(asker);
+                    Seen::UnderWay
+                }
+            };
+        }
+        self.make_room();
+        self.entries.insert(identity, Entry { until, askers: vec![asker], outcome: None });
+        self.by_age.insert((until, identity));
+        Seen::First
+    }
+
+    /// Remembers the outcome; returns who waits for it. A second outcome changes nothing.
+    pub(crate) fn conclude(&mut self, identity: Identity, outcome: &Outcome) -> Vec<Asker> {
+        let Some(entry) = self.entries.get_mut(&identity) else { return Vec::new() };
+        entry.outcome.get_or_insert_with(|| Box::new(outcome.clone()));
+        std::mem::take(&mut entry.askers)
+    }
+
+    /// Forgets what is past its deadline.
+    pub(crate) fn forget(&mut self, now: u64) {
+        while let Some(&(until, identity)) = self.by_age.first().filter(|(until, _)| *until <= now) {
+            self.remove(until, identity);
+        }
+    }
+
+    /// Those under way are bounded by the number of requests; only concluded ones give way.
+    fn make_room(&mut self) {
+        if self.entries.len() < REMEMBERED {
+            return;
+        }
+        let is_done = |(_, identity): &&(u64, Identity)| {
+            self.entries.get(identity).is_some_and(|entry| entry.outcome.is_some())
+        };
+        if let Some(&(until, identity)) = self.by_age.iter().find(is_done) {
+            self.remove(until, identity);
+        }
+    }
+
+    fn remove(&mut self, until: u64, identity: Identity) {
+        self.by_age.remove(&(until, identity));
+        self.entries.remove(&identity);
+    }
+}

@@ -1,0 +1,197 @@
+//! What goes into a replica and what comes out: plain data, so that a run can be recorded and replayed.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use gramme_merkle::{Digest, Leaf};
+use gramme_object::Key;
+use gramme_ring::{KeyHash, NodeId};
+use gramme_wire::PeerMessage;
+
+use crate::request::{ClientRequest, Response};
+
+/// The time, handed in with every input. Microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Never goes back. Deadlines are counted on it.
+    pub monotonic: u64,
+    /// Since 1970; may jump either way. Only stamps and births of tenures come from it.
+    pub wall: u64,
+}
+
+/// Names a client's request until it is answered; chosen by the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Something happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A client asks.
+    Client {
+        /// To be answered by this name, exactly once.
+        ticket: Ticket,
+        /// What it asks.
+        request: ClientRequest,
+    },
+    /// Another node speaks.
+    Message {
+        /// Who, as its certificate says.
+        from: NodeId,
+        /// The number of the request that this is, or answers.
+        id: u64,
+        /// What it says.
+        message: PeerMessage,
+    },
+    /// A message that was to be sent did not leave, not a byte of it.
+    Undelivered {
+        /// To whom.
+        to: NodeId,
+        /// Its number.
+        id: u64,
+        /// Whether there is a connection, with too much waiting on it.
+        busy: bool,
+    },
+    /// There is a connection to this node.
+    PeerUp(NodeId),
+    /// The connection to this node is gone; what it had been asked may or may not have been done.
+    PeerDown(NodeId),
+    /// A row has been read.
+    Loaded {
+        /// The number of the load.
+        load: u64,
+        /// The stored object, if there is one. A failure is never an absent object.
+        result: Result<Option<Bytes>, LoadFailed>,
+    },
+    /// Batches have become durable, each up to and with this one.
+    Committed {
+        /// They survive the end of the process.
+        written: u64,
+        /// They survive a loss of power.
+        synced: u64,
+    },
+    /// A batch was not committed, or its fate is unknown.
+    CommitFailed,
+    /// Whether the disk has room for writes.
+    Writable(bool),
+    /// The time asked for by [`Effect::SetTimer`] has come.
+    Timer,
+}
+
+/// A row could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadFailed;
+
+/// Something is to be done.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Send a message. If there is no connection, say so with [`Input::Undelivered`].
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// The number of the request that it is, or answers.
+        id: u64,
+        /// How long it is worth anything, in microseconds.
+        ttl: u64,
+        /// What to say.
+        message: PeerMessage,
+    },
+    /// Answer a client.
+    Reply {
+        /// Its name.
+        ticket: Ticket,
+        /// The answer.
+        response: Response,
+    },
+    /// Read a row, as of the last committed batch.
+    Load {
+        /// The number to answer with.
+        load: u64,
+        /// The key's place.
+        hash: KeyHash,
+        /// The key.
+        key: Key,
+    },
+    /// Commit changes together. Numbers count up from 1 without a gap.
+    Commit {
+        /// The batch's number.
+        sequence: u64,
+        /// The changes.
+        changes: Vec<Change>,
+        /// Whether somebody waits for it to survive a loss of power.
+        sync: bool,
+    },
+    /// Call with [`Input::Timer`] at this monotonic time. Replaces the time asked for before.
+    SetTimer(u64),
+    /// The replica cannot go on: the process must end. What was not yet answered has an unknown outcome.
+    Fatal(&'static str),
+}
+
+/// One change of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The new object of a key.
+    Object {
+        /// The key's place.
+        hash: KeyHash,
+        /// The key.
+        key: Key,
+        /// What it adds to its leaf.
+        digest: Digest,
+        /// The stored form.
+        object: Bytes,
+    },
+    /// The new content of a leaf of the hash tree.
+    Leaf {
+        /// Its number.
+        number: u32,
+        /// Its content.
+        leaf: Leaf,
+    },
+    /// A partition's whole record.
+    Partition {
+        /// The partition's prefix.
+        prefix: u32,
+        /// All its keys.
+        total: Leaf,
+        /// The record.
+        record: Bytes,
+    },
+    /// An addition to a partition's record.
+    Note {
+        /// The partition's prefix.
+        prefix: u32,
+        /// All its keys.
+        total: Leaf,
+        /// The addition.
+        note: Bytes,
+    },
+    /// A record of the node's own.
+    Meta {
+        /// Its name.
+        name: &'static str,
+        /// Its bytes.
+        value: Bytes,
+    },
+}
+
+/// What a replica had committed before it started.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// Each partition's record, by prefix.
+    pub partitions: BTreeMap<u32, RecoveredPartition>,
+    /// The leaves of the hash tree.
+    pub leaves: BTreeMap<u32, Leaf>,
+    /// The node's own records.
+    pub meta: BTreeMap<Bytes, Bytes>,
+}
+
+/// One partition's record, with its additions.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveredPartition {
+    /// All its keys.
+    pub total: Leaf,
+    /// The last whole record.
+    pub record: Bytes,
+    /// The additions since; some may be older than the record.
+    pub notes: Vec<Bytes>,
+}

@@ -1,0 +1,408 @@
+//! Puts that this node coordinates, as an owner of the key: mint the dot, write here and to the others,
+//! answer at W.
+
+use gramme_object::{Content, Key, Object, Sibling};
+use gramme_quorum::{
+    Ack, Failure, PutError, PutNeeds, PutRequest, PutVerdict, Receipt, ReplicaSet, Threshold,
+};
+use gramme_ring::{NodeId, PartitionId};
+use gramme_vclock::{Context, Dot};
+use gramme_wire::PeerMessage;
+use gramme_wire::peer::{self, Durability, ForwardReply, PutDone, Status, Write, WriteReply};
+
+use crate::Replica;
+use crate::commits::Level;
+use crate::duplicates::{Identity, Seen};
+use crate::io::Ticket;
+use crate::keys::{Operation, Writer};
+use crate::properties::{BucketDurability, Properties};
+use crate::replicate::failure;
+use crate::request::{ClientPut, Response, Stored};
+use crate::timers::Timer;
+
+/// Who is to be told of a put's outcome.
+#[derive(Clone, Debug)]
+pub(crate) enum Asker {
+    /// A client of this node, with the key that its new context is sealed for.
+    Client(Ticket, Key),
+    /// A node that handed it on.
+    Peer(NodeId, u64),
+}
+
+/// A put under way.
+#[derive(Debug)]
+pub(crate) struct Put {
+    identity: Identity,
+    put: peer::Put,
+    partition: PartitionId,
+    properties: Properties,
+    request: PutRequest,
+    deadline: u64,
+    /// The version that was minted, once it was.
+    dot: Option<Dot>,
+    /// What is stored here after the put, and whether that is durable.
+    stored: Option<Object>,
+    is_stored: bool,
+    /// The verdict, while the answer waits for the object that it shows to be durable.
+    receipt: Option<Receipt>,
+}
+
+impl Replica {
+    pub(crate) fn start_client_put(&mut self, ticket: Ticket, put: ClientPut) {
+        let read = match self.config.secrets.open(&put.key, &put.context) {
+            Ok(read) => read,
+            Err(error) => {
+                let refused = PutError::Context(error.to_string());
+                return self.reply(ticket, Response::Put(Err(refused)));
+            }
+        };
+        let request = self.next_request();
+        let identity = match put.identity {
+            Some((origin, request)) => Identity { origin, boot: 0, request },
+            None => Identity { origin: self.config.node.0, boot: self.boot, request },
+        };
+        let content = put.content.map(|content| content.as_bytes().clone());
+        let ClientPut { key, w, pw, dw, timeout, return_body, .. } = put;
+        let put = peer::Put { key, read, content, w, pw, dw, timeout, return_body };
+        let (_, partition) = self.place(&put.key);
+        let is_owner = self.partitions.contains_key(&partition.prefix);
+        if is_owner && self.writable {
+            let asker = Asker::Client(ticket, put.key.clone());
+            self.start_put(asker, identity, put);
+        } else {
+            self.start_forward(ticket, identity, put);
+        }
+    }
+
+    /// Coordinates a put, unless it is a duplicate of one that is or was.
+    pub(crate) fn start_put(&mut self, asker: Asker, identity: Identity, put: peer::Put) {
+        let deadline = self.now.monotonic + u64::from(put.timeout) * 1_000;
+        match self.duplicates.see(identity, asker, deadline) {
+            Seen::First => {}
+            Seen::UnderWay => {
+                self.stats.duplicates += 1;
+                return;
+            }
+            Seen::Done(asker, outcome) => {
+                self.stats.duplicates += 1;
+                return self.tell(asker, *outcome);
+            }
+        }
+        let properties = match self.check_put(&put) {
+            Ok(properties) => properties,
+            Err(error) => return self.conclude(identity, Err(error)),
+        };
+        self.stats.puts += 1;
+        let (_, partition) = self.place(&put.key);
+        let request = match self.put_request(&put, &properties, partition) {
+            Ok(request) => request,
+            Err(error) => return self.conclude(identity, Err(error)),
+        };
+        let id = self.next_request();
+        let key = put.key.clone();
+        let put = Put {
+            identity,
+            put,
+            partition,
+            properties,
+            request,
+            deadline,
+            dot: None,
+            stored: None,
+            is_stored: false,
+            receipt: None,
+        };
+        self.puts.insert(id, put);
+        self.timers.set(deadline, Timer::Put(id));
+        self.with_key(&key, Operation::Coordinate(id));
+    }
+
+    fn check_put(&mut self, put: &peer::Put) -> Result<Properties, PutError> {
+        let key = &put.key;
+        let Some(properties) = self.table.get(key.bucket_type(), key.bucket()) else {
+            return Err(PutError::UnknownType(key.bucket_type().to_owned()));
+        };
+        if !self.writable {
+            return Err(PutError::WriteStopped);
+        }
+        let properties = *properties;
+        if self.is_overloaded() {
+            self.stats.busy += 1;
+            return Err(PutError::Busy);
+        }
+        Ok(properties)
+    }
+
+    fn put_request(
+        &self,
+        put: &peer::Put,
+        properties: &Properties,
+        partition: PartitionId,
+    ) -> Result<PutRequest, PutError> {
+        let (need, needs) = put_needs(put, properties, self.config.layout.replicas())?;
+        let members = self.config.layout.owners(partition).collect();
+        Ok(PutRequest::new(vec![ReplicaSet { members, need }], needs))
+    }
+
+    /// The key is loaded: mint the version, stage it here, and send it to the other owners.
+    pub(crate) fn coordinate(&mut self, id: u64) {
+        let Some(put) = self.puts.get(&id) else { return };
+        let key = put.put.key.clone();
+        let Some(ready) = self.ready(&key) else { return };
+        if let Err(error) = check_siblings(put, &ready.object) {
+            self.stats.puts_too_many_siblings += 1;
+            return self.abandon_put(id, error);
+        }
+        let content = match put.put.content.clone().map(Content::from_bytes).transpose() {
+            Ok(content) => content,
+            Err(error) => return self.abandon_put(id, PutError::Context(error.to_string())),
+        };
+        self.stamp = self.stamp.max(ready.object.newest_stamp()).next(self.now.wall / 1_000);
+        let sibling = Sibling { stamp: self.stamp, write_id: self.random(), content };
+        let Some(put) = self.puts.get_mut(&id) else { return };
+        let Some(owned) = self.partitions.get_mut(&put.partition.prefix) else { return };
+        let dot = owned.mint();
+        put.dot = Some(dot);
+        let read = replaced(put, &ready.object);
+        let durability = put.properties.durability;
+        let mut delta = Object::from_write(&read, dot, sibling.clone());
+        delta.versions_mut().raise_own_entry(dot, ready.object.versions().dots());
+        let raise = delta.context().vector().covers(dot);
+        let level = own_level(durability);
+        // A copy of its own for the others, before the local merge takes the state.
+        let alone = Object::from_write(&Context::new(), dot, sibling);
+        self.send_writes(id, dot, raise, &read, &alone);
+        self.merge(&key, delta, Writer::Put(id), level);
+        let merged = self.ready(&key).map(|ready| (*ready.object).clone());
+        if let Some(put) = self.puts.get_mut(&id) {
+            put.stored = merged;
+            self.answer_put(id);
+        }
+    }
+
+    fn send_writes(&mut self, id: u64, dot: Dot, raise: bool, read: &Context, alone: &Object) {
+        let Some(put) = self.puts.get(&id) else { return };
+        let (key, partition, deadline) = (put.put.key.clone(), put.partition, put.deadline);
+        let durability = match put.properties.durability {
+            BucketDurability::Fsync => Durability::Synced,
+            BucketDurability::OneOfN | BucketDurability::Buffered => Durability::Buffered,
+        };
+        let mut members = put.request.members();
+        members.retain(|&node| node != self.config.node);
+        let object = bytes::Bytes::from(alone.encode());
+        let ttl = deadline.saturating_sub(self.now.monotonic);
+        for node in members {
+            let header = self.request_header(partition, id);
+            // Every member holds a slot of the partition.
+            let slot = self.config.layout.slot_of(partition, node).unwrap_or(0);
+            let (key, read, object) = (key.clone(), read.clone(), object.clone());
+            let write = Write { header, key, slot, durability, dot, raise, read, object };
+            self.send(node, id, ttl, PeerMessage::Write(write));
+        }
+    }
+
+    pub(crate) fn on_coordinate_failed(&mut self, id: u64) {
+        self.abandon_put(id, PutError::Disk);
+    }
+
+    /// Ends a put of which nothing has been written.
+    fn abandon_put(&mut self, id: u64, error: PutError) {
+        if let Some(put) = self.puts.remove(&id) {
+            self.timers.cancel(put.deadline, Timer::Put(id));
+            self.conclude(put.identity, Err(error));
+        }
+    }
+
+    pub(crate) fn on_own_write(&mut self, id: u64, status: Status) {
+        let node = self.config.node;
+        let Some(put) = self.puts.get_mut(&id) else { return };
+        put.is_stored = true;
+        let partition = put.partition;
+        let level = own_level(put.properties.durability);
+        let Some(owned) = self.partitions.get(&partition.prefix) else { return };
+        let (tenure, known) = (owned.tenure(), owned.known());
+        let verdict = match failure(status) {
+            None => {
+                let slot = self.config.layout.slot_of(partition, node).unwrap_or(0);
+                let (zone, synced) = (self.config.zone(node), level == Level::Synced);
+                let ack = Ack { node, slot, primary: true, zone, synced, tenure, known };
+                self.puts.get_mut(&id).map(|put| put.request.on_ack(ack))
+            }
+            Some(failure) => self.puts.get_mut(&id).map(|put| put.request.on_failure(node, failure)),
+        };
+        self.on_put_verdict(id, verdict.unwrap_or(PutVerdict::Wait));
+    }
+
+    pub(crate) fn on_write_reply(&mut self, from: NodeId, id: u64, reply: WriteReply) {
+        let Some(put) = self.puts.get(&id) else { return };
+        let partition = put.partition;
+        self.learn_from_reply(from, partition, &reply.header);
+        let zone = self.config.zone(from);
+        let Some(put) = self.puts.get_mut(&id) else { return };
+        if !put.request.awaits(from) {
+            return;
+        }
+        let verdict = match failure(reply.header.status) {
+            None => put.request.on_ack(Ack {
+                node: from,
+                slot: reply.slot,
+                primary: true,
+                zone,
+                // A version that was seen and replaced is acknowledged as durably as the write asked.
+                synced: match reply.header.status {
+                    Status::Covered => put.properties.durability == BucketDurability::Fsync,
+                    status => status == Status::DoneSynced,
+                },
+                tenure: reply.header.tenure,
+                known: reply.header.known,
+            }),
+            Some(failure) => put.request.on_failure(from, failure),
+        };
+        self.on_put_verdict(id, verdict);
+    }
+
+    fn on_put_verdict(&mut self, id: u64, verdict: PutVerdict) {
+        match verdict {
+            PutVerdict::Wait | PutVerdict::Finished => {}
+            PutVerdict::Done(receipt) => {
+                if let Some(put) = self.puts.get_mut(&id) {
+                    put.receipt = Some(receipt);
+                }
+            }
+            PutVerdict::Fail(shortfall) => {
+                self.stats.puts_failed += 1;
+                if let Some(put) = self.puts.get(&id) {
+                    self.conclude(put.identity, Err(PutError::Unavailable(shortfall)));
+                }
+            }
+        }
+        self.answer_put(id);
+        if self.puts.get(&id).is_some_and(|put| put.request.is_complete() && put.receipt.is_none())
+            && let Some(put) = self.puts.remove(&id)
+        {
+            self.timers.cancel(put.deadline, Timer::Put(id));
+        }
+    }
+
+    /// Answers a put whose quorum is reached, once what the answer shows is durable.
+    fn answer_put(&mut self, id: u64) {
+        let Some(put) = self.puts.get_mut(&id) else { return };
+        let (Some(receipt), Some(dot)) = (put.receipt, put.dot) else { return };
+        if put.put.return_body && !(put.is_stored && put.stored.is_some()) {
+            return;
+        }
+        put.receipt = None;
+        let shown = put.stored.take().filter(|_| put.put.return_body);
+        let shown = shown.map(|object| if put.properties.allow_mult { object } else { object.last_writer() });
+        let context = match &shown {
+            Some(object) => object.context().clone(),
+            None => {
+                // What the writer had read and its own write, no more.
+                let mut context = put.put.read.clone();
+                context.insert(dot);
+                context
+            }
+        };
+        let object = shown.map(|object| object.encode().into());
+        let identity = put.identity;
+        self.conclude(identity, Ok(PutDone { context, receipt, object, dot }));
+    }
+
+    pub(crate) fn on_put_deadline(&mut self, id: u64) {
+        let Some(put) = self.puts.get_mut(&id) else { return };
+        if put.dot.is_none() {
+            // The key never came off the disk, so nothing was written.
+            return self.abandon_put(id, PutError::Disk);
+        }
+        let was_waiting = put.receipt.take().is_some();
+        let identity = put.identity;
+        let verdict = put.request.on_deadline();
+        self.on_put_verdict(id, verdict);
+        if was_waiting {
+            // The quorum was there, but what the answer was to show did not become durable in time.
+            self.conclude(identity, Err(PutError::Unknown(self.config.node)));
+        }
+    }
+
+    pub(crate) fn on_put_undelivered(&mut self, to: NodeId, id: u64, busy: bool) {
+        self.on_put_failure(id, to, if busy { Failure::Busy } else { Failure::Down });
+    }
+
+    pub(crate) fn on_put_peer_down(&mut self, node: NodeId) {
+        let waiting = self.puts.iter().filter(|(_, put)| put.dot.is_some() && put.request.awaits(node));
+        for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.on_put_failure(id, node, Failure::Silent);
+        }
+    }
+
+    fn on_put_failure(&mut self, id: u64, node: NodeId, failure: Failure) {
+        if let Some(put) = self.puts.get_mut(&id) {
+            let verdict = put.request.on_failure(node, failure);
+            self.on_put_verdict(id, verdict);
+        }
+    }
+
+    /// Tells everybody who asked for this put what became of it, and remembers it for duplicates.
+    fn conclude(&mut self, identity: Identity, outcome: Result<PutDone, PutError>) {
+        for asker in self.duplicates.conclude(identity, &outcome) {
+            self.tell(asker, outcome.clone());
+        }
+    }
+
+    fn tell(&mut self, asker: Asker, outcome: Result<PutDone, PutError>) {
+        match asker {
+            Asker::Client(ticket, key) => {
+                let response = self.put_response(&key, outcome);
+                self.reply(ticket, response);
+            }
+            Asker::Peer(node, id) => {
+                let message = PeerMessage::ForwardReply(Box::new(ForwardReply { outcome }));
+                self.send(node, id, 5_000_000, message);
+            }
+        }
+    }
+
+    pub(crate) fn put_response(&self, key: &Key, outcome: Result<PutDone, PutError>) -> Response {
+        Response::Put(outcome.and_then(|done| {
+            let context = self.config.secrets.seal(key, &done.context);
+            let object = done.object.map(|object| Object::decode(&object)).transpose();
+            let object = object.map_err(|_| PutError::Disk)?;
+            Ok(Stored { context, receipt: done.receipt, object })
+        }))
+    }
+}
+
+fn put_needs(put: &peer::Put, properties: &Properties, replicas: u8) -> Result<(u8, PutNeeds), PutError> {
+    let need = put.w.resolve_positive(replicas, properties.w)?;
+    let primaries = put.pw.resolve(replicas, properties.pw)?;
+    let synced = put.dw.resolve(replicas, Threshold::Count(0))?;
+    let least = u8::from(properties.durability == BucketDurability::OneOfN);
+    Ok((need, PutNeeds { primaries, synced: synced.max(least) }))
+}
+
+fn check_siblings(put: &Put, object: &Object) -> Result<(), PutError> {
+    let siblings = object.versions().len_after_put(&put.put.read) as u32;
+    let limit = put.properties.max_siblings;
+    if put.properties.allow_mult && siblings > limit {
+        return Err(PutError::TooManySiblings { siblings, limit });
+    }
+    Ok(())
+}
+
+/// What a put replaces: what its writer has read; in a last-write-wins bucket also every sibling that is
+/// here, since the new stamp is greater than all of theirs.
+fn replaced(put: &Put, object: &Object) -> Context {
+    let mut read = put.put.read.clone();
+    if !put.properties.allow_mult {
+        object.versions().dots().for_each(|dot| read.insert(dot));
+    }
+    read
+}
+
+/// How durable the coordinator's own copy is. With `one-of-n` it is the one that is synced.
+const fn own_level(durability: BucketDurability) -> Level {
+    match durability {
+        BucketDurability::Fsync | BucketDurability::OneOfN => Level::Synced,
+        BucketDurability::Buffered => Level::Written,
+    }
+}

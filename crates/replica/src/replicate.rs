@@ -1,0 +1,185 @@
+//! What other coordinators ask of this node as a replica.
+
+use bytes::Bytes;
+use gramme_object::{Key, Object, Stamp};
+use gramme_quorum::{Failure, Tenure};
+use gramme_ring::{NodeId, PartitionId};
+use gramme_vclock::Dot;
+use gramme_wire::PeerMessage;
+use gramme_wire::peer::{
+    Durability, Read, ReadReply, Repair, ReplyHeader, RequestHeader, Status, Write, WriteReply,
+};
+
+use crate::Replica;
+use crate::commits::Level;
+use crate::keys::{Operation, Reader, Ready, Writer};
+
+/// How long a reply is worth sending, in microseconds.
+const REPLY_TTL: u64 = 5_000_000;
+
+impl Replica {
+    pub(crate) fn on_read(&mut self, from: NodeId, id: u64, read: Read) {
+        let Read { header, key, asked } = read;
+        if let Err(status) = self.admit(&header, &key) {
+            let message =
+                ReadReply { header: self.reply_header(&key, status), object: Bytes::new(), covered: vec![] };
+            return self.send(from, id, REPLY_TTL, PeerMessage::ReadReply(message));
+        }
+        self.stats.replica_reads += 1;
+        let reader = Reader::Peer { to: from, id, key: key.clone(), asked };
+        self.with_key(&key, Operation::Read(reader));
+    }
+
+    pub(crate) fn on_write(&mut self, from: NodeId, id: u64, write: Write) {
+        let slot = write.slot;
+        let key = write.key.clone();
+        match self.admit_write(&write) {
+            Ok((delta, level)) => {
+                self.stats.replica_writes += 1;
+                let writer = Writer::Peer { to: from, id, key: key.clone(), slot };
+                self.with_key(&key, Operation::Merge { delta, writer, level });
+            }
+            Err(status) => self.answer_write(from, id, &key, slot, status),
+        }
+    }
+
+    pub(crate) fn on_repair(&mut self, from: NodeId, id: u64, repair: Repair) {
+        let Repair { header, key, slot, object } = repair;
+        let admitted = self.admit(&header, &key).and_then(|()| {
+            if !self.writable {
+                return Err(Status::WriteStopped);
+            }
+            Object::decode(&object).map_err(|_| Status::Refused)
+        });
+        match admitted {
+            Ok(delta) => {
+                let writer = Writer::Peer { to: from, id, key: key.clone(), slot };
+                self.with_key(&key, Operation::Merge { delta, writer, level: Level::Written });
+            }
+            Err(status) => self.answer_write(from, id, &key, slot, status),
+        }
+    }
+
+    /// Whether this node may act on a request at all.
+    fn admit(&self, header: &RequestHeader, key: &Key) -> Result<(), Status> {
+        let (_, partition) = self.place(key);
+        let Some(owned) = self.partitions.get(&partition.prefix) else { return Err(Status::NotOwner) };
+        if header.partition != partition {
+            return Err(Status::NotOwner);
+        }
+        // Compared as numbers: an older coordinator must not act on what this replica has left behind.
+        if (header.generation, header.epoch) < (owned.generation, owned.epoch) {
+            return Err(Status::Stale);
+        }
+        Ok(())
+    }
+
+    /// The state that a write brings, and how durable it must be to be acknowledged.
+    fn admit_write(&mut self, write: &Write) -> Result<(Object, Level), Status> {
+        self.admit(&write.header, &write.key)?;
+        if !self.writable {
+            return Err(Status::WriteStopped);
+        }
+        let brought = Object::decode(&write.object).map_err(|_| Status::Refused)?;
+        let [(dot, sibling)] = brought.siblings() else { return Err(Status::Refused) };
+        if *dot != write.dot || sibling.stamp.is_runaway(self.now.wall / 1_000) {
+            return Err(Status::Refused);
+        }
+        self.observe(sibling.stamp);
+        let mut delta = Object::from_write(&write.read, *dot, sibling.clone());
+        if write.raise {
+            // The coordinator has checked that no other live version of its own would be named.
+            delta.versions_mut().raise_own_entry(*dot, []);
+        }
+        let level = match write.durability {
+            Durability::Synced => Level::Synced,
+            Durability::Buffered => Level::Written,
+        };
+        Ok((delta, level))
+    }
+
+    /// Keeps our stamps ahead of all that we have seen.
+    fn observe(&mut self, stamp: Stamp) {
+        self.stamp = self.stamp.max(stamp);
+    }
+
+    pub(crate) fn answer_read(
+        &mut self,
+        to: NodeId,
+        id: u64,
+        key: &Key,
+        asked: &[Dot],
+        ready: Option<&Ready>,
+    ) {
+        let status = if ready.is_some() { Status::DoneSynced } else { Status::DiskError };
+        let (_, partition) = self.place(key);
+        let seen = self.partitions.get(&partition.prefix).map(|owned| &owned.seen);
+        let is_covered = |dot: &&Dot| match (ready, seen) {
+            (Some(ready), Some(seen)) => {
+                let object = ready.object.versions();
+                !object.is_live(**dot) && (seen.contains(**dot) || object.context().covers(**dot))
+            }
+            _ => false,
+        };
+        let covered = asked.iter().filter(is_covered).copied().collect();
+        let object = ready.map(|ready| ready.stored.clone()).unwrap_or_default();
+        let message = ReadReply { header: self.reply_header(key, status), object, covered };
+        self.send(to, id, REPLY_TTL, PeerMessage::ReadReply(message));
+    }
+
+    pub(crate) fn answer_write(&mut self, to: NodeId, id: u64, key: &Key, slot: u8, status: Status) {
+        let log_position = self.commits.last();
+        let message = WriteReply { header: self.reply_header(key, status), slot, log_position };
+        self.send(to, id, REPLY_TTL, PeerMessage::WriteReply(message));
+    }
+
+    fn reply_header(&self, key: &Key, status: Status) -> ReplyHeader {
+        let (_, partition) = self.place(key);
+        let owned = self.partitions.get(&partition.prefix);
+        ReplyHeader {
+            status,
+            generation: owned.map_or(0, |owned| owned.generation),
+            epoch: owned.map_or(0, |owned| owned.epoch),
+            tenure: owned.map_or_else(Tenure::default, |owned| owned.tenure()),
+            life: owned.map_or(0, |owned| owned.life),
+            seen: 0,
+            known: owned.map_or_else(Vec::new, |owned| owned.known()),
+            floors: Bytes::new(),
+        }
+    }
+
+    /// The header of a request that this node sends.
+    pub(crate) fn request_header(&self, partition: PartitionId, request: u64) -> RequestHeader {
+        let owned = self.partitions.get(&partition.prefix);
+        RequestHeader {
+            generation: owned.map_or(1, |owned| owned.generation),
+            epoch: owned.map_or(1, |owned| owned.epoch),
+            partition,
+            properties: self.table.version().0,
+            origin: self.config.node.0,
+            boot: self.boot,
+            request,
+        }
+    }
+
+    /// Remembers what a reply says of its sender.
+    pub(crate) fn learn_from_reply(&mut self, from: NodeId, partition: PartitionId, header: &ReplyHeader) {
+        if let Some(owned) = self.partitions.get_mut(&partition.prefix) {
+            owned.learn(from, header.tenure);
+        }
+    }
+}
+
+/// What a status means to the request that it answers, if it means failure.
+pub(crate) const fn failure(status: Status) -> Option<Failure> {
+    Some(match status {
+        Status::DoneSynced | Status::DoneBuffered | Status::Covered => return None,
+        Status::Closed | Status::Refused => Failure::Refused,
+        Status::Busy => Failure::Busy,
+        Status::Amnesiac => Failure::Amnesiac,
+        Status::WriteStopped => Failure::WriteStopped,
+        Status::Stale => Failure::Stale,
+        Status::NotOwner => Failure::NotOwner,
+        Status::DiskError => Failure::Disk,
+    })
+}

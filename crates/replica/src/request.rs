@@ -1,0 +1,177 @@
+//! What clients ask, and what they are answered.
+
+use bytes::Bytes;
+use gramme_object::{Content, Key, Object};
+use gramme_quorum::{GetError, PutError, Receipt, Threshold};
+use gramme_ring::NodeId;
+
+use crate::properties::{Properties, PropertiesPatch};
+
+/// A client's request to this node.
+#[derive(Clone, Debug)]
+pub enum ClientRequest {
+    /// Read a key.
+    Get {
+        /// The key.
+        key: Key,
+        /// R.
+        r: Threshold,
+        /// How many owners must answer.
+        pr: Threshold,
+        /// How long the client waits, in milliseconds.
+        timeout: u32,
+    },
+    /// Write or delete a key.
+    Put(ClientPut),
+    /// Read a bucket's properties.
+    Properties {
+        /// The bucket's type.
+        bucket_type: String,
+        /// The bucket.
+        bucket: Bytes,
+    },
+    /// Change a bucket's properties on every node.
+    SetProperties {
+        /// The bucket's type.
+        bucket_type: String,
+        /// The bucket.
+        bucket: Bytes,
+        /// What to change.
+        patch: PropertiesPatch,
+        /// How long the client waits, in milliseconds.
+        timeout: u32,
+    },
+    /// What this node knows of the cluster.
+    Status,
+}
+
+/// A client's put or delete.
+#[derive(Clone, Debug)]
+pub struct ClientPut {
+    /// The key.
+    pub key: Key,
+    /// What an earlier answer gave; empty for none.
+    pub context: Bytes,
+    /// The value; `None` deletes.
+    pub content: Option<Content>,
+    /// W.
+    pub w: Threshold,
+    /// How many owners must acknowledge.
+    pub pw: Threshold,
+    /// How many acknowledgements must survive a loss of power.
+    pub dw: Threshold,
+    /// How long the client waits, in milliseconds.
+    pub timeout: u32,
+    /// Whether to answer with what is stored.
+    pub return_body: bool,
+    /// The client's own id and the put's number there, if it has them: a duplicate is answered as the first.
+    pub identity: Option<(u64, u64)>,
+}
+
+/// The answer to a [`ClientRequest`].
+#[derive(Clone, Debug)]
+pub enum Response {
+    /// To a get.
+    Get(Result<Found, GetError>),
+    /// To a put or delete.
+    Put(Result<Stored, PutError>),
+    /// To a question for properties.
+    Properties(Result<Properties, PropertiesError>),
+    /// To a change of properties.
+    SetProperties(Result<(), PropertiesError>),
+    /// To a question for the status.
+    Status(Status),
+}
+
+/// What a get found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What the reader has now read, sealed.
+    pub context: Bytes,
+    /// The versions; none if nobody has written the key.
+    pub object: Object,
+}
+
+/// A put that was acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// What the writer has read and its own write, sealed.
+    pub context: Bytes,
+    /// What was known when it was answered.
+    pub receipt: Receipt,
+    /// With `return_body`, what is stored.
+    pub object: Option<Object>,
+}
+
+/// Why a bucket's properties were not read or changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PropertiesError {
+    /// There is no such bucket type. Nothing was changed.
+    #[error("there is no bucket type '{0}'")]
+    UnknownType(String),
+    /// A property has a value that it cannot have. Nothing was changed.
+    #[error("{0}")]
+    Invalid(String),
+    /// Not every node has acknowledged. Those that have will tell the others; the change takes effect there
+    /// as they hear of it.
+    #[error(
+        "not every node acknowledged the change in time; missing: {}; it takes effect there when they are back",
+        list(missing)
+    )]
+    Unacknowledged {
+        /// The nodes that did not.
+        missing: Vec<NodeId>,
+    },
+    /// Another change was made at the same time and won. This one has no effect; make it again.
+    #[error("another change of properties was made at the same time and won; make this one again")]
+    Conflict,
+    /// Another change is being made through this node. Nothing was changed.
+    #[error("another change of properties is under way on this node; try again")]
+    Busy,
+}
+
+fn list(nodes: &[NodeId]) -> String {
+    nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What a node knows of its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The node itself.
+    pub node: NodeId,
+    /// N.
+    pub replicas: u8,
+    /// R of the default bucket type.
+    pub r: Threshold,
+    /// W of the default bucket type.
+    pub w: Threshold,
+    /// The layout's version.
+    pub layout: u64,
+    /// The bucket properties' version.
+    pub properties: u64,
+    /// How many partitions there are.
+    pub partitions: u32,
+    /// Every member.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// What a node knows of one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Which.
+    pub id: NodeId,
+    /// Whether there is a connection; always, to itself.
+    pub up: bool,
+    /// How long it has been so, in microseconds.
+    pub since: u64,
+    /// How old the figures below are, in microseconds; `None` if it has never said any.
+    pub heard: Option<u64>,
+    /// Keys that it stores.
+    pub keys: u64,
+    /// Bytes of objects that it stores.
+    pub bytes: u64,
+    /// Whether it takes writes.
+    pub writable: bool,
+    /// Partitions that it owns.
+    pub partitions: u32,
+}

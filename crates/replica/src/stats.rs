@@ -1,0 +1,47 @@
+//! What a replica counts. The driver renders it as metrics.
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Gets coordinated here.
+    pub gets: u64,
+    /// Of them, those that too few replicas answered.
+    pub gets_failed: u64,
+    /// Puts and deletes coordinated here.
+    pub puts: u64,
+    /// Of them, those that too few replicas acknowledged.
+    pub puts_failed: u64,
+    /// Puts handed to an owner.
+    pub forwards: u64,
+    /// Of them, those whose outcome is unknown.
+    pub forwards_unknown: u64,
+    /// Puts refused because of their number of siblings.
+    pub puts_too_many_siblings: u64,
+    /// Client requests refused because too many were under way.
+    pub busy: u64,
+    /// Reads answered for other coordinators.
+    pub replica_reads: u64,
+    /// Writes taken from other coordinators.
+    pub replica_writes: u64,
+    /// Versions refused because they had been seen and replaced.
+    pub versions_refused: u64,
+    /// Read repairs sent or made.
+    pub read_repairs: u64,
+    /// Duplicates of puts that were answered as the first.
+    pub duplicates: u64,
+    /// Rows that could not be read.
+    pub load_failures: u64,
+    /// How many reads saw no version, one, two, three, more (the paper's section 6.3).
+    pub versions_read: [u64; 5],
+    /// Keys stored.
+    pub keys: u64,
+    /// Bytes of objects stored.
+    pub bytes: u64,
+}
+
+impl Stats {
+    pub(crate) fn count_versions(&mut self, versions: usize) {
+        let last = self.versions_read.len() - 1;
+        self.versions_read[versions.min(last)] += 1;
+    }
+}

@@ -1,0 +1,52 @@
+//! When to wake up, and for what.
+
+use std::collections::BTreeSet;
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    Hello,
+    Get(u64),
+    Put(u64),
+    Forward(u64),
+    Properties,
+}
+
+/// Timers by their time. A timer whose purpose is gone is harmless: its handler finds nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    waiting: BTreeSet<(u64, Timer)>,
+    armed: Option<u64>,
+}
+
+impl Timers {
+    pub(crate) fn set(&mut self, at: u64, timer: Timer) {
+        self.waiting.insert((at, timer));
+    }
+
+    pub(crate) fn cancel(&mut self, at: u64, timer: Timer) {
+        self.waiting.remove(&(at, timer));
+    }
+
+    /// Takes those that are due.
+    pub(crate) fn due(&mut self, now: u64) -> Vec<Timer> {
+        let mut due = Vec::new();
+        while let Some(&(at, timer)) = self.waiting.first().filter(|(at, _)| *at <= now) {
+            self.waiting.remove(&(at, timer));
+            due.push(timer);
+        }
+        self.armed = None;
+        due
+    }
+
+    /// The time to be woken, if it is another than the one last asked for.
+    pub(crate) fn take_change(&mut self) -> Option<u64> {
+        let next = self.waiting.first().map(|(at, _)| *at)?;
+        // A timer that fires early finds nothing due and is armed again; only an earlier one must be told.
+        if self.armed.is_some_and(|armed| armed <= next) {
+            return None;
+        }
+        self.armed = Some(next);
+        Some(next)
+    }
+}
