@@ -26,7 +26,6 @@ type Outcome = Result<PutDone, PutError>;
 
 #[derive(Debug)]
 struct Entry {
-    until: u64,
     /// Who waits, while it is under way.
     askers: Vec<Asker>,
     outcome: Option<Box<Outcome>>,
@@ -58,7 +57,7 @@ impl Duplicates {
             };
         }
         self.make_room();
-        self.entries.insert(identity, Entry { until, askers: vec![asker], outcome: None });
+        self.entries.insert(identity, Entry { askers: vec![asker], outcome: None });
         self.by_age.insert((until, identity));
         Seen::First
     }

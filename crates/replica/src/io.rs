@@ -53,6 +53,8 @@ pub enum Input {
     },
     /// There is a connection to this node.
     PeerUp(NodeId),
+    /// This node has been silent for a while, on a connection that still stands: ask others first.
+    PeerSuspect(NodeId),
     /// The connection to this node is gone; what it had been asked may or may not have been done.
     PeerDown(NodeId),
     /// A row has been read.

@@ -115,6 +115,7 @@ impl Replica {
             Input::Message { from, id, message } => self.on_message(from, id, message),
             Input::Undelivered { to, id, busy } => self.on_undelivered(to, id, busy),
             Input::PeerUp(node) => self.on_peer_up(node),
+            Input::PeerSuspect(node) => self.peers.down(node, self.now.monotonic),
             Input::PeerDown(node) => self.on_peer_down(node),
             Input::Loaded { load, result } => self.on_loaded(load, result),
             Input::Committed { written, synced } => self.on_committed(written, synced),

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use gramme_merkle::Leaf;
 use gramme_object::Object;
 use gramme_quorum::Tenure;
-use gramme_ring::{NodeId, PartitionId};
+use gramme_ring::NodeId;
 use gramme_vclock::{Actor, Dot, SeenSet};
 use gramme_wire::WireError;
 use gramme_wire::codec::Wire;
@@ -31,7 +31,6 @@ const NOTES_PER_RECORD: u32 = 64;
 /// A partition that this node owns.
 #[derive(Clone, Debug)]
 pub(crate) struct Partition {
-    pub(crate) id: PartitionId,
     actor: Actor,
     born: u64,
     /// Dots minted in this tenure.
@@ -65,7 +64,6 @@ struct Stored {
 impl Partition {
     /// Begins a new tenure on what is stored. `fresh` is the new actor and, for a first start, the new life.
     pub(crate) fn begin(
-        id: PartitionId,
         total: Leaf,
         record: &Bytes,
         notes: &[Bytes],
@@ -78,7 +76,6 @@ impl Partition {
             stored.add_note(note.clone())?;
         }
         Ok(Self {
-            id,
             actor: fresh.0,
             // Later than any before, even if the clock went back.
             born: wall.max(stored.born + 1),
@@ -217,8 +214,7 @@ mod tests {
     use super::*;
 
     fn partition() -> Partition {
-        let id = PartitionId { prefix: 3, depth: 4 };
-        let begun = Partition::begin(id, Leaf::default(), &Bytes::new(), &[], (Actor(7), 8), 1_000);
+        let begun = Partition::begin(Leaf::default(), &Bytes::new(), &[], (Actor(7), 8), 1_000);
         let mut partition = begun.expect("nothing to decode");
         partition.seen.insert(Dot::new(Actor(9), 2));
         partition.learn(NodeId(5), Tenure { actor: Some(Actor(6)), born: 4 });
@@ -247,7 +243,7 @@ mod tests {
         let (_, note) = old.next_entry(vec![dot]);
         let notes = [note.clone(), note];
         let mut new =
-            Partition::begin(old.id, old.total, &record, &notes, (Actor(8), 99), 5).expect("its own record");
+            Partition::begin(old.total, &record, &notes, (Actor(8), 99), 5).expect("its own record");
         assert_eq!((new.seen.clone(), new.life, new.bytes), (old.seen.clone(), 8, 77));
         assert!(new.tenure().born > old.tenure().born, "the clock went back, births do not");
         assert_eq!(new.mint(), Dot::new(Actor(8), 1));
@@ -262,7 +258,7 @@ mod tests {
         old.bytes = 20;
         let _ = old.next_entry(vec![]);
         let record = old.record();
-        let new = Partition::begin(old.id, old.total, &record, &[early], (Actor(8), 9), 5).expect("decodes");
+        let new = Partition::begin(old.total, &record, &[early], (Actor(8), 9), 5).expect("decodes");
         assert_eq!(new.bytes, 20);
         assert!(new.seen.contains(Dot::new(Actor(7), 1)));
     }
@@ -281,7 +277,7 @@ mod tests {
         let record = partition().record();
         for end in 1..record.len() {
             let cut = record.slice(..end);
-            let begun = Partition::begin(partition().id, Leaf::default(), &cut, &[], (Actor(1), 1), 0);
+            let begun = Partition::begin(Leaf::default(), &cut, &[], (Actor(1), 1), 0);
             assert!(begun.is_err(), "cut at {end}");
         }
     }

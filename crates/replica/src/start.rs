@@ -134,7 +134,7 @@ fn begin_partitions(
         .map(|id| {
             let stored = recovered.partitions.get(&id.prefix).unwrap_or(&nothing);
             let fresh = (Actor(rng.random()), rng.random());
-            let begun = Partition::begin(id, stored.total, &stored.record, &stored.notes, fresh, now.wall);
+            let begun = Partition::begin(stored.total, &stored.record, &stored.notes, fresh, now.wall);
             let partition =
                 begun.map_err(|error| StartError::Record { what: format!("partition {id}"), error })?;
             Ok((id.prefix, partition))

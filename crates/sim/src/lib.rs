@@ -25,4 +25,4 @@ mod history;
 mod network;
 
 pub use cluster::{Faults, Outcome, Settings, run};
-pub use history::{History, ReadRecord, WriteRecord};
+pub use history::{History, ReadRecord, WriteId, WriteRecord};

@@ -1,0 +1,421 @@
+//! One connection: its two lanes, its large frames, and whether the other side is there.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+use crate::endpoint::ConnectError;
+use crate::frame::{Decoder, Frame, Kind, MAX_FRAME};
+use crate::identity::Role;
+use crate::lane::Lane;
+use crate::settings::{HANDSHAKE, LANE_BYTES, LANE_FRAMES, LARGE, LARGE_BYTES, PING, Protocol, SUSPECT};
+
+/// The first bytes of each stream, both ways: magic, and which lane it is.
+const PREFACE: &[u8; 4] = b"GRM1";
+const CONTROL: u8 = 1;
+const DATA: u8 = 2;
+const CLOSED: VarInt = VarInt::from_u32(0);
+pub(crate) const VIOLATION: VarInt = VarInt::from_u32(1);
+
+/// Tells links apart within one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(u64);
+
+/// Why a frame was not sent. Not a byte of it has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Too much waits already.
+    #[error("too much is waiting on this connection")]
+    Busy,
+    /// The connection is gone.
+    #[error("the connection is closed")]
+    Closed,
+    /// The frame is over [`MAX_FRAME`].
+    #[error("the message is too large for a frame")]
+    TooLarge,
+}
+
+/// What happens on links.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// A link stands, in both directions.
+    Up(Link),
+    /// Frames have come, in order.
+    Frames {
+        /// On which link.
+        link: Link,
+        /// What came; pings and pongs are not among them.
+        frames: Vec<Frame>,
+        /// When.
+        received: Instant,
+    },
+    /// The other side has been silent for a while.
+    Suspect(Link),
+    /// It speaks again.
+    Recovered(Link),
+    /// The link is gone. What was sent on it may or may not have arrived.
+    Down {
+        /// Which link.
+        link: Link,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A connection to one other side. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Link {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    id: LinkId,
+    connection: Connection,
+    protocol: Protocol,
+    role: Role,
+    control: Lane,
+    data: Lane,
+    large: mpsc::UnboundedSender<Frame>,
+    large_room: Semaphore,
+    began: Instant,
+    /// When anything was last heard, in milliseconds since it began.
+    heard: AtomicU64,
+}
+
+impl Link {
+    /// Which link this is.
+    #[must_use]
+    pub fn id(&self) -> LinkId {
+        self.inner.id
+    }
+
+    /// Who is on the other side, as its certificate says.
+    #[must_use]
+    pub fn role(&self) -> &Role {
+        &self.inner.role
+    }
+
+    /// Which protocol it speaks.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.inner.protocol
+    }
+
+    /// Sends a frame; returns before it has left.
+    ///
+    /// # Errors
+    /// [`SendError`], and then not a byte of it has left or will.
+    pub fn send(&self, frame: Frame) -> Result<(), SendError> {
+        if frame.body.len() <= LARGE {
+            return self.inner.data.push(&frame);
+        }
+        if frame.size() > MAX_FRAME {
+            return Err(SendError::TooLarge);
+        }
+        // Permits count kibibytes; `send_large` gives them back.
+        let permits = permits_for(&frame);
+        self.inner.large_room.try_acquire_many(permits).map_err(|_| SendError::Busy)?.forget();
+        self.inner.large.send(frame).map_err(|_| SendError::Closed)
+    }
+
+    /// Closes the connection.
+    pub fn close(&self, reason: &str) {
+        self.inner.connection.close(CLOSED, reason.as_bytes());
+    }
+
+    /// The smoothed round-trip time of the path.
+    #[must_use]
+    pub fn rtt(&self) -> Duration {
+        self.inner.connection.rtt()
+    }
+
+    fn note_heard(&self) {
+        let now = self.inner.began.elapsed().as_millis() as u64;
+        self.inner.heard.store(now, Ordering::Relaxed);
+    }
+}
+
+fn permits_for(frame: &Frame) -> u32 {
+    // At most 64 MiB in kibibytes.
+    frame.size().div_ceil(1024) as u32
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Which side opened the connection, and so opens the streams.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Dialer,
+    Acceptor,
+}
+
+/// Opens the streams of a fresh connection and starts its tasks. Returns once the other side has answered on
+/// both, so that it is known to have accepted our certificate too.
+pub(crate) async fn establish(
+    connection: Connection,
+    side: Side,
+    peer: (Protocol, Role),
+    events: mpsc::Sender<LinkEvent>,
+) -> Result<Link, ConnectError> {
+    let opened = tokio::time::timeout(HANDSHAKE, open_lanes(&connection, side)).await;
+    let [control, data] = match opened {
+        Ok(Ok(lanes)) => lanes,
+        Ok(Err(reason)) => return Err(ConnectError::Failed(reason)),
+        Err(_) => return Err(ConnectError::TimedOut),
+    };
+    let (large, large_frames) = mpsc::unbounded_channel();
+    let inner = Inner {
+        id: LinkId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+        connection,
+        protocol: peer.0,
+        role: peer.1,
+        control: Lane::new(LANE_BYTES, LANE_FRAMES),
+        data: Lane::new(LANE_BYTES, LANE_FRAMES),
+        large,
+        large_room: Semaphore::new(LARGE_BYTES / 1024),
+        began: Instant::now(),
+        heard: AtomicU64::new(0),
+    };
+    let link = Link { inner: Arc::new(inner) };
+    // The owner hears of the link before anything that comes on it.
+    if events.send(LinkEvent::Up(link.clone())).await.is_err() {
+        link.close("going away");
+    }
+    start_tasks(&link, control, data, large_frames, &events);
+    Ok(link)
+}
+
+type LaneStreams = (SendStream, RecvStream);
+
+async fn open_lanes(connection: &Connection, side: Side) -> Result<[LaneStreams; 2], String> {
+    let mut lanes = [None, None];
+    for lane in [CONTROL, DATA] {
+        let (mut send, mut receive) = match side {
+            Side::Dialer => connection.open_bi().await,
+            Side::Acceptor => connection.accept_bi().await,
+        }
+        .map_err(|error| error.to_string())?;
+        let mut preface = PREFACE.to_vec();
+        preface.push(lane);
+        send.write_all(&preface).await.map_err(|error| error.to_string())?;
+        let mut answer = [0; 5];
+        receive.read_exact(&mut answer).await.map_err(|error| error.to_string())?;
+        if answer != preface[..] {
+            return Err("the other side speaks another protocol".to_owned());
+        }
+        lanes[usize::from(lane == DATA)] = Some((send, receive));
+    }
+    match lanes {
+        [Some(control), Some(data)] => Ok([control, data]),
+        _ => Err("a stream is missing".to_owned()),
+    }
+}
+
+fn start_tasks(
+    link: &Link,
+    control: LaneStreams,
+    data: LaneStreams,
+    large: mpsc::UnboundedReceiver<Frame>,
+    events: &mpsc::Sender<LinkEvent>,
+) {
+    link.inner.connection.set_max_concurrent_bi_streams(VarInt::from_u32(2));
+    tokio::spawn(write_lane(link.clone(), control.0, |inner| &inner.control));
+    tokio::spawn(write_lane(link.clone(), data.0, |inner| &inner.data));
+    tokio::spawn(read_lane(link.clone(), control.1, events.clone()));
+    tokio::spawn(read_lane(link.clone(), data.1, events.clone()));
+    tokio::spawn(send_large(link.clone(), large));
+    tokio::spawn(receive_large(link.clone(), events.clone()));
+    tokio::spawn(watch(link.clone(), events.clone()));
+}
+
+async fn write_lane(link: Link, mut stream: SendStream, lane: fn(&Inner) -> &Lane) {
+    let mut spare = Vec::new();
+    while let Some(bytes) = lane(&link.inner).take(spare).await {
+        if stream.write_all(&bytes).await.is_err() {
+            break;
+        }
+        spare = bytes;
+    }
+}
+
+/// A task's worth of chunks to read at once.
+const CHUNKS: usize = 32;
+
+async fn read_lane(link: Link, mut stream: RecvStream, events: mpsc::Sender<LinkEvent>) {
+    let mut decoder = Decoder::new(LARGE * 2);
+    let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
+    loop {
+        let count = match stream.read_chunks(&mut chunks).await {
+            Ok(Some(count)) => count,
+            // The connection's end is told by `watch`.
+            Err(ReadError::ConnectionLost(_)) => return,
+            Ok(None) | Err(_) => return link.inner.connection.close(CLOSED, b"a stream ended"),
+        };
+        link.note_heard();
+        let mut frames = Vec::new();
+        for chunk in &mut chunks[..count] {
+            if let Err(error) = decoder.feed(&std::mem::take(chunk), &mut frames) {
+                return link.inner.connection.close(VIOLATION, error.to_string().as_bytes());
+            }
+        }
+        frames.retain(|frame| answer_signal(&link, frame));
+        if frames.is_empty() {
+            continue;
+        }
+        let event = LinkEvent::Frames { link: link.clone(), frames, received: Instant::now() };
+        // Waiting here stops reading, which stops the sender: nothing piles up.
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Answers a ping; says whether the frame is for the owner.
+fn answer_signal(link: &Link, frame: &Frame) -> bool {
+    match frame.kind {
+        Kind::Ping => {
+            // If the lane is full the other side hears us anyway.
+            let _ = link.inner.control.push(&Frame::signal(Kind::Pong, frame.id));
+            false
+        }
+        Kind::Pong => false,
+        Kind::Request | Kind::Reply | Kind::Cancel => true,
+    }
+}
+
+async fn send_large(link: Link, mut frames: mpsc::UnboundedReceiver<Frame>) {
+    while let Some(frame) = frames.recv().await {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        let sent = async {
+            let mut stream = link.inner.connection.open_uni().await.map_err(drop)?;
+            stream.write_all(&bytes).await.map_err(drop)?;
+            stream.finish().map_err(drop)
+        };
+        let sent: Result<(), ()> = sent.await;
+        link.inner.large_room.add_permits(permits_for(&frame) as usize);
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+async fn receive_large(link: Link, events: mpsc::Sender<LinkEvent>) {
+    while let Ok(stream) = link.inner.connection.accept_uni().await {
+        match read_large(&link, stream).await {
+            Ok(frame) => {
+                let event =
+                    LinkEvent::Frames { link: link.clone(), frames: vec![frame], received: Instant::now() };
+                if events.send(event).await.is_err() {
+                    return;
+                }
+            }
+            Err(reason) => {
+                if link.inner.connection.close_reason().is_none() {
+                    link.inner.connection.close(VIOLATION, reason.as_bytes());
+                }
+                return;
+            }
+        }
+    }
+}
+
+async fn read_large(link: &Link, mut stream: RecvStream) -> Result<Frame, String> {
+    let mut decoder = Decoder::new(MAX_FRAME);
+    let mut frames = Vec::new();
+    while let Some(chunk) = stream.read_chunk(LARGE, true).await.map_err(|error| error.to_string())? {
+        link.note_heard();
+        decoder.feed(&chunk.bytes, &mut frames).map_err(|error| error.to_string())?;
+    }
+    match frames.pop() {
+        Some(frame) if frames.is_empty() && decoder.is_empty() => Ok(frame),
+        _ => Err("not one whole frame on a stream of its own".to_owned()),
+    }
+}
+
+/// Asks whether the other side is there, and tells when it is not.
+async fn watch(link: Link, events: mpsc::Sender<LinkEvent>) {
+    let mut suspected = false;
+    let mut last_tick = Instant::now();
+    let mut ticks = tokio::time::interval(PING);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let reason = tokio::select! {
+            reason = link.inner.connection.closed() => reason,
+            _ = ticks.tick() => {
+                // Silence while we ourselves were late does not count.
+                if last_tick.elapsed() > 2 * PING {
+                    link.note_heard();
+                }
+                last_tick = Instant::now();
+                let _ = link.inner.control.push(&Frame::signal(Kind::Ping, 0));
+                let heard = Duration::from_millis(link.inner.heard.load(Ordering::Relaxed));
+                let silent = link.inner.began.elapsed().saturating_sub(heard) > SUSPECT;
+                if silent != suspected {
+                    suspected = silent;
+                    let event = if silent { LinkEvent::Suspect } else { LinkEvent::Recovered };
+                    let _ = events.send(event(link.clone())).await;
+                }
+                continue;
+            }
+        };
+        link.inner.control.close();
+        link.inner.data.close();
+        let _ = events.send(LinkEvent::Down { link: link.clone(), reason: reason.to_string() }).await;
+        return;
+    }
+}
+
+/// Counts connections per address.
+#[derive(Debug, Default)]
+pub(crate) struct PerAddress {
+    counts: Mutex<std::collections::BTreeMap<std::net::IpAddr, usize>>,
+}
+
+impl PerAddress {
+    /// Takes a place for a connection from `address`; gives it back when the guard is dropped.
+    pub(crate) fn enter(self: &Arc<Self>, address: std::net::IpAddr, most: usize) -> Option<Place> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Place { all: Arc::clone(self), address })
+    }
+}
+
+/// One connection's place in the count of its address.
+pub(crate) struct Place {
+    all: Arc<PerAddress>,
+    address: std::net::IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.all.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+impl Link {
+    /// Keeps `place` until the connection is gone.
+    pub(crate) fn hold(&self, place: Place) {
+        let connection = self.inner.connection.clone();
+        tokio::spawn(async move {
+            connection.closed().await;
+            drop(place);
+        });
+    }
+}
