@@ -1,0 +1,253 @@
+//! Buckets, and the requests on them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gramme_object::{Content, Key, Object};
+use gramme_quorum::Threshold;
+use gramme_router::Operation;
+use gramme_wire::ClientMessage;
+use gramme_wire::client;
+
+use crate::client::Client;
+use crate::error::{Error, UpdateError};
+use crate::value::{Context, Read, Value, Written};
+
+/// A bucket of one cluster. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    client: Client,
+    bucket_type: String,
+    name: Bytes,
+}
+
+impl Bucket {
+    pub(crate) const fn new(client: Client, bucket_type: String, name: Bytes) -> Self {
+        Self { client, bucket_type, name }
+    }
+
+    /// A read of `key`.
+    #[must_use]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Get {
+        let timeout = self.client.timeout();
+        Get { bucket: self.clone(), key: copy(key), r: Threshold::Default, pr: Threshold::Default, timeout }
+    }
+
+    /// A write of `value` under `key`. Without [`Put::context`] it is concurrent with whatever is there.
+    #[must_use]
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Put {
+        self.write(key, Some(copy(value)))
+    }
+
+    /// A delete of `key`: of what the context covers. Without one it deletes nothing that is there.
+    #[must_use]
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Put {
+        self.write(key, None)
+    }
+
+    fn write(&self, key: impl AsRef<[u8]>, value: Option<Bytes>) -> Put {
+        let headers =
+            vec![(Bytes::from_static(b"content-type"), Bytes::from_static(b"application/octet-stream"))];
+        Put {
+            bucket: self.clone(),
+            key: copy(key),
+            value,
+            headers,
+            context: Context::default(),
+            w: Threshold::Default,
+            pw: Threshold::Default,
+            dw: Threshold::Default,
+            timeout: self.client.timeout(),
+            return_body: false,
+        }
+    }
+
+    /// Reads all siblings of `key`, lets `merge` make one value of them, and writes that with the context of
+    /// the read. Somebody else's write in between becomes a sibling, which the next update merges.
+    ///
+    /// # Errors
+    /// [`UpdateError`]; if it is a request's, see [`Error::is_outcome_unknown`].
+    pub async fn update<T: Value>(
+        &self,
+        key: impl AsRef<[u8]>,
+        merge: impl FnOnce(Vec<T>) -> T,
+    ) -> Result<Written, UpdateError<T::Error>> {
+        let read = self.get(&key).send().await?;
+        let merged = merge(read.decode().map_err(UpdateError::Decode)?);
+        Ok(self.put(&key, merged.encode()).context(read.context()).send().await?)
+    }
+
+    fn key(&self, key: &Bytes) -> Result<Key, Error> {
+        Ok(Key::new(&self.bucket_type, &self.name, key)?)
+    }
+}
+
+fn copy(bytes: impl AsRef<[u8]>) -> Bytes {
+    Bytes::copy_from_slice(bytes.as_ref())
+}
+
+fn millis(timeout: Duration) -> u32 {
+    u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// A read that has not been sent.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is read before `send`"]
+pub struct Get {
+    bucket: Bucket,
+    key: Bytes,
+    r: Threshold,
+    pr: Threshold,
+    timeout: Duration,
+}
+
+impl Get {
+    /// How many replicas must answer.
+    pub const fn r(mut self, r: Threshold) -> Self {
+        self.r = r;
+        self
+    }
+
+    /// How many owners must answer.
+    pub const fn pr(mut self, pr: Threshold) -> Self {
+        self.pr = pr;
+        self
+    }
+
+    /// How long it may take.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Reads.
+    ///
+    /// # Errors
+    /// [`Error`]. A key that nobody has written is no error: it has no siblings.
+    pub async fn send(self) -> Result<Read, Error> {
+        let key = self.bucket.key(&self.key)?;
+        let get = client::Get { key: key.clone(), r: self.r, pr: self.pr, timeout: millis(self.timeout) };
+        let message = ClientMessage::Get(get);
+        let client = &self.bucket.client;
+        match client.request(Operation::Read, &key, &message, self.timeout).await? {
+            ClientMessage::GetReply(reply) => {
+                let found = reply.outcome?;
+                Ok(Read::new(found.context, &decode(&found.object)?))
+            }
+            other => Err(Error::Protocol(format!("a {} answers a get", other.name()))),
+        }
+    }
+}
+
+/// A write that has not been sent.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is written before `send`"]
+pub struct Put {
+    bucket: Bucket,
+    key: Bytes,
+    value: Option<Bytes>,
+    headers: Vec<(Bytes, Bytes)>,
+    context: Context,
+    w: Threshold,
+    pw: Threshold,
+    dw: Threshold,
+    timeout: Duration,
+    return_body: bool,
+}
+
+impl Put {
+    /// Replaces what the context covers, and nothing else.
+    pub fn context(mut self, context: &Context) -> Self {
+        self.context = context.clone();
+        self
+    }
+
+    /// The value's content type; `application/octet-stream` unless set.
+    pub fn content_type(self, content_type: &str) -> Self {
+        self.header("content-type", content_type)
+    }
+
+    /// A header to keep with the value, in the place of an earlier one of that name.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        let name = copy(name.to_ascii_lowercase());
+        self.headers.retain(|(other, _)| *other != name);
+        self.headers.push((name, copy(value)));
+        self
+    }
+
+    /// How many replicas must acknowledge.
+    pub const fn w(mut self, w: Threshold) -> Self {
+        self.w = w;
+        self
+    }
+
+    /// How many owners must acknowledge.
+    pub const fn pw(mut self, pw: Threshold) -> Self {
+        self.pw = pw;
+        self
+    }
+
+    /// How many acknowledgements must survive a loss of power.
+    pub const fn dw(mut self, dw: Threshold) -> Self {
+        self.dw = dw;
+        self
+    }
+
+    /// How long it may take.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Answers with what is stored, see [`Written::read`].
+    pub const fn return_body(mut self) -> Self {
+        self.return_body = true;
+        self
+    }
+
+    /// Writes.
+    ///
+    /// # Errors
+    /// [`Error`]; see [`Error::is_outcome_unknown`].
+    pub async fn send(self) -> Result<Written, Error> {
+        let key = self.bucket.key(&self.key)?;
+        let message = ClientMessage::Put(self.message(&key)?);
+        let client = &self.bucket.client;
+        match client.request(Operation::Write, &key, &message, self.timeout).await? {
+            ClientMessage::PutReply(reply) => {
+                let stored = reply.outcome?;
+                let object = stored.object.as_ref().map(decode).transpose()?;
+                let read = object.map(|object| Read::new(stored.context.clone(), &object));
+                Ok(Written { context: Context(stored.context), receipt: stored.receipt, read })
+            }
+            other => Err(Error::Protocol(format!("a {} answers a put", other.name()))),
+        }
+    }
+
+    fn message(&self, key: &Key) -> Result<client::Put, Error> {
+        let (origin, request) = self.bucket.client.name_put();
+        let headers: Vec<(&[u8], &[u8])> =
+            self.headers.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+        let content = self.value.as_ref().map(|value| Content::new(&headers, value)).transpose();
+        let content = content.map_err(|error| Error::Protocol(error.to_string()))?;
+        Ok(client::Put {
+            origin,
+            request,
+            key: key.clone(),
+            context: self.context.0.clone(),
+            content: content.map(|content| content.as_bytes().clone()),
+            w: self.w,
+            pw: self.pw,
+            dw: self.dw,
+            timeout: millis(self.timeout),
+            return_body: self.return_body,
+        })
+    }
+}
+
+fn decode(object: &Bytes) -> Result<Object, Error> {
+    if object.is_empty() {
+        return Ok(Object::new());
+    }
+    Object::decode(object).map_err(|error| Error::Protocol(error.to_string()))
+}

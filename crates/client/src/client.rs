@@ -1,0 +1,309 @@
+//! The client: routes a request to a node, and to another where that is safe.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gramme_object::Key;
+use gramme_ring::{Keyspace, NodeId};
+use gramme_router::{Operation, Outcome, Router};
+use gramme_transport::{CallError, Caller, Credentials, Endpoint};
+use gramme_wire::ClientMessage;
+use gramme_wire::client::{Ring, RingReply};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::bucket::Bucket;
+use crate::connections::Connections;
+use crate::error::{ConnectError, Error};
+
+/// How many nodes one request is offered to.
+const ATTEMPTS: usize = 3;
+/// How much longer we wait than we ask the node to, so that its answer finds us.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// What a client is made of.
+#[derive(Debug)]
+pub struct Config {
+    credentials: Arc<Credentials>,
+    seeds: Vec<SocketAddr>,
+    timeout: Duration,
+}
+
+impl Config {
+    /// A client with these credentials that finds the cluster at any of `seeds`.
+    #[must_use]
+    pub fn new(credentials: Credentials, seeds: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let seeds = seeds.into_iter().collect();
+        Self { credentials: Arc::new(credentials), seeds, timeout: Duration::from_secs(5) }
+    }
+
+    /// How long each request may take; 5 seconds unless set.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+/// A connection to a cluster. Cheap to clone; all clones share their links.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    connections: Connections,
+    state: Mutex<State>,
+    timeout: Duration,
+    /// This client's random id, and how many puts it has begun: together they name a put.
+    origin: u64,
+    puts: AtomicU64,
+    began: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    router: Router,
+    keyspace: Keyspace,
+    cluster: String,
+    refreshing: bool,
+}
+
+impl Client {
+    /// Finds the cluster and fetches its ring. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if no seed answers.
+    pub async fn connect(config: Config) -> Result<Self, ConnectError> {
+        let (sender, events) = mpsc::channel(256);
+        let local = match config.seeds.first() {
+            Some(SocketAddr::V6(_)) => SocketAddr::from(([0_u16; 8], 0)),
+            _ => SocketAddr::from(([0, 0, 0, 0], 0)),
+        };
+        let endpoint = Endpoint::bind(local, Arc::clone(&config.credentials), false, sender)?;
+        let connections = Connections::new(endpoint, events);
+        let ring = first_ring(&connections, &config).await?;
+        connections.set_addresses(&ring.addresses);
+        let state = State {
+            router: Router::new(ring.layout),
+            keyspace: Keyspace::new(ring.placement_key),
+            cluster: ring.cluster,
+            refreshing: false,
+        };
+        let inner = Inner {
+            connections,
+            state: Mutex::new(state),
+            timeout: config.timeout,
+            origin: rand::random(),
+            puts: AtomicU64::new(0),
+            began: Instant::now(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// A bucket of the type `default`, which keeps siblings.
+    #[must_use]
+    pub fn bucket(&self, name: impl AsRef<[u8]>) -> Bucket {
+        self.bucket_of_type("default", name)
+    }
+
+    /// A bucket of another type, such as `lww`.
+    #[must_use]
+    pub fn bucket_of_type(&self, bucket_type: &str, name: impl AsRef<[u8]>) -> Bucket {
+        Bucket::new(self.clone(), bucket_type.to_owned(), Bytes::copy_from_slice(name.as_ref()))
+    }
+
+    /// The cluster's name.
+    #[must_use]
+    pub fn cluster(&self) -> String {
+        self.state().cluster.clone()
+    }
+
+    /// The nodes that a key's requests go to, in the order in which they are asked now.
+    #[must_use]
+    pub fn route(&self, key: &Key) -> Vec<NodeId> {
+        let state = self.state();
+        state.router.candidates(state.keyspace.hash(key.as_bytes()), self.now())
+    }
+
+    /// Closes all links, and returns when the nodes have been told.
+    pub async fn close(&self) {
+        self.inner.connections.close().await;
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.inner.timeout
+    }
+
+    /// A name for a put that no other put has.
+    pub(crate) fn name_put(&self) -> (u64, u64) {
+        (self.inner.origin, self.inner.puts.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No call under the lock can panic halfway.
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        self.inner.began.elapsed().as_micros() as u64
+    }
+
+    /// Offers a request to the nodes of `key`, one after another, as far as that is safe.
+    pub(crate) async fn request(
+        &self,
+        operation: Operation,
+        key: &Key,
+        message: &ClientMessage,
+        within: Duration,
+    ) -> Result<ClientMessage, Error> {
+        let mut body = Vec::new();
+        message.encode(&mut body);
+        let (method, body) = (message.method(), Bytes::from(body));
+        let candidates = self.route(key);
+        let mut why = "the cluster has no nodes".to_owned();
+        let mut unknown = false;
+        for (at, &node) in candidates.iter().take(ATTEMPTS).enumerate() {
+            let second = candidates.get(at + 1).copied().filter(|_| operation == Operation::Read);
+            let answer = self.ask_hedged(node, second, method, &body, within + GRACE).await;
+            match answer {
+                Ok(reply) => return self.take_reply(node, reply),
+                Err((outcome, error)) => {
+                    why = error;
+                    unknown |= outcome == Outcome::Unknown;
+                    if !outcome.may_retry(operation) {
+                        break;
+                    }
+                }
+            }
+        }
+        match (operation, unknown) {
+            (_, false) => Err(Error::Unreachable(why)),
+            (Operation::Read, true) => Err(Error::TimedOut),
+            (Operation::Write, true) => Err(Error::OutcomeUnknown),
+        }
+    }
+
+    /// Asks one node, and a second one as well if the first takes longer than it usually does.
+    async fn ask_hedged(
+        &self,
+        node: NodeId,
+        second: Option<NodeId>,
+        method: u16,
+        body: &Bytes,
+        within: Duration,
+    ) -> Result<(u16, Bytes), (Outcome, String)> {
+        let first = self.ask(node, method, body, within);
+        tokio::pin!(first);
+        let hedge_after = self.state().router.hedge_after(node).map(Duration::from_micros);
+        let (Some(second), Some(after)) = (second, hedge_after) else { return first.await };
+        tokio::select! {
+            answer = &mut first => return answer,
+            () = tokio::time::sleep(after) => {}
+        }
+        if !self.state().router.try_hedge() {
+            return first.await;
+        }
+        let hedge = self.ask(second, method, body, within);
+        tokio::pin!(hedge);
+        tokio::select! {
+            answer = &mut first => match answer { Ok(reply) => Ok(reply), Err(_) => hedge.await },
+            answer = &mut hedge => match answer { Ok(reply) => Ok(reply), Err(_) => first.await },
+        }
+    }
+
+    async fn ask(
+        &self,
+        node: NodeId,
+        method: u16,
+        body: &Bytes,
+        within: Duration,
+    ) -> Result<(u16, Bytes), (Outcome, String)> {
+        let caller = match self.inner.connections.caller(node).await {
+            Ok(caller) => caller,
+            Err(why) => {
+                self.state().router.on_outcome(node, Outcome::NotSent, self.now());
+                return Err((Outcome::NotSent, why));
+            }
+        };
+        let sent = Instant::now();
+        let answer = caller.call(method, body.clone(), within).await;
+        let outcome = match &answer {
+            Ok(_) => Outcome::Answered(sent.elapsed().as_micros() as u64),
+            Err(CallError::NotSent(_)) => Outcome::NotSent,
+            Err(CallError::Unknown) => Outcome::Unknown,
+        };
+        self.state().router.on_outcome(node, outcome, self.now());
+        answer.map_err(|error| (outcome, error.to_string()))
+    }
+
+    fn take_reply(&self, node: NodeId, (method, body): (u16, Bytes)) -> Result<ClientMessage, Error> {
+        let reply =
+            ClientMessage::decode(method, body).map_err(|error| Error::Protocol(error.to_string()))?;
+        let ring = match &reply {
+            ClientMessage::GetReply(reply) => reply.ring,
+            ClientMessage::PutReply(reply) => reply.ring,
+            _ => 0,
+        };
+        self.refresh_ring(node, ring);
+        Ok(reply)
+    }
+
+    /// Fetches the ring if the node has a newer one.
+    fn refresh_ring(&self, node: NodeId, version: u64) {
+        {
+            let mut state = self.state();
+            if version <= state.router.layout().version() || state.refreshing {
+                return;
+            }
+            state.refreshing = true;
+        }
+        let client = self.clone();
+        tokio::spawn(async move {
+            let fetched = match client.inner.connections.caller(node).await {
+                Ok(caller) => fetch_ring(&caller, client.inner.timeout).await,
+                Err(why) => Err(why),
+            };
+            match fetched {
+                Ok(ring) => {
+                    client.inner.connections.set_addresses(&ring.addresses);
+                    client.state().router.set_layout(ring.layout);
+                }
+                Err(error) => tracing::debug!(%error, "the ring could not be fetched"),
+            }
+            client.state().refreshing = false;
+        });
+    }
+}
+
+async fn first_ring(connections: &Connections, config: &Config) -> Result<RingReply, ConnectError> {
+    let mut why = "there are no seeds".to_owned();
+    for &seed in &config.seeds {
+        let fetched = match connections.dial(seed, None).await {
+            Ok(caller) => fetch_ring(&caller, config.timeout).await,
+            Err(error) => Err(error),
+        };
+        match fetched {
+            Ok(ring) => return Ok(ring),
+            Err(error) => why = error,
+        }
+    }
+    Err(ConnectError::Unreachable(why))
+}
+
+async fn fetch_ring(caller: &Caller, within: Duration) -> Result<RingReply, String> {
+    let message = ClientMessage::Ring(Ring { version: 0 });
+    let mut body = Vec::new();
+    message.encode(&mut body);
+    let called = caller.call(message.method(), body.into(), within).await;
+    let (method, body) = called.map_err(|error| error.to_string())?;
+    match ClientMessage::decode(method, body) {
+        Ok(ClientMessage::RingReply(ring)) => Ok(ring),
+        Ok(other) => Err(format!("a {} instead of a ring", other.name())),
+        Err(error) => Err(error.to_string()),
+    }
+}
