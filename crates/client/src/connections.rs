@@ -78,7 +78,7 @@ impl Connections {
 
     fn is_known(&self, caller: &Caller) -> bool {
         let callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        callers.contains_key(&caller.link().id())
+        !caller.link().is_closed() && callers.contains_key(&caller.link().id())
     }
 
     pub(crate) async fn close(&self) {

@@ -169,7 +169,8 @@ impl Layout {
 /// A fixed pseudo-random number for a pair, the same on every machine: orders nodes differently for each
 /// partition (the finaliser of splitmix64).
 pub(crate) const fn rank(partition: PartitionId, node: NodeId) -> u64 {
-    let mut x = node.0 ^ ((partition.prefix as u64) << 8 | partition.depth as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut x = node.0
+        ^ ((partition.prefix as u64) << 8 | partition.depth as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)

@@ -229,7 +229,8 @@ impl<'a> Planner<'a> {
                 .map(|slot| {
                     let partition = slot / self.replicas;
                     let crowded = self.owners_in(partition, self.zones[at]) > self.zone_cap[self.zones[at]];
-                    let vacant = self.owner_slots(partition).filter(|&slot| self.slots[slot].is_none()).count();
+                    let vacant =
+                        self.owner_slots(partition).filter(|&slot| self.slots[slot].is_none()).count();
                     (!crowded, vacant, self.rank(partition, at), slot)
                 })
                 .collect();

@@ -278,6 +278,12 @@ impl Store {
         }
     }
 
+    /// Whether the disk is too full to take writes.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.shared.directory.is_nearly_full(self.shared.options.min_free_bytes)
+    }
+
     /// What it has counted.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -124,6 +124,17 @@ impl Link {
         self.inner.large.send(frame).map_err(|_| SendError::Closed)
     }
 
+    /// Whether the connection is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inner.connection.close_reason().is_some()
+    }
+
+    /// Returns when the connection is gone.
+    pub async fn closed(&self) {
+        self.inner.connection.closed().await;
+    }
+
     /// Closes the connection.
     pub fn close(&self, reason: &str) {
         self.inner.connection.close(CLOSED, reason.as_bytes());

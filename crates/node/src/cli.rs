@@ -1,0 +1,218 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use gramme_quorum::Threshold;
+
+/// Gramme: a leaderless, always-writable, replicated key-value store.
+#[derive(Debug, Parser)]
+#[command(name = "gramme", version, about, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 not found, 2 usage, 3 nobody reachable, 4 refused or outcome unknown.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Found a throwaway cluster on this machine and run it
+    Dev(DevArgs),
+    /// Run one node
+    Node(NodeArgs),
+    /// Read a key
+    Get(GetArgs),
+    /// Write a key
+    Put(PutArgs),
+    /// Delete a key
+    Delete(DeleteArgs),
+    /// Show the cluster as one node sees it
+    Status(StatusArgs),
+    /// Drive load against a cluster and measure it
+    Bench(BenchArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// How many nodes to found (default 3)
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) nodes: Option<u16>,
+    /// Where to keep the cluster; a temporary directory that is removed at the end unless given
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// The first node's HTTP port; the others follow it
+    #[arg(long)]
+    pub(crate) http_port: Option<u16>,
+    /// The storage engine of a new cluster: sled or memory
+    #[arg(long, default_value = "sled")]
+    pub(crate) engine: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The node's configuration file
+    #[arg(long, default_value = "gramme.toml")]
+    pub(crate) config: PathBuf,
+    /// A setting in the place of the file's, as KEY=VALUE; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Let HTTP listen on an address other machines can reach, without encryption or passwords
+    #[arg(long)]
+    pub(crate) insecure_http: bool,
+}
+
+/// Which node the command line talks to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Endpoint {
+    /// A node's HTTP address; else the cluster that `gramme dev` started last
+    #[arg(long, value_name = "HOST:PORT", env = "GRAMME_ENDPOINT")]
+    pub(crate) node: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeyArgs {
+    /// The bucket and the key; the first slash divides them
+    #[arg(value_name = "BUCKET/KEY")]
+    pub(crate) key: String,
+    /// The bucket's type
+    #[arg(long = "type", default_value = "default")]
+    pub(crate) bucket_type: String,
+    #[command(flatten)]
+    pub(crate) endpoint: Endpoint,
+    /// How long to wait, in milliseconds
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=600_000))]
+    pub(crate) timeout: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// How many replicas must answer: a number, one, quorum or all
+    #[arg(long)]
+    pub(crate) r: Option<Threshold>,
+    /// Show this one of several siblings, counted from 1
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) sibling: Option<u16>,
+    /// How to show what is there
+    #[arg(long, value_enum, default_value_t = Output::Raw)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// The value alone, to the byte
+    Raw,
+    /// All versions as a table
+    Table,
+    /// All versions as JSON, values in base64
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PutArgs {
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// The value, @FILE for a file's content, or - for standard input
+    pub(crate) value: String,
+    /// The value's content type
+    #[arg(long, default_value = "application/octet-stream")]
+    pub(crate) content_type: String,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WriteArgs {
+    /// How many replicas must acknowledge: a number, one, quorum or all
+    #[arg(long)]
+    pub(crate) w: Option<Threshold>,
+    /// How many replicas must answer the read that comes first
+    #[arg(long)]
+    pub(crate) r: Option<Threshold>,
+    /// Replace what this context covers, instead of reading first
+    #[arg(long, conflicts_with = "blind")]
+    pub(crate) context: Option<String>,
+    /// Write without a context: concurrent with whatever is there
+    #[arg(long)]
+    pub(crate) blind: bool,
+    /// Show the new context and the receipt
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) endpoint: Endpoint,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// The cluster's description as `gramme dev` writes it; else that of the cluster it started last
+    #[arg(long)]
+    pub(crate) cluster: Option<PathBuf>,
+    /// What to speak
+    #[arg(long, value_enum, default_value_t = Interface::Native)]
+    pub(crate) interface: Interface,
+    /// What to do
+    #[arg(long, value_enum, default_value_t = Workload::Put)]
+    pub(crate) workload: Workload,
+    /// Requests under way at once
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    pub(crate) in_flight: u16,
+    /// Bytes per value
+    #[arg(long, default_value_t = 100)]
+    pub(crate) value_size: usize,
+    /// Different keys
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keys: u64,
+    /// How long to measure, in seconds
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) seconds: u64,
+    /// When a write counts as acknowledged: fsync, one-of-n or buffered
+    #[arg(long, default_value = "fsync")]
+    pub(crate) durability: String,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Interface {
+    /// The native client, over QUIC
+    Native,
+    /// HTTP/1.1 with connections kept open
+    Http,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Workload {
+    /// Blind writes would breed siblings, so each writer replaces its own last write
+    Put,
+    /// Reads of keys that were written before
+    Get,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

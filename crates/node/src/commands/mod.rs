@@ -1,0 +1,11 @@
+//! The commands, one file each.
+
+pub(crate) mod bench;
+pub(crate) mod cluster_file;
+pub(crate) mod dev;
+pub(crate) mod get;
+pub(crate) mod node;
+pub(crate) mod ports;
+pub(crate) mod put;
+pub(crate) mod remote;
+pub(crate) mod status;

@@ -1,0 +1,75 @@
+//! `gramme node`: one node.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::NodeArgs;
+use crate::config::Config;
+use crate::exit::{USAGE, failure};
+use crate::{driver, http, logging};
+
+/// Set by `gramme dev` for the nodes it starts: they end when it does.
+pub(crate) const PARENT: &str = "GRAMME_DEV_PARENT";
+const PARENT_CHECK: Duration = Duration::from_millis(200);
+
+pub(crate) fn run(args: &NodeArgs) -> anyhow::Result<()> {
+    let mut overrides = Vec::new();
+    for set in &args.set {
+        let Some((name, value)) = set.split_once('=') else {
+            return Err(failure(USAGE, format!("--set {set}: KEY=VALUE is wanted")));
+        };
+        overrides.push((name.to_owned(), value.to_owned()));
+    }
+    if args.insecure_http {
+        overrides.push(("insecure_http".to_owned(), "true".to_owned()));
+    }
+    let config = Config::load(&args.config, &overrides, |name| std::env::var(name).ok());
+    let config = config.map_err(|errors| failure(USAGE, errors.to_string()))?;
+    logging::start(config.log_format, &config.log)?;
+    let driver = driver::start(&config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served = runtime.block_on(serve(&config, driver));
+    drop(runtime);
+    served
+}
+
+async fn serve(config: &Config, mut driver: driver::Driver) -> anyhow::Result<()> {
+    let listener = match http::bind(config.http).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            driver.stop()?;
+            return Err(error);
+        }
+    };
+    tracing::info!(name = %config.name, http = %config.http, quic = %config.quic, "serving");
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let (stop_http, http_stopped) = tokio::sync::oneshot::channel::<()>();
+    let handle = driver.handle.clone();
+    let serving = tokio::spawn(http::serve(listener, handle, async move {
+        // A dropped sender stops it too.
+        let _ = http_stopped.await;
+    }));
+    tokio::select! {
+        _ = interrupt.recv() => tracing::info!("interrupted; going down"),
+        _ = terminate.recv() => tracing::info!("told to end; going down"),
+        () = parent_gone() => tracing::warn!("gramme dev is gone; going down"),
+        _ = &mut driver.ended => tracing::error!("the node's thread has ended"),
+    }
+    let _ = stop_http.send(());
+    // Requests under way end first; they need the driver.
+    let _ = serving.await;
+    driver.stop()?;
+    tracing::info!("everything is on the disk; bye");
+    Ok(())
+}
+
+/// Resolves when the `gramme dev` that started this process is gone; never for other nodes.
+async fn parent_gone() {
+    let parent = std::env::var(PARENT).ok().and_then(|parent| parent.parse::<u32>().ok());
+    let Some(parent) = parent else { return std::future::pending().await };
+    while std::os::unix::process::parent_id() == parent {
+        tokio::time::sleep(PARENT_CHECK).await;
+    }
+}

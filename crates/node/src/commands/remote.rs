@@ -1,0 +1,132 @@
+//! The command line's HTTP client.
+
+use std::time::Duration;
+
+use gramme_object::limits;
+use serde_json::Value;
+
+use crate::cli::{Endpoint, KeyArgs};
+use crate::commands::cluster_file::ClusterFile;
+use crate::exit::{NOT_FOUND, REFUSED, UNREACHABLE, USAGE, failure};
+use crate::http::encode_segment;
+
+/// How much longer we wait than we ask the node to, so that its answer finds us.
+const GRACE: Duration = Duration::from_secs(2);
+/// Siblings together may be larger than one value.
+const MAX_ANSWER: u64 = limits::MAX_VALUE as u64 * 100;
+
+/// An answer, whole.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    headers: ureq::http::HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The error that an unsuccessful answer tells of.
+    pub(crate) fn error(&self) -> anyhow::Error {
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let message = body["message"].as_str().unwrap_or("the node gave no reason");
+        let code = body["error"].as_str().unwrap_or("error");
+        let exit = match self.status {
+            404 => NOT_FOUND,
+            _ => REFUSED,
+        };
+        failure(exit, format!("{message} ({code}, HTTP {})", self.status))
+    }
+}
+
+/// The nodes that a command may talk to, in order.
+pub(crate) struct Remote {
+    addresses: Vec<String>,
+    agent: ureq::Agent,
+}
+
+/// What a request says beside its path.
+#[derive(Default)]
+pub(crate) struct Call<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(&'a str, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Remote {
+    pub(crate) fn new(endpoint: &Endpoint, timeout: Duration) -> anyhow::Result<Self> {
+        let addresses = match &endpoint.node {
+            Some(node) => vec![node.trim_start_matches("http://").trim_end_matches('/').to_owned()],
+            None => ClusterFile::last()?.nodes.into_iter().map(|node| node.http).collect(),
+        };
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(timeout + GRACE))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .build()
+            .into();
+        Ok(Self { addresses, agent })
+    }
+
+    /// Asks the first node that accepts a connection. A request that has left is not sent to another.
+    pub(crate) fn call(&self, call: &Call<'_>) -> anyhow::Result<Answer> {
+        let mut refused = Vec::new();
+        for address in &self.addresses {
+            match self.call_one(address, call) {
+                Ok(answer) => return Ok(answer),
+                Err(error) if is_not_sent(&error) => refused.push(format!("{address}: {error}")),
+                Err(error) if call.method == "GET" => {
+                    return Err(failure(UNREACHABLE, format!("{address}: {error}")));
+                }
+                Err(error) => {
+                    let message = format!(
+                        "{address}: {error}; the request had left, and may have been done: read before you write again"
+                    );
+                    return Err(failure(REFUSED, message));
+                }
+            }
+        }
+        Err(failure(UNREACHABLE, format!("no node is reachable ({})", refused.join("; "))))
+    }
+
+    fn call_one(&self, address: &str, call: &Call<'_>) -> Result<Answer, ureq::Error> {
+        let mut request =
+            ureq::http::Request::builder().method(call.method).uri(format!("http://{address}{}", call.path));
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
+        }
+        let mut response = if call.method == "PUT" {
+            self.agent.run(request.body(&call.body[..])?)?
+        } else {
+            self.agent.run(request.body(())?)?
+        };
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let body = response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec()?;
+        Ok(Answer { status, headers, body })
+    }
+}
+
+fn is_not_sent(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed | ureq::Error::BadUri(_) => true,
+        ureq::Error::Timeout(which) => matches!(which, ureq::Timeout::Connect | ureq::Timeout::Resolve),
+        _ => false,
+    }
+}
+
+/// The path of the key that was typed.
+pub(crate) fn key_path(args: &KeyArgs) -> anyhow::Result<String> {
+    let Some((bucket, key)) = args.key.split_once('/') else {
+        return Err(failure(USAGE, format!("'{}': BUCKET/KEY is wanted", args.key)));
+    };
+    if bucket.is_empty() || key.is_empty() {
+        return Err(failure(USAGE, format!("'{}': bucket and key have at least one letter each", args.key)));
+    }
+    let encode = |text: &str| encode_segment(text.as_bytes());
+    Ok(format!("/types/{}/buckets/{}/keys/{}", encode(&args.bucket_type), encode(bucket), encode(key)))
+}

@@ -1,0 +1,60 @@
+//! `gramme status`: the cluster as one node sees it.
+
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+use serde_json::Value;
+
+use crate::cli::StatusArgs;
+use crate::commands::get::write_out;
+use crate::commands::remote::{Call, Remote};
+
+pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<()> {
+    let remote = Remote::new(&args.endpoint, Duration::from_secs(1))?;
+    let call = Call { method: "GET", path: "/admin/status".to_owned(), ..Call::default() };
+    let answer = remote.call(&call)?;
+    if answer.status != 200 {
+        return Err(answer.error());
+    }
+    if args.json {
+        return write_out(&answer.body);
+    }
+    let status: Value = serde_json::from_slice(&answer.body)?;
+    write_out(render(&status).as_bytes())
+}
+
+fn render(status: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["node", "state", "for", "keys", "bytes", "partitions"]);
+    for node in status["nodes"].as_array().into_iter().flatten() {
+        let state = match (node["this"].as_bool(), node["up"].as_bool()) {
+            (Some(true), _) => "up (this node)",
+            (_, Some(true)) => "up",
+            _ => "down",
+        };
+        let since = Duration::from_millis(node["since_ms"].as_u64().unwrap_or_default());
+        let figure =
+            |name: &str| node[name].as_u64().map_or_else(|| "?".to_owned(), |figure| figure.to_string());
+        let since = if node["this"] == true { String::new() } else { format!("{}s", since.as_secs()) };
+        table.add_row([
+            text(&node["id"]),
+            state.to_owned(),
+            since,
+            figure("keys"),
+            figure("bytes"),
+            figure("partitions"),
+        ]);
+    }
+    format!(
+        "cluster {}: N={} R={} W={}, layout version {}, {} partitions, as node {} sees it\n{}\n",
+        text(&status["cluster"]),
+        status["n"],
+        text(&status["r"]),
+        text(&status["w"]),
+        status["layout_version"],
+        status["partitions"],
+        text(&status["node"]),
+        table.trim_fmt(),
+    )
+}

@@ -1,0 +1,236 @@
+//! Starting a driver, and speaking to it from other threads.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, bail};
+use gramme_replica::{ClientRequest, Now, Replica, Response};
+use gramme_ring::Keyspace;
+use gramme_storage::{Options, Store};
+use gramme_transport::{Credentials, Endpoint, Role};
+use gramme_wire::client::RingReply;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::disk::{self, Disk};
+use super::{Core, dial, run};
+use crate::config::Config;
+use crate::founding::shape;
+use crate::metrics::Metrics;
+use crate::ring_file::{RingFile, refuse_readable_by_others};
+
+/// A request from another thread.
+pub(crate) struct Ask {
+    pub(crate) request: ClientRequest,
+    pub(crate) reply: oneshot::Sender<Response>,
+}
+
+/// What the driver shares with other threads.
+pub(crate) struct Shared {
+    pub(crate) ring: RingReply,
+    pub(crate) metrics: Metrics,
+    pub(crate) max_value_bytes: usize,
+    pub(crate) stopping: AtomicBool,
+    pub(super) committed: Notify,
+    pub(super) written: AtomicU64,
+    pub(super) synced: AtomicU64,
+    pub(super) commit_failed: AtomicBool,
+    figures: Mutex<Figures>,
+    connected: AtomicUsize,
+}
+
+/// What a driver counts, as it last published it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) replica: gramme_replica::Stats,
+    pub(crate) storage: gramme_storage::Stats,
+}
+
+impl Shared {
+    pub(super) fn publish(
+        &self,
+        replica: gramme_replica::Stats,
+        storage: gramme_storage::Stats,
+        connected: usize,
+    ) {
+        *self.figures.lock().unwrap_or_else(PoisonError::into_inner) = Figures { replica, storage };
+        self.connected.store(connected, Ordering::Relaxed);
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether enough owners of any key can be reached for a quorum.
+    pub(crate) fn is_ready(&self) -> bool {
+        let nodes = self.ring.layout.members().len();
+        let spare = usize::from((self.ring.layout.replicas() - 1) / 2);
+        let reached = self.connected.load(Ordering::Relaxed) + 1;
+        reached + spare >= nodes && !self.stopping.load(Ordering::Acquire)
+    }
+}
+
+/// Speaks to a driver. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    asks: mpsc::Sender<Ask>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Asks the replica. Nothing comes back if the node is going down.
+    pub(crate) async fn ask(&self, request: ClientRequest) -> Option<Response> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask { request, reply }).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// A running driver.
+pub(crate) struct Driver {
+    pub(crate) handle: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    /// Resolves when the driver has ended by itself.
+    pub(crate) ended: oneshot::Receiver<()>,
+    thread: JoinHandle<Result<(), String>>,
+}
+
+impl Driver {
+    /// Asks the driver to end, and waits until its store is closed.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        match self.thread.join() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => {
+                bail!("the node cannot go on: {why}; start it again and it will recover what is on its disk")
+            }
+            Err(_) => bail!("the node's thread panicked"),
+        }
+    }
+}
+
+/// Opens the store, starts the replica and its thread.
+pub(crate) fn start(config: &Config) -> anyhow::Result<Driver> {
+    let RingFile { ring, secrets } = RingFile::read(&config.ring)?;
+    let credentials = read_credentials(config)?;
+    let Role::Node(node) = *credentials.role() else {
+        bail!("{} is a client's certificate, not a node's", config.cert.display());
+    };
+    if ring.layout.members().iter().all(|member| member.id != node) {
+        bail!(
+            "{} names node {node}, which is not in the ring {}",
+            config.cert.display(),
+            config.ring.display()
+        );
+    }
+    let shared = Arc::new(Shared {
+        ring: ring.clone(),
+        metrics: Metrics::default(),
+        max_value_bytes: config.max_value_bytes,
+        stopping: AtomicBool::new(false),
+        committed: Notify::new(),
+        written: AtomicU64::new(0),
+        synced: AtomicU64::new(0),
+        commit_failed: AtomicBool::new(false),
+        figures: Mutex::default(),
+        connected: AtomicUsize::new(0),
+    });
+    let options = Options::new(config.engine, shape(ring.layout.depth()));
+    let opened = open(&config.data_dir, options, &shared)?;
+    let replica_config = gramme_replica::Config {
+        node,
+        layout: ring.layout.clone(),
+        keyspace: Keyspace::new(ring.placement_key),
+        secrets,
+        max_requests: config.max_requests,
+    };
+    let recovered = disk::recovered(&opened);
+    let began = Instant::now();
+    let wall =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is before 1970")?;
+    let now = Now { monotonic: 0, wall: wall.as_micros() as u64 };
+    let mut effects = Vec::new();
+    let replica = Replica::start(replica_config, recovered, rand::random(), now, &mut effects)?;
+    let (asks, ask_queue) = mpsc::channel(4_096);
+    let (links, link_queue) = mpsc::channel(1_024);
+    let (stop, stopped) = oneshot::channel();
+    let (ending, ended) = oneshot::channel();
+    let (bound, is_bound) = std::sync::mpsc::channel();
+    let mut core = Core {
+        replica,
+        disk: Disk::new(opened.store, Arc::clone(&shared)),
+        shared: Arc::clone(&shared),
+        began,
+        inputs: std::collections::VecDeque::new(),
+        effects: Vec::new(),
+        timer: None,
+        peers: std::collections::BTreeMap::new(),
+        pending: std::collections::BTreeMap::new(),
+        native: std::collections::BTreeMap::new(),
+        next_ticket: 0,
+        fatal: None,
+        writable: true,
+    };
+    effects.into_iter().for_each(|effect| core.perform(effect));
+    let quic = config.quic;
+    let run_thread = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        let result = runtime.block_on(async {
+            let endpoint = match Endpoint::bind(quic, Arc::new(credentials), true, links) {
+                Ok(endpoint) => endpoint,
+                Err(error) => {
+                    let _ = bound.send(Err(error.to_string()));
+                    return Err(error.to_string());
+                }
+            };
+            let _ = bound.send(Ok(()));
+            for (peer, addresses) in ring.addresses.into_iter().filter(|(peer, _)| *peer > node) {
+                tokio::spawn(dial::keep_connected(endpoint.clone(), peer, addresses));
+            }
+            run(core, endpoint, link_queue, ask_queue, stopped).await
+        });
+        let _ = ending.send(());
+        result
+    };
+    let thread = std::thread::Builder::new().name("shard-0".to_owned()).spawn(run_thread)?;
+    match is_bound.recv_timeout(Duration::from_secs(10)) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => bail!("{error}"),
+        Err(_) => bail!("the node's thread did not start"),
+    }
+    Ok(Driver { handle: Handle { asks, shared }, stop: Some(stop), ended, thread })
+}
+
+fn read_credentials(config: &Config) -> anyhow::Result<Credentials> {
+    refuse_readable_by_others(&config.key)?;
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let (ca, cert, key) = (read(&config.ca)?, read(&config.cert)?, read(&config.key)?);
+    Ok(Credentials::from_pem(&ca, &cert, &key)?)
+}
+
+/// Opens the store, and refuses one that cannot prove that it holds all it acknowledged.
+fn open(directory: &Path, options: Options, shared: &Arc<Shared>) -> anyhow::Result<gramme_storage::Opened> {
+    let began = Instant::now();
+    let opened = Store::open(directory, options, disk::hooks(shared))?;
+    if let Some((prefix, damage)) = opened.damaged.first_key_value() {
+        for (prefix, damage) in &opened.damaged {
+            tracing::error!(partition = %format!("{prefix:x}/{}", options.shape.depth), ?damage, "cannot be proven whole");
+        }
+        bail!(
+            "{}: {} of its partitions cannot be proven to hold all that was acknowledged (the first, {prefix:x}/{}: \
+             {damage:?}); the node refuses to serve. Put the directory back as it was, or remove this node from \
+             the cluster and let a new one take its place",
+            directory.display(),
+            opened.damaged.len(),
+            options.shape.depth,
+        );
+    }
+    let keys: u64 = opened.partitions.values().map(|row| row.total.count).sum();
+    tracing::info!(keys, millis = began.elapsed().as_millis() as u64, "the store is open and proven whole");
+    Ok(opened)
+}

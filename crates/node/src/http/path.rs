@@ -1,0 +1,156 @@
+//! What a path names. Bucket and key are bytes, percent-encoded; `/` in them is `%2F`.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+
+use crate::http::error::HttpError;
+
+/// A bucket of a type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BucketName {
+    pub(super) bucket_type: String,
+    pub(super) bucket: Vec<u8>,
+    /// Whether the path named the type.
+    typed: bool,
+}
+
+/// A key of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ObjectName {
+    pub(super) bucket: BucketName,
+    pub(super) key: Vec<u8>,
+}
+
+/// A page about the node or the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Page {
+    Index,
+    Ping,
+    Stats,
+    Status,
+    Metrics,
+    Livez,
+    Readyz,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Resource {
+    Object(ObjectName),
+    Keys(BucketName),
+    Properties(BucketName),
+    Admin(Page),
+}
+
+const PAGES: [(&str, Page); 7] = [
+    ("/", Page::Index),
+    ("/ping", Page::Ping),
+    ("/stats", Page::Stats),
+    ("/admin/status", Page::Status),
+    ("/metrics", Page::Metrics),
+    ("/livez", Page::Livez),
+    ("/readyz", Page::Readyz),
+];
+
+pub(super) fn parse(path: &str) -> Result<Resource, HttpError> {
+    if let Some((_, page)) = PAGES.iter().find(|(known, _)| *known == path) {
+        return Ok(Resource::Admin(*page));
+    }
+    let unknown = || HttpError::no_such_resource(path);
+    let segments: Vec<&str> = path.strip_prefix('/').ok_or_else(unknown)?.split('/').collect();
+    let (bucket_type, rest) = match segments.as_slice() {
+        ["types", bucket_type, rest @ ..] => (Some(*bucket_type), rest),
+        rest => (None, rest),
+    };
+    let ["buckets", bucket, rest @ ..] = rest else { return Err(unknown()) };
+    let bucket_name = || -> Result<BucketName, HttpError> {
+        let name = bucket_type.map(decode).transpose()?.unwrap_or_else(|| b"default".to_vec());
+        let bucket_type =
+            String::from_utf8(name).map_err(|_| HttpError::bad_path("a bucket type is text"))?;
+        Ok(BucketName { bucket_type, bucket: decode(bucket)?, typed: bucket_type_given(&segments) })
+    };
+    match rest {
+        ["keys", key] => Ok(Resource::Object(ObjectName { bucket: bucket_name()?, key: decode(key)? })),
+        ["keys"] => Ok(Resource::Keys(bucket_name()?)),
+        ["props"] => Ok(Resource::Properties(bucket_name()?)),
+        ["keys", _, _, ..] => Err(HttpError::bad_path("a key's slashes are written %2F")),
+        _ => Err(unknown()),
+    }
+}
+
+fn bucket_type_given(segments: &[&str]) -> bool {
+    segments.first() == Some(&"types")
+}
+
+fn decode(segment: &str) -> Result<Vec<u8>, HttpError> {
+    let mut rest = segment.as_bytes();
+    while let Some(at) = rest.iter().position(|&byte| byte == b'%') {
+        let is_hex = |at: usize| rest.get(at).is_some_and(u8::is_ascii_hexdigit);
+        if !(is_hex(at + 1) && is_hex(at + 2)) {
+            return Err(HttpError::bad_path("a % is followed by two hexadecimal digits"));
+        }
+        rest = &rest[at + 3..];
+    }
+    Ok(percent_decode_str(segment).collect())
+}
+
+/// What need not be encoded in a path's segment.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// A segment as it stands in a path.
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    percent_encode(bytes, SEGMENT).to_string()
+}
+
+impl ObjectName {
+    /// The path that names it.
+    pub(super) fn path(&self) -> String {
+        let BucketName { bucket_type, bucket, typed } = &self.bucket;
+        let prefix =
+            if *typed { format!("/types/{}", encode(bucket_type.as_bytes())) } else { String::new() };
+        format!("{prefix}/buckets/{}/keys/{}", encode(bucket), encode(&self.key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(path: &str) -> (String, Vec<u8>, Vec<u8>) {
+        match parse(path) {
+            Ok(Resource::Object(name)) => (name.bucket.bucket_type, name.bucket.bucket, name.key),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn names_are_bytes() {
+        assert_eq!(object("/buckets/b/keys/k"), ("default".into(), b"b".to_vec(), b"k".to_vec()));
+        assert_eq!(
+            object("/types/lww/buckets/a%2Fb/keys/%00%ff"),
+            ("lww".into(), b"a/b".to_vec(), vec![0, 255])
+        );
+        assert_eq!(object("/buckets/keys/keys/props").2, b"props");
+    }
+
+    #[test]
+    fn what_is_no_path_is_told() {
+        for path in [
+            "/buckets/b/keys/a/b",
+            "/buckets/b/keys/%zz",
+            "/buckets/b/keys/%f",
+            "/types/%ff/buckets/b/keys/k",
+        ] {
+            assert_eq!(parse(path).expect_err("refused").status().as_u16(), 400, "{path}");
+        }
+        for path in ["/nothing", "/buckets", "/buckets/b", "/types/t/keys/k", "/admin"] {
+            assert_eq!(parse(path).expect_err("refused").status().as_u16(), 404, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_names_what_it_came_from() {
+        for path in ["/buckets/a%2Fb/keys/%00k", "/types/lww/buckets/b/keys/k~1"] {
+            let Ok(Resource::Object(name)) = parse(path) else { panic!("{path}") };
+            assert_eq!(name.path(), path);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Bucket properties as JSON.
+
+use axum::body::{Body, to_bytes};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use gramme_object::Key;
+use gramme_quorum::Threshold;
+use gramme_replica::{ClientRequest, Properties, PropertiesPatch, Response as Answer};
+use serde_json::{Map, Value, json};
+
+use crate::driver::Handle;
+use crate::http::empty;
+use crate::http::error::HttpError;
+use crate::http::params::Params;
+use crate::http::path::BucketName;
+
+/// A body of properties is small.
+const LIMIT: usize = 64 << 10;
+
+fn check(bucket: &BucketName) -> Result<(), HttpError> {
+    // Any key will do to check the bucket's name.
+    Key::new(&bucket.bucket_type, &bucket.bucket, b"-")?;
+    Ok(())
+}
+
+pub(super) async fn get(handle: &Handle, bucket: &BucketName) -> Result<Response, HttpError> {
+    check(bucket)?;
+    let request = ClientRequest::Properties {
+        bucket_type: bucket.bucket_type.clone(),
+        bucket: bucket.bucket.clone().into(),
+    };
+    let Some(Answer::Properties(result)) = handle.ask(request).await else {
+        return Err(HttpError::going_down(false));
+    };
+    let body = render(&result?, handle.shared.ring.layout.replicas(), bucket);
+    let mut response = Response::new(Body::from(format!("{body}\n")));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+fn render(properties: &Properties, replicas: u8, bucket: &BucketName) -> Value {
+    let threshold = |threshold: Threshold| match threshold {
+        Threshold::Count(count) => json!(count),
+        named => json!(named.to_string()),
+    };
+    json!({ "props": {
+        "name": String::from_utf8_lossy(&bucket.bucket),
+        "type": bucket.bucket_type,
+        "n_val": replicas,
+        "r": threshold(properties.r),
+        "w": threshold(properties.w),
+        "pr": threshold(properties.pr),
+        "pw": threshold(properties.pw),
+        "allow_mult": properties.allow_mult,
+        "durability": properties.durability.name(),
+        "max_siblings": properties.max_siblings,
+    }})
+}
+
+pub(super) async fn put(
+    handle: &Handle,
+    bucket: &BucketName,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, HttpError> {
+    check(bucket)?;
+    let params = Params::parse(&parts.uri)?;
+    let body = to_bytes(body, LIMIT).await;
+    let body = body.map_err(|_| bad("the body is over 64 KiB, or ended early"))?;
+    let patch = parse(&body)?;
+    let request = ClientRequest::SetProperties {
+        bucket_type: bucket.bucket_type.clone(),
+        bucket: bucket.bucket.clone().into(),
+        patch,
+        timeout: params.timeout,
+    };
+    match handle.ask(request).await {
+        Some(Answer::SetProperties(result)) => result?,
+        _ => return Err(HttpError::going_down(true)),
+    }
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+fn bad(why: impl Into<String>) -> HttpError {
+    HttpError::bad_request("bad-property", why)
+}
+
+fn parse(body: &[u8]) -> Result<PropertiesPatch, HttpError> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| bad(format!("not JSON: {error}")))?;
+    let props = value.get("props").and_then(Value::as_object);
+    let props = props.ok_or_else(|| bad("an object {\"props\": {…}} is wanted"))?;
+    parse_props(props)
+}
+
+fn parse_props(props: &Map<String, Value>) -> Result<PropertiesPatch, HttpError> {
+    let mut patch = PropertiesPatch::default();
+    for (name, value) in props {
+        let wanted = |what: &str| bad(format!("{name}: {what} is wanted, not {value}"));
+        let threshold = || threshold(value).ok_or_else(|| wanted("a number of replicas, one, quorum or all"));
+        match name.as_str() {
+            "r" => patch.r = Some(threshold()?),
+            "w" => patch.w = Some(threshold()?),
+            "pr" => patch.pr = Some(threshold()?),
+            "pw" => patch.pw = Some(threshold()?),
+            "allow_mult" => patch.allow_mult = Some(value.as_bool().ok_or_else(|| wanted("true or false"))?),
+            "durability" => {
+                let durability = value.as_str().and_then(|name| name.parse().ok());
+                patch.durability = Some(durability.ok_or_else(|| wanted("fsync, one-of-n or buffered"))?);
+            }
+            "max_siblings" => {
+                let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+                patch.max_siblings = Some(number.ok_or_else(|| wanted("a number"))?);
+            }
+            "n_val" => return Err(bad("n_val: it belongs to the cluster and cannot be set for a bucket")),
+            _ => return Err(bad(format!("{name}: there is no such property"))),
+        }
+    }
+    Ok(patch)
+}
+
+fn threshold(value: &Value) -> Option<Threshold> {
+    match value {
+        Value::String(text) => text.parse().ok().filter(|threshold| *threshold != Threshold::Default),
+        Value::Number(number) => Some(Threshold::Count(u8::try_from(number.as_u64()?).ok()?)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_are_checked_one_by_one() {
+        let patch = parse(br#"{"props":{"r":1,"w":"all","durability":"buffered","allow_mult":false}}"#)
+            .expect("valid");
+        assert_eq!((patch.r, patch.w), (Some(Threshold::Count(1)), Some(Threshold::All)));
+        for body in [
+            "",
+            "[]",
+            "{}",
+            r#"{"props":[]}"#,
+            r#"{"props":{"r":"default"}}"#,
+            r#"{"props":{"r":-1}}"#,
+            r#"{"props":{"w":999}}"#,
+            r#"{"props":{"n_val":3}}"#,
+            r#"{"props":{"colour":1}}"#,
+            r#"{"props":{"durability":"paper"}}"#,
+            r#"{"props":{"max_siblings":"x"}}"#,
+        ] {
+            assert!(parse(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+}

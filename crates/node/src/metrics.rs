@@ -1,0 +1,189 @@
+//! Counters and latencies as Prometheus reads them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gramme_replica::{ClientRequest, Response};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::driver::Shared;
+
+/// The content type of [`render`]'s text.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What a client asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the names are the labels' values")]
+pub(crate) enum Operation {
+    get,
+    put,
+    delete,
+    other,
+}
+
+impl Operation {
+    pub(crate) const fn of(request: &ClientRequest) -> Self {
+        match request {
+            ClientRequest::Get { .. } => Self::get,
+            ClientRequest::Put(put) if put.content.is_none() => Self::delete,
+            ClientRequest::Put(_) => Self::put,
+            ClientRequest::Properties { .. }
+            | ClientRequest::SetProperties { .. }
+            | ClientRequest::Status => Self::other,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the names are the labels' values")]
+enum Result {
+    ok,
+    error,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    operation: Operation,
+    result: Result,
+}
+
+/// Latencies of clients' requests, from when the node took them to when it answered.
+pub(crate) struct Metrics {
+    latency: Family<Labels, Histogram, fn() -> Histogram>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // 50 µs to 26 s.
+        let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_05, 2.0, 20));
+        Self { latency: Family::new_with_constructor(histogram) }
+    }
+}
+
+impl Metrics {
+    pub(crate) fn observe(&self, operation: Operation, response: &Response, took: Duration) {
+        let failed = match response {
+            Response::Get(result) => result.is_err(),
+            Response::Put(result) => result.is_err(),
+            Response::Properties(result) => result.is_err(),
+            Response::SetProperties(result) => result.is_err(),
+            Response::Status(_) => false,
+        };
+        let result = if failed { Result::error } else { Result::ok };
+        self.latency.get_or_create(&Labels { operation, result }).observe(took.as_secs_f64());
+    }
+}
+
+/// Everything, in the OpenMetrics text format.
+pub(crate) fn render(shared: &Arc<Shared>) -> std::result::Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("gramme");
+    registry.register_with_unit(
+        "request_duration",
+        "Requests of clients, from when the node took them to when it answered",
+        Unit::Seconds,
+        shared.metrics.latency.clone(),
+    );
+    registry.register_collector(Box::new(Counts { shared: Arc::clone(shared) }));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+/// The driver's plain counters, read when they are asked for.
+struct Counts {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Counts")
+    }
+}
+
+impl Collector for Counts {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, value) in self.counters() {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        for (name, help, value) in self.gauges() {
+            let gauge = ConstGauge::new(value as f64);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+type Row = (&'static str, &'static str, u64);
+
+impl Counts {
+    fn counters(&self) -> Vec<Row> {
+        let figures = self.shared.figures();
+        let (replica, storage) = (figures.replica, figures.storage);
+        let [none, one, two, three, more] = replica.versions_read;
+        vec![
+            ("gets_coordinated", "Gets that this node coordinated.", replica.gets),
+            ("gets_failed", "Gets that too few replicas answered.", replica.gets_failed),
+            ("puts_coordinated", "Puts and deletes that this node coordinated.", replica.puts),
+            ("puts_failed", "Puts that too few replicas acknowledged.", replica.puts_failed),
+            ("puts_forwarded", "Puts handed to an owner.", replica.forwards),
+            ("puts_forwarded_unknown", "Forwarded puts whose outcome is unknown.", replica.forwards_unknown),
+            ("puts_too_many_siblings", "Puts refused because of siblings.", replica.puts_too_many_siblings),
+            ("requests_busy", "Requests refused because too many were under way.", replica.busy),
+            ("replica_reads", "Reads answered for other coordinators.", replica.replica_reads),
+            ("replica_writes", "Writes taken from other coordinators.", replica.replica_writes),
+            ("versions_refused", "Versions refused: seen before, and replaced.", replica.versions_refused),
+            ("read_repairs", "Read repairs sent or made.", replica.read_repairs),
+            ("put_duplicates", "Duplicates of puts, answered as the first.", replica.duplicates),
+            ("load_failures", "Rows that could not be read.", replica.load_failures),
+            ("reads_without_version", "Gets that saw no version.", none),
+            ("reads_one_version", "Gets that saw one version.", one),
+            ("reads_two_versions", "Gets that saw two versions.", two),
+            ("reads_three_versions", "Gets that saw three versions.", three),
+            ("reads_more_versions", "Gets that saw more than three versions.", more),
+            ("log_batches", "Batches committed.", storage.batches),
+            ("log_writes", "Writes to the commit log.", storage.log_writes),
+            ("log_bytes", "Bytes appended to the commit log.", storage.log_bytes),
+            ("log_syncs", "Syncs of the commit log.", storage.syncs),
+            ("checkpoints", "Checkpoints completed.", storage.checkpoints),
+            ("engine_rows", "Rows written to the engine.", storage.engine_rows),
+        ]
+    }
+
+    fn gauges(&self) -> Vec<Row> {
+        let figures = self.shared.figures();
+        vec![
+            ("keys", "Keys stored on this node.", figures.replica.keys),
+            ("object_bytes", "Bytes of objects stored on this node.", figures.replica.bytes),
+            ("buffer_bytes", "Bytes in the object buffer.", figures.storage.buffer_bytes),
+            (
+                "replay_bytes",
+                "Bytes of commit log that a restart would replay.",
+                figures.storage.replay_bytes,
+            ),
+            ("disk_full", "1 while the disk is too full to take writes.", figures.storage.disk_full),
+            ("ready", "1 while a quorum can be reached.", u64::from(self.shared.is_ready())),
+        ]
+    }
+
+    /// The counters alone, as HTTP's `/stats` shows them.
+    fn all(&self) -> Vec<Row> {
+        let mut rows = self.counters();
+        rows.extend(self.gauges());
+        rows
+    }
+}
+
+/// All counters and gauges by name.
+pub(crate) fn figures(shared: &Arc<Shared>) -> serde_json::Value {
+    let counts = Counts { shared: Arc::clone(shared) };
+    let rows = counts.all().into_iter().map(|(name, _, value)| (name.to_owned(), value.into()));
+    serde_json::Value::Object(rows.collect())
+}
