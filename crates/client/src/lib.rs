@@ -16,9 +16,9 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use gramme_client::{Client, Config, Credentials};
-//! let credentials = Credentials::from_pem(&std::fs::read("ca.pem")?, &std::fs::read("client.pem")?, &std::fs::read("client.key")?)?;
-//! let client = Client::connect(Config::new(credentials, ["127.0.0.1:17001".parse()?])).await?;
+//! use gramme_client::{Client, Config};
+//! let config = Config::from_cluster_json("cluster.json".as_ref())?;
+//! let client = Client::connect(config).await?;
 //! let carts = client.bucket("carts");
 //! carts.put("alice", "book").send().await?;
 //! let read = carts.get("alice").send().await?;
@@ -33,12 +33,14 @@
 
 mod bucket;
 mod client;
+mod cluster_json;
 mod connections;
 mod error;
 mod value;
 
 pub use bucket::{Bucket, Get, Put};
 pub use client::{Client, Config};
+pub use cluster_json::ConfigError;
 pub use error::{ConnectError, Error, UpdateError};
 pub use gramme_quorum::{GetError, PutError, Receipt, Threshold};
 pub use gramme_ring::NodeId;

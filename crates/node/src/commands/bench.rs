@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use anyhow::{Context, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use gramme_client::{Client, Config, Credentials};
+use gramme_client::{Client, Config};
 use gramme_object::limits;
 use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Full};
@@ -31,15 +31,13 @@ const LONGEST: u64 = 60_000_000;
 const WARM_UP: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
-    let cluster = match &args.cluster {
-        Some(path) => ClusterFile::read(path)?,
-        None => ClusterFile::last()?,
-    };
+    let path = args.cluster.clone().map_or_else(ClusterFile::last_path, Ok)?;
+    let cluster = ClusterFile::read(&path)?;
     ensure!(args.value_size <= limits::VALUE, "--value-size: at most {} bytes", limits::VALUE);
     let bucket = format!("bench-{}", args.durability);
     set_durability(&cluster, &bucket, &args.durability)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let measured = runtime.block_on(measure(args, &cluster, &bucket))?;
+    let measured = runtime.block_on(measure(args, &path, &cluster, &bucket))?;
     report(args, &measured)
 }
 
@@ -75,9 +73,14 @@ enum Held {
     Http(String),
 }
 
-async fn measure(args: &BenchArgs, cluster: &ClusterFile, bucket: &str) -> anyhow::Result<Measured> {
+async fn measure(
+    args: &BenchArgs,
+    path: &Path,
+    cluster: &ClusterFile,
+    bucket: &str,
+) -> anyhow::Result<Measured> {
     let client = match args.interface {
-        Interface::Native => Some(connect_native(cluster).await?),
+        Interface::Native => Some(Client::connect(Config::from_cluster_json(path)?).await?),
         Interface::Http => None,
     };
     if args.workload == Workload::Get {
@@ -110,15 +113,6 @@ fn histogram() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, LONGEST, 3)?)
 }
 
-async fn connect_native(cluster: &ClusterFile) -> anyhow::Result<Client> {
-    let read = |path| fs::read(path).context("the cluster's client certificate");
-    let credentials =
-        Credentials::from_pem(&read(&cluster.ca)?, &read(&cluster.cert)?, &read(&cluster.key)?)?;
-    let quic = cluster.nodes.iter().flat_map(|node| &node.quic);
-    let seeds: Vec<SocketAddr> = quic.filter_map(|address| address.parse().ok()).collect();
-    Ok(Client::connect(Config::new(credentials, seeds)).await?)
-}
-
 async fn connect(cluster: &ClusterFile, number: u64, client: Option<&Client>) -> anyhow::Result<Worker> {
     if let Some(client) = client {
         return Ok(Worker::Native { client: client.clone() });
@@ -132,6 +126,12 @@ async fn connect(cluster: &ClusterFile, number: u64, client: Option<&Client>) ->
         let _ = connection.await;
     });
     Ok(Worker::Http { sender, host: node.http.clone() })
+}
+
+/// A key's name: every run has keys of its own, or it would find the last one's siblings.
+fn key_name(key: u64) -> String {
+    static RUN: std::sync::LazyLock<u64> = std::sync::LazyLock::new(rand::random);
+    format!("{:016x}-{key}", *RUN)
 }
 
 /// Writes every key once, so that reads find something.
@@ -205,14 +205,14 @@ impl Worker {
         let held = contexts.get(&key).cloned();
         let held = match self {
             Self::Native { client } => {
-                let mut put = client.bucket(bucket).put(format!("key-{key}"), value);
+                let mut put = client.bucket(bucket).put(key_name(key), value);
                 if let Some(Held::Native(context)) = &held {
                     put = put.context(context);
                 }
                 Held::Native(put.send().await?.context().clone())
             }
             Self::Http { sender, host } => {
-                let mut request = Request::put(format!("/buckets/{bucket}/keys/key-{key}"))
+                let mut request = Request::put(format!("/buckets/{bucket}/keys/{}", key_name(key)))
                     .header(header::HOST, &*host)
                     .header(header::CONTENT_TYPE, "application/octet-stream");
                 if let Some(Held::Http(context)) = &held {
@@ -235,7 +235,7 @@ impl Worker {
     async fn read_context(&mut self, bucket: &str, key: u64) -> anyhow::Result<Held> {
         match self {
             Self::Native { client } => {
-                let read = client.bucket(bucket).get(format!("key-{key}")).send().await?;
+                let read = client.bucket(bucket).get(key_name(key)).send().await?;
                 Ok(Held::Native(read.context().clone()))
             }
             Self::Http { sender, host } => {
@@ -249,7 +249,7 @@ impl Worker {
     async fn get(&mut self, bucket: &str, key: u64) -> anyhow::Result<()> {
         match self {
             Self::Native { client } => {
-                let read = client.bucket(bucket).get(format!("key-{key}")).send().await?;
+                let read = client.bucket(bucket).get(key_name(key)).send().await?;
                 ensure!(read.values().next().is_some(), "key-{key} is not there");
             }
             Self::Http { sender, host } => {
@@ -279,7 +279,8 @@ async fn get_http(
     bucket: &str,
     key: u64,
 ) -> anyhow::Result<hyper::Response<Bytes>> {
-    let request = Request::get(format!("/buckets/{bucket}/keys/key-{key}")).header(header::HOST, host);
+    let request =
+        Request::get(format!("/buckets/{bucket}/keys/{}", key_name(key))).header(header::HOST, host);
     send(sender, request.body(Full::default())?).await
 }
 

@@ -85,16 +85,22 @@ impl ClusterFile {
 
     /// The cluster that `gramme dev` started last on this account.
     pub(crate) fn last() -> anyhow::Result<Self> {
-        let none = || {
-            failure(
-                UNREACHABLE,
-                "which cluster? Start one with `gramme dev`, or name a node with --node HOST:PORT or GRAMME_ENDPOINT",
-            )
-        };
-        let record = last_record().ok_or_else(none)?;
-        let path = fs::read_to_string(&record).map_err(|_| none())?;
-        Self::read(Path::new(path.trim())).map_err(|_| none())
+        Self::read(&Self::last_path()?).map_err(|_| no_cluster())
     }
+
+    /// Where that cluster is described.
+    pub(crate) fn last_path() -> anyhow::Result<PathBuf> {
+        let record = last_record().ok_or_else(no_cluster)?;
+        let path = fs::read_to_string(&record).map_err(|_| no_cluster())?;
+        Ok(PathBuf::from(path.trim()))
+    }
+}
+
+fn no_cluster() -> anyhow::Error {
+    failure(
+        UNREACHABLE,
+        "which cluster? Start one with `gramme dev`, or name a node with --node HOST:PORT or GRAMME_ENDPOINT",
+    )
 }
 
 /// Where the last cluster is recorded: `gramme/last-cluster` below `$XDG_STATE_HOME` or `~/.local/state`.

@@ -244,4 +244,3 @@ impl Bench {
         entries.map(|entry| entry.expect("an entry").path()).max().expect("a segment")
     }
 }
-

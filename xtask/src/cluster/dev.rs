@@ -1,0 +1,202 @@
+//! A `gramme dev` cluster, and what can be done to its processes.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::http::Http;
+
+/// How long anything may take before it counts as not happening.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+/// A running cluster. Stops everything when it is dropped.
+pub(crate) struct Dev {
+    child: Child,
+    directory: PathBuf,
+    _temporary: Option<TempDir>,
+    cluster: Value,
+    /// Nodes that were started again here, not by `gramme dev`.
+    restarted: Vec<Option<Child>>,
+    /// Keeps the commands of this cluster apart from the user's own.
+    pub(crate) state: TempDir,
+}
+
+impl Dev {
+    /// Founds a cluster in a temporary directory.
+    pub(crate) fn found(gramme: &Path, nodes: usize) -> anyhow::Result<Self> {
+        let temporary = tempfile::tempdir()?;
+        let directory = temporary.path().join("cluster");
+        let mut dev = Self::start(gramme, &directory, &["--nodes", &nodes.to_string()])?;
+        dev._temporary = Some(temporary);
+        Ok(dev)
+    }
+
+    /// Starts `gramme dev --dir DIRECTORY` and waits until it says that it is ready.
+    pub(crate) fn start(gramme: &Path, directory: &Path, args: &[&str]) -> anyhow::Result<Self> {
+        let state = tempfile::tempdir()?;
+        let mut child = Command::new(gramme)
+            .arg("dev")
+            .args(["--dir".as_ref(), directory.as_os_str()])
+            .args(args)
+            .env("XDG_STATE_HOME", state.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start gramme dev")?;
+        let out = child.stdout.take().context("a pipe")?;
+        let mut lines = BufReader::new(out).lines();
+        loop {
+            match lines.next() {
+                Some(Ok(line)) if line == "ready" => break,
+                Some(Ok(_)) => {}
+                _ => bail!("gramme dev ended before it was ready: {:?}", child.wait()?),
+            }
+        }
+        // Whatever it prints from now on must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        let mut dev = Self {
+            child,
+            directory: directory.to_owned(),
+            _temporary: None,
+            cluster: Value::Null,
+            restarted: Vec::new(),
+            state,
+        };
+        // `ready` comes before the description, which is written atomically.
+        let began = Instant::now();
+        while dev.cluster.is_null() {
+            ensure!(began.elapsed() < PATIENCE, "cluster.json was not written");
+            let described = std::fs::read(dev.cluster_json()).ok();
+            let described = described.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+            // One of an earlier start names processes that are gone.
+            let current =
+                described.filter(|cluster| cluster["nodes"][0]["pid"].as_u64().is_some_and(is_alive));
+            dev.cluster = current.unwrap_or_default();
+            std::thread::sleep(POLL);
+        }
+        dev.restarted = (0..dev.nodes()).map(|_| None).collect();
+        Ok(dev)
+    }
+
+    pub(crate) fn cluster_json(&self) -> PathBuf {
+        self.directory.join("cluster.json")
+    }
+
+    pub(crate) fn nodes(&self) -> usize {
+        self.cluster["nodes"].as_array().map_or(0, Vec::len)
+    }
+
+    pub(crate) fn node(&self, at: usize) -> &Value {
+        &self.cluster["nodes"][at]
+    }
+
+    /// The pid of `gramme dev` itself.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The pid of a node.
+    pub(crate) fn node_pid(&self, at: usize) -> u32 {
+        match &self.restarted[at] {
+            Some(child) => child.id(),
+            None => self.node(at)["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn node_dir(&self, at: usize) -> PathBuf {
+        PathBuf::from(self.node(at)["dir"].as_str().unwrap_or_default())
+    }
+
+    pub(crate) fn http(&self, at: usize) -> Http {
+        Http::new(self.node(at)["http"].as_str().unwrap_or_default())
+    }
+
+    /// kill -9, and waits until the process is gone.
+    pub(crate) fn kill(&mut self, at: usize) -> anyhow::Result<()> {
+        send(self.node_pid(at), Signal::KILL)?;
+        if let Some(mut child) = self.restarted[at].take() {
+            child.wait()?;
+        }
+        let http = self.http(at);
+        wait_for("the node is gone", || http.get("/ping").is_err())
+    }
+
+    /// Starts a killed node again by the command that `cluster.json` names.
+    pub(crate) fn restart(&mut self, at: usize) -> anyhow::Result<()> {
+        let command = self.node(at)["command"].as_array().cloned().unwrap_or_default();
+        let words: Vec<&str> = command.iter().filter_map(Value::as_str).collect();
+        let (program, args) = words.split_first().context("a command")?;
+        let log = std::fs::File::options().append(true).open(self.node_dir(at).join("node.log"))?;
+        let child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        self.restarted[at] = Some(child);
+        Ok(())
+    }
+
+    /// Waits until every node sees every other.
+    pub(crate) fn wait_until_whole(&self) -> anyhow::Result<()> {
+        for at in 0..self.nodes() {
+            let http = self.http(at);
+            wait_for("every node sees every other", || {
+                let Ok(status) = http.get("/admin/status") else { return false };
+                let Ok(status) = serde_json::from_slice::<Value>(&status.body) else { return false };
+                status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(|node| node["up"] == true))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Ends `gramme dev` with a signal, and waits for it.
+    pub(crate) fn end(&mut self, signal: Signal) -> anyhow::Result<std::process::ExitStatus> {
+        send(self.child.id(), signal)?;
+        Ok(self.child.wait()?)
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        for child in self.restarted.iter_mut().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = send(self.child.id(), Signal::TERM);
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn send(pid: u32, signal: Signal) -> anyhow::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("a process")?;
+    Ok(kill_process(pid, signal)?)
+}
+
+fn is_alive(pid: u64) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid).is_ok())
+}
+
+/// Whether a process is gone, or only waits to be collected by its parent.
+pub(crate) fn is_gone(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
+/// Waits for a condition.
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) -> anyhow::Result<()> {
+    let began = Instant::now();
+    while !condition() {
+        ensure!(began.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(POLL);
+    }
+    Ok(())
+}

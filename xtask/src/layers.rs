@@ -1,0 +1,89 @@
+//! Who may depend on whom: a crate only on crates in a lower row.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context, bail, ensure};
+use toml::de::DeTable;
+
+use crate::run::root;
+
+/// Each crate's row. An edge to the same or a higher row is refused.
+const ROWS: [(&str, u8); 13] = [
+    ("vclock", 0),
+    ("ring", 0),
+    ("merkle", 0),
+    ("object", 1),
+    ("storage", 1),
+    ("quorum", 2),
+    ("router", 2),
+    ("wire", 3),
+    ("replica", 4),
+    ("transport", 4),
+    ("client", 5),
+    ("sim", 5),
+    ("node", 6),
+];
+
+/// What only one crate may name.
+const ONLY: [(&str, &str); 4] =
+    [("quinn", "transport"), ("quinn-proto", "transport"), ("rustls", "transport"), ("sled", "storage")];
+
+/// Crates that are state machines or pure: no runtime, no sockets, no files.
+const SANS_IO: [&str; 8] = ["vclock", "ring", "merkle", "object", "quorum", "router", "wire", "replica"];
+const IO: [&str; 6] = ["tokio", "socket2", "rustix", "axum", "ureq", "tempfile"];
+
+pub(crate) fn run() -> anyhow::Result<()> {
+    let mut wrong = Vec::new();
+    let rows: BTreeMap<_, _> = ROWS.into_iter().collect();
+    for (name, row) in ROWS {
+        for dependency in dependencies(name)? {
+            if let Some(other) = dependency.strip_prefix("gramme-") {
+                let other_row = rows.get(other).with_context(|| format!("crate {other} has no row"))?;
+                if *other_row >= row {
+                    wrong.push(format!("{name} (row {row}) depends on {other} (row {other_row})"));
+                }
+            }
+            if ONLY.iter().any(|(only, owner)| *only == dependency && *owner != name) {
+                wrong.push(format!("{name} names {dependency}, which is another crate's business"));
+            }
+            if SANS_IO.contains(&name) && IO.contains(&dependency.as_str()) {
+                wrong.push(format!("{name} is free of IO, and depends on {dependency}"));
+            }
+        }
+    }
+    let found = fs::read_dir(root().join("crates"))?;
+    for entry in found {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        ensure!(rows.contains_key(name.as_str()), "crate {name} has no row in xtask/src/layers.rs");
+    }
+    ensure!(
+        dependencies_of("xtask/Cargo.toml")?.iter().all(|name| !name.starts_with("gramme-")),
+        "xtask links a product crate"
+    );
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    bail!("the layers do not hold:\n  {}", wrong.join("\n  "))
+}
+
+fn dependencies(name: &str) -> anyhow::Result<Vec<String>> {
+    dependencies_of(&format!("crates/{name}/Cargo.toml"))
+}
+
+fn dependencies_of(manifest: &str) -> anyhow::Result<Vec<String>> {
+    let text = fs::read_to_string(root().join(manifest)).with_context(|| manifest.to_owned())?;
+    let table = DeTable::parse(&text).with_context(|| manifest.to_owned())?;
+    let dependencies = table.get_ref().get("dependencies").and_then(|value| value.get_ref().as_table());
+    Ok(dependencies
+        .map(|table| table.keys().map(|key| key.get_ref().to_string()).collect())
+        .unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_layers_hold() {
+        super::run().expect("layers");
+    }
+}
