@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, ensure};
 
-use super::dev::Dev;
+use super::dev::{Dev, wait_for};
 use super::{Programs, text};
 
 struct Shell<'a> {
@@ -158,8 +158,9 @@ fn unreachable(shell: &Shell<'_>, dev: &mut Dev) -> anyhow::Result<()> {
     dev.kill(0)?;
     shell.run(0, &["put", "late/k", "x"])?;
     ensure!(shell.run(0, &["get", "late/k"])?.0 == "x", "through another node");
-    let (status, _) = shell.run(0, &["status"])?;
-    ensure!(status.contains("down"), "{status}");
+    wait_for("the status shows a dead node", || {
+        shell.run(0, &["status"]).is_ok_and(|(status, _)| status.contains("down"))
+    })?;
     shell.run(4, &["put", "late/k", "y", "--w", "all"])?;
     let second = text(&dev.node_dir(1).join("gramme.toml"));
     let (_, refused) = shell.run(1, &["node", "--config", &second])?;

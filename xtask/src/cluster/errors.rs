@@ -157,7 +157,9 @@ fn unavailable(dev: &mut Dev) -> anyhow::Result<()> {
     a.get(path)?.is_error(503, "unavailable")?;
     a.get(&format!("{path}?r=1"))?.is(200)?;
     a.put(path, &[], b"x")?.is_error(503, "unavailable")?;
-    a.get("/readyz")?.is_error(503, "not-ready")?;
+    super::dev::wait_for("the node is not ready without a quorum", || {
+        a.get("/readyz").and_then(|answer| answer.is_error(503, "not-ready")).is_ok()
+    })?;
     a.get("/livez")?.is(200)?;
     status_in_time(&a)
 }
