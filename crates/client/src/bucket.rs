@@ -27,20 +27,17 @@ impl Bucket {
     }
 
     /// A read of `key`.
-    #[must_use]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Get {
         let timeout = self.client.timeout();
         Get { bucket: self.clone(), key: copy(key), r: Threshold::Default, pr: Threshold::Default, timeout }
     }
 
     /// A write of `value` under `key`. Without [`Put::context`] it is concurrent with whatever is there.
-    #[must_use]
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Put {
         self.write(key, Some(copy(value)))
     }
 
     /// A delete of `key`: of what the context covers. Without one it deletes nothing that is there.
-    #[must_use]
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Put {
         self.write(key, None)
     }

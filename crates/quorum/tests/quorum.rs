@@ -147,7 +147,7 @@ fn two_sets_must_both_be_satisfied() {
 fn thresholds() {
     assert_eq!(Threshold::All.resolve(5, Threshold::One), Ok(5));
     assert_eq!(Threshold::Default.resolve(5, Threshold::Default), Ok(3));
-    assert_eq!(Threshold::Default.resolve(2, Threshold::Count(3)).is_err(), true);
+    assert!(Threshold::Default.resolve(2, Threshold::Count(3)).is_err());
     assert_eq!("quorum".parse(), Ok(Threshold::Quorum));
     assert_eq!("7".parse(), Ok(Threshold::Count(7)));
     assert!("many".parse::<Threshold>().is_err() && "-1".parse::<Threshold>().is_err());

@@ -140,10 +140,10 @@ impl Replica {
             status,
             generation: owned.map_or(0, |owned| owned.generation),
             epoch: owned.map_or(0, |owned| owned.epoch),
-            tenure: owned.map_or_else(Tenure::default, |owned| owned.tenure()),
+            tenure: owned.map_or_else(Tenure::default, super::partition::Partition::tenure),
             life: owned.map_or(0, |owned| owned.life),
             seen: 0,
-            known: owned.map_or_else(Vec::new, |owned| owned.known()),
+            known: owned.map_or_else(Vec::new, super::partition::Partition::known),
             floors: Bytes::new(),
         }
     }

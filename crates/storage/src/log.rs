@@ -198,14 +198,13 @@ pub(crate) fn recover(
     let numbers = list_segments(directory)?;
     let mut segments = VecDeque::new();
     let mut last = None;
-    let mut expected = first;
     let newest = numbers.iter().copied().max();
-    for number in numbers.into_iter().filter(|&number| number >= first) {
+    let needed = numbers.into_iter().filter(|&number| number >= first);
+    for (expected, number) in (first..).zip(needed) {
         let path = segment_path(directory, number);
         if number != expected {
             return Err(OpenError::damaged(segment_path(directory, expected), "a log segment is missing"));
         }
-        expected += 1;
         let bytes = Bytes::from(fs::read(&path).map_err(OpenError::io(&path))?);
         let Some(first_sequence) = read_header(&bytes, store, number) else {
             if newest == Some(number) && last.is_some() && bytes.len() < HEADER {

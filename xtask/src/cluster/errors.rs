@@ -40,24 +40,24 @@ fn bad_requests(a: &Http) -> anyhow::Result<()> {
         ("/types/none/buckets/b/keys/k".to_owned(), "unknown-bucket-type"),
         ("/types/none/buckets/b/props".to_owned(), "unknown-bucket-type"),
     ] {
-        a.get(&path)?.is_error(400, code)?;
+        a.get(&path)?.fails(400, code)?;
     }
     for query in ["w=4", "w=0", "pw=4", "dw=4"] {
-        a.put(&format!("{path}?{query}"), &[], b"x")?.is_error(400, "bad-quorum")?;
+        a.put(&format!("{path}?{query}"), &[], b"x")?.fails(400, "bad-quorum")?;
     }
-    a.put(&format!("{path}?returnbody=maybe"), &[], b"x")?.is_error(400, "bad-parameter")?;
-    a.send("PUT", path, &[], b"x")?.is_error(400, "missing-content-type")?;
-    a.put(path, &[("if-match", "unquoted")], b"x")?.is_error(400, "bad-header")?;
-    a.put(path, &[("if-none-match", "\"tag\"")], b"x")?.is_error(400, "bad-header")?;
-    a.put(path, &[("x-riak-meta-large", &"x".repeat(17_000))], b"x")?.is_error(400, "bad-header")?;
+    a.put(&format!("{path}?returnbody=maybe"), &[], b"x")?.fails(400, "bad-parameter")?;
+    a.send("PUT", path, &[], b"x")?.fails(400, "missing-content-type")?;
+    a.put(path, &[("if-match", "unquoted")], b"x")?.fails(400, "bad-header")?;
+    a.put(path, &[("if-none-match", "\"tag\"")], b"x")?.fails(400, "bad-header")?;
+    a.put(path, &[("x-riak-meta-large", &"x".repeat(17_000))], b"x")?.fails(400, "bad-header")?;
     for body in
         ["", "no json", r#"{"props":{"colour":1}}"#, r#"{"props":{"r":9}}"#, r#"{"props":{"n_val":2}}"#]
     {
-        a.send("PUT", "/buckets/b/props", &[], body.as_bytes())?.is_error(400, "bad-property")?;
+        a.send("PUT", "/buckets/b/props", &[], body.as_bytes())?.fails(400, "bad-property")?;
     }
-    a.send("PATCH", path, &[], b"")?.is_error(405, "method-not-allowed")?;
-    a.send("DELETE", "/ping", &[], b"")?.is_error(405, "method-not-allowed")?;
-    a.get(path)?.is_error(404, "not-found")?;
+    a.send("PATCH", path, &[], b"")?.fails(405, "method-not-allowed")?;
+    a.send("DELETE", "/ping", &[], b"")?.fails(405, "method-not-allowed")?;
+    a.get(path)?.fails(404, "not-found")?;
     Ok(())
 }
 
@@ -65,21 +65,21 @@ fn contexts(a: &Http) -> anyhow::Result<()> {
     let path = "/buckets/contexts/keys/k";
     let context = a.put(path, &[], b"x")?.is(204)?.context()?.to_owned();
     let with = |path: &str, context: &str| a.put(path, &[("x-gramme-context", context)], b"y");
-    with(path, "not base64!")?.is_error(400, "context-malformed")?;
-    with(path, "")?.is_error(400, "context-malformed")?;
-    with(path, "AAAA")?.is_error(400, "context-malformed")?;
-    with("/buckets/contexts/keys/other", &context)?.is_error(400, "context-forged")?;
-    with("/types/lww/buckets/contexts/keys/k", &context)?.is_error(400, "context-forged")?;
+    with(path, "not base64!")?.fails(400, "context-malformed")?;
+    with(path, "")?.fails(400, "context-malformed")?;
+    with(path, "AAAA")?.fails(400, "context-malformed")?;
+    with("/buckets/contexts/keys/other", &context)?.fails(400, "context-forged")?;
+    with("/types/lww/buckets/contexts/keys/k", &context)?.fails(400, "context-forged")?;
     // Another secret's id in the second byte: one that this cluster no longer knows.
     let mut bytes = base64_decode(&context)?;
     bytes[1] = 99;
-    with(path, &base64_encode(&bytes))?.is_error(400, "context-expired")?;
+    with(path, &base64_encode(&bytes))?.fails(400, "context-expired")?;
     let mut forged = base64_decode(&context)?;
     if let Some(last) = forged.last_mut() {
         *last ^= 1;
     }
-    with(path, &base64_encode(&forged))?.is_error(400, "context-forged")?;
-    a.send("DELETE", path, &[("x-gramme-context", "AAAA")], b"")?.is_error(400, "context-malformed")?;
+    with(path, &base64_encode(&forged))?.fails(400, "context-forged")?;
+    a.send("DELETE", path, &[("x-gramme-context", "AAAA")], b"")?.fails(400, "context-malformed")?;
     a.get(path)?.is(200)?.body_is(b"x")?;
     Ok(())
 }
@@ -95,9 +95,9 @@ fn base64_encode(bytes: &[u8]) -> String {
 }
 
 fn not_found(a: &Http) -> anyhow::Result<()> {
-    let missing = a.get("/buckets/b/keys/missing")?.is_error(404, "not-found")?;
+    let missing = a.get("/buckets/b/keys/missing")?.fails(404, "not-found")?;
     ensure!(missing.header("x-riak-deleted").is_none(), "it was never there");
-    a.get("/nothing")?.is_error(404, "no-such-resource")?;
+    a.get("/nothing")?.fails(404, "no-such-resource")?;
     Ok(())
 }
 
@@ -107,7 +107,7 @@ fn too_many_siblings(a: &Http) -> anyhow::Result<()> {
     for value in [b"1", b"2", b"3"] {
         a.put(path, &[], value)?.is(204)?;
     }
-    let refused = a.put(path, &[], b"4")?.is_error(409, "too-many-siblings")?.json()?;
+    let refused = a.put(path, &[], b"4")?.fails(409, "too-many-siblings")?.json()?;
     ensure!(refused["message"].as_str().is_some_and(|message| message.contains("merge")), "{refused}");
     ensure!(refused["detail"]["limit"] == 3, "{refused}");
     let context = a.get(path)?.is(300)?.context()?.to_owned();
@@ -123,7 +123,7 @@ fn too_large(a: &Http) -> anyhow::Result<()> {
     let refused = a.put(path, &[], &vec![7; (1 << 20) + 1]);
     // The node may close before the whole body has left; an answer, if one came, is 413.
     if let Ok(answer) = refused {
-        answer.is_error(413, "value-too-large")?;
+        answer.fails(413, "value-too-large")?;
     }
     a.get(path)?.is(200)?;
     Ok(())
@@ -143,22 +143,22 @@ fn unavailable(dev: &mut Dev) -> anyhow::Result<()> {
     // Two of three are enough for a quorum, and not for all.
     a.put("/buckets/down/keys/other", &[], b"x")?.is(204)?;
     a.get(path)?.is(200)?.body_is(b"before")?;
-    let refused = a.put("/buckets/down/keys/all?w=all", &[], b"x")?.is_error(503, "unavailable")?.json()?;
+    let refused = a.put("/buckets/down/keys/all?w=all", &[], b"x")?.fails(503, "unavailable")?.json()?;
     let detail = &refused["detail"];
     ensure!(detail["needed"] == 3 && detail["may_be_stored"] == true, "{refused}");
     ensure!(detail["answered"].as_array().is_some_and(|answered| answered.len() <= 2), "{refused}");
     ensure!(detail["failed"][0]["reason"].is_string(), "{refused}");
-    let refused = a.get(&format!("{path}?r=3"))?.is_error(503, "unavailable")?.json()?;
+    let refused = a.get(&format!("{path}?r=3"))?.fails(503, "unavailable")?.json()?;
     ensure!(refused["detail"]["may_be_stored"] == false, "{refused}");
     let props = a.send("PUT", "/buckets/b/props?timeout=300", &[], br#"{"props":{"r":1}}"#)?;
-    props.is_error(503, "unacknowledged")?;
+    props.fails(503, "unacknowledged")?;
     status_in_time(&a)?;
     dev.kill(1)?;
-    a.get(path)?.is_error(503, "unavailable")?;
+    a.get(path)?.fails(503, "unavailable")?;
     a.get(&format!("{path}?r=1"))?.is(200)?;
-    a.put(path, &[], b"x")?.is_error(503, "unavailable")?;
+    a.put(path, &[], b"x")?.fails(503, "unavailable")?;
     super::dev::wait_for("the node is not ready without a quorum", || {
-        a.get("/readyz").and_then(|answer| answer.is_error(503, "not-ready")).is_ok()
+        a.get("/readyz").and_then(|answer| answer.fails(503, "not-ready")).is_ok()
     })?;
     a.get("/livez")?.is(200)?;
     status_in_time(&a)

@@ -94,7 +94,7 @@ impl Answer {
     }
 
     /// Checks that it is this error, with a message for a person and no context.
-    pub(crate) fn is_error(self, status: u16, code: &str) -> anyhow::Result<Self> {
+    pub(crate) fn fails(self, status: u16, code: &str) -> anyhow::Result<Self> {
         let answer = self.is(status)?;
         let body = answer.json()?;
         ensure!(body["error"] == code, "{code} was expected: {body}");

@@ -73,7 +73,7 @@ fn keys_are_bytes(a: &Http, b: &Http) -> anyhow::Result<()> {
     }
     // One name, however it is spelled; and another name is another key.
     b.get("/buckets/%62%2fc/keys/%61%2fb")?.is(200)?.body_is(b"a%2Fb")?;
-    b.get("/buckets/b/keys/a")?.is_error(404, "not-found")?;
+    b.get("/buckets/b/keys/a")?.fails(404, "not-found")?;
     Ok(())
 }
 
@@ -121,7 +121,7 @@ fn siblings(a: &Http, b: &Http) -> anyhow::Result<()> {
     }
     values.sort();
     ensure!(values == [b"left".to_vec(), b"right".to_vec()], "{values:?}");
-    b.get(&format!("{path}?vtag=none"))?.is_error(404, "not-found")?;
+    b.get(&format!("{path}?vtag=none"))?.fails(404, "not-found")?;
 
     // All at once.
     let all = a.send("GET", path, &[("accept", "multipart/mixed")], b"")?.is(300)?;
@@ -140,17 +140,16 @@ fn siblings(a: &Http, b: &Http) -> anyhow::Result<()> {
 fn conditions(a: &Http, b: &Http) -> anyhow::Result<()> {
     let path = "/buckets/conditions/keys/k";
     a.put(path, &[("if-none-match", "*")], b"one")?.is(204)?;
-    a.put(path, &[("if-none-match", "*")], b"two")?.is_error(412, "precondition-failed")?;
+    a.put(path, &[("if-none-match", "*")], b"two")?.fails(412, "precondition-failed")?;
     let read = b.get(path)?.is(200)?.body_is(b"one")?;
     let (tag, context) = (read.header("etag").context("an etag")?.to_owned(), read.context()?.to_owned());
     b.send("GET", path, &[("if-none-match", &tag)], b"")?.is(304)?.body_is(b"")?.header_is("etag", &tag)?;
     b.send("GET", path, &[("if-none-match", "\"other\"")], b"")?.is(200)?;
     let matching = [("if-match", tag.as_str()), ("x-gramme-context", context.as_str())];
     a.put(path, &matching, b"three")?.is(204)?;
-    a.put(path, &matching, b"four")?.is_error(412, "precondition-failed")?;
+    a.put(path, &matching, b"four")?.fails(412, "precondition-failed")?;
     b.get(path)?.is(200)?.body_is(b"three")?;
-    a.put("/buckets/conditions/keys/none", &[("if-match", "*")], b"x")?
-        .is_error(412, "precondition-failed")?;
+    a.put("/buckets/conditions/keys/none", &[("if-match", "*")], b"x")?.fails(412, "precondition-failed")?;
     Ok(())
 }
 
@@ -165,7 +164,7 @@ fn tombstones(a: &Http, b: &Http) -> anyhow::Result<()> {
             "a write's headers"
         );
     }
-    let gone = b.get(path)?.is_error(404, "not-found")?;
+    let gone = b.get(path)?.fails(404, "not-found")?;
     let gone = gone.header_is("x-riak-deleted", "true")?.header_is("x-gramme-deleted", "true")?;
     let context = gone.context()?.to_owned();
 
@@ -191,7 +190,7 @@ fn last_write_wins(a: &Http, b: &Http) -> anyhow::Result<()> {
         b.get(path)?.is(200)?.body_is(value.as_bytes())?;
     }
     // The same names in another type are other keys.
-    a.get("/buckets/last/keys/k")?.is_error(404, "not-found")?;
+    a.get("/buckets/last/keys/k")?.fails(404, "not-found")?;
     a.put("/types/default/buckets/last/keys/k", &[], b"default")?.is(204)?;
     b.get("/buckets/last/keys/k")?.is(200)?.body_is(b"default")?;
     Ok(())

@@ -144,7 +144,7 @@ pub(crate) fn run(args: &GetArgs) -> anyhow::Result<()> {
     let read = read(&remote, &args.key, args.r.map(|r| r.to_string()))?;
     match args.output {
         Output::Table if !read.versions.is_empty() => {
-            write_out(format!("{}\n", read.table().trim_fmt()).as_bytes())?
+            write_out(format!("{}\n", read.table().trim_fmt()).as_bytes())?;
         }
         Output::Json => write_out(format!("{}\n", as_json(&read)).as_bytes())?,
         Output::Raw | Output::Table => {}

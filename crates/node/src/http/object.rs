@@ -138,7 +138,9 @@ async fn read_body(body: Body, limit: usize) -> Result<Bytes, HttpError> {
         return Err(HttpError::too_large(limit));
     }
     to_bytes(body, limit).await.map_err(|error| {
-        let too_large = error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+        let too_large = error
+            .source()
+            .is_some_and(<dyn std::error::Error + 'static>::is::<http_body_util::LengthLimitError>);
         if too_large {
             HttpError::too_large(limit)
         } else {
