@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gramme_object::Key;
+use gramme_quorum::{GetError, PutError};
 use gramme_ring::{Keyspace, NodeId};
 use gramme_router::{Operation, Outcome, Router};
 use gramme_transport::{CallError, Caller, Credentials, Endpoint};
@@ -164,12 +165,14 @@ impl Client {
         let mut body = Vec::new();
         message.encode(&mut body);
         let (method, body) = (message.method(), Bytes::from(body));
+        let deadline = Instant::now() + within + GRACE;
         let candidates = self.route(key);
         let mut why = "the cluster has no nodes".to_owned();
         let mut unknown = false;
         for (at, &node) in candidates.iter().take(ATTEMPTS).enumerate() {
             let second = candidates.get(at + 1).copied().filter(|_| operation == Operation::Read);
-            let answer = self.ask_hedged(node, second, method, &body, within + GRACE).await;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let answer = self.ask_hedged(node, second, method, &body, left).await;
             match answer {
                 Ok(reply) => return self.take_reply(node, reply),
                 Err((outcome, error)) => {
@@ -223,7 +226,9 @@ impl Client {
         body: &Bytes,
         within: Duration,
     ) -> Result<(u16, Bytes), (Outcome, String)> {
-        let caller = match self.inner.connections.caller(node).await {
+        let deadline = Instant::now() + within;
+        let dialled = tokio::time::timeout(within, self.inner.connections.caller(node)).await;
+        let caller = match dialled.unwrap_or_else(|_| Err("no connection in time".to_owned())) {
             Ok(caller) => caller,
             Err(why) => {
                 self.state().router.on_outcome(node, Outcome::NotSent, self.now());
@@ -231,7 +236,12 @@ impl Client {
             }
         };
         let sent = Instant::now();
+        let within = deadline.saturating_duration_since(sent);
         let answer = caller.call(method, body.clone(), within).await;
+        if answer.as_ref().is_ok_and(|(method, body)| is_busy(*method, body)) {
+            self.state().router.on_outcome(node, Outcome::Busy, self.now());
+            return Err((Outcome::Busy, format!("{node} is overloaded")));
+        }
         let outcome = match &answer {
             Ok(_) => Outcome::Answered(sent.elapsed().as_micros() as u64),
             Err(CallError::NotSent(_)) => Outcome::NotSent,
@@ -280,11 +290,30 @@ impl Client {
     }
 }
 
+/// No such answer is longer; others need not be decoded twice.
+const BUSY_BYTES: usize = 16;
+
+/// Whether a node answers that it is too busy and has not begun.
+fn is_busy(method: u16, body: &Bytes) -> bool {
+    if body.len() > BUSY_BYTES {
+        return false;
+    }
+    match ClientMessage::decode(method, body.clone()) {
+        Ok(ClientMessage::GetReply(reply)) => matches!(reply.outcome, Err(GetError::Busy)),
+        Ok(ClientMessage::PutReply(reply)) => matches!(reply.outcome, Err(PutError::Busy)),
+        _ => false,
+    }
+}
+
 async fn first_ring(connections: &Connections, config: &Config) -> Result<RingReply, ConnectError> {
     let mut why = "there are no seeds".to_owned();
     for &seed in &config.seeds {
         let fetched = match connections.dial(seed, None).await {
-            Ok(caller) => fetch_ring(&caller, config.timeout).await,
+            Ok(caller) => {
+                let fetched = fetch_ring(&caller, config.timeout).await;
+                caller.link().close("the ring was fetched");
+                fetched
+            }
             Err(error) => Err(error),
         };
         match fetched {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gramme_ring::NodeId;
 use gramme_transport::{Caller, Endpoint, LinkEvent, LinkId, Protocol};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 type Callers = Arc<Mutex<BTreeMap<LinkId, Caller>>>;
 
@@ -15,7 +16,14 @@ type Callers = Arc<Mutex<BTreeMap<LinkId, Caller>>>;
 struct Node {
     addresses: Mutex<Vec<SocketAddr>>,
     /// Held while it is dialled, so that it is dialled once.
-    caller: tokio::sync::Mutex<Option<Caller>>,
+    dialled: tokio::sync::Mutex<Dialled>,
+}
+
+#[derive(Debug, Default)]
+struct Dialled {
+    caller: Option<Caller>,
+    /// When dialling failed last, and why.
+    failed: Option<(Instant, String)>,
 }
 
 #[derive(Debug)]
@@ -57,22 +65,27 @@ impl Connections {
             let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
             nodes.get(&id).cloned().ok_or_else(|| format!("{id} has no address"))?
         };
-        let mut caller = node.caller.lock().await;
-        if let Some(caller) = caller.as_ref().filter(|caller| self.is_known(caller)) {
+        let began = Instant::now();
+        let mut dialled = node.dialled.lock().await;
+        if let Some(caller) = dialled.caller.as_ref().filter(|caller| self.is_known(caller)) {
             return Ok(caller.clone());
+        }
+        // Whoever waited while somebody else dialled in vain does not dial once more.
+        if let Some((_, why)) = dialled.failed.as_ref().filter(|(at, _)| *at >= began) {
+            return Err(why.clone());
         }
         let addresses = node.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut why = format!("{id} has no address");
         for address in addresses {
             match self.dial(address, Some(id)).await {
-                Ok(dialled) => {
-                    *caller = Some(dialled.clone());
-                    return Ok(dialled);
+                Ok(caller) => {
+                    *dialled = Dialled { caller: Some(caller.clone()), failed: None };
+                    return Ok(caller);
                 }
                 Err(error) => why = error,
             }
         }
-        *caller = None;
+        *dialled = Dialled { caller: None, failed: Some((Instant::now(), why.clone())) };
         Err(why)
     }
 
@@ -83,6 +96,12 @@ impl Connections {
 
     pub(crate) async fn close(&self) {
         self.endpoint.close().await;
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.endpoint.close_now();
     }
 }
 

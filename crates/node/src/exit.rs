@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-/// Not found, or a failure that is none of the others.
+/// Not found.
 pub(crate) const NOT_FOUND: u8 = 1;
 /// The command was not used as it can be.
 pub(crate) const USAGE: u8 = 2;
 /// No node could be reached.
 pub(crate) const UNREACHABLE: u8 = 3;
-/// The cluster refused, or nobody knows whether it was done.
+/// Refused, or nobody knows whether it was done; and whatever else went wrong.
 pub(crate) const REFUSED: u8 = 4;
 
 /// An error with the code that the process ends with.
@@ -27,5 +27,5 @@ pub(crate) fn failure(code: u8, message: impl Into<String>) -> anyhow::Error {
 /// Prints the error, and says what to end with.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("gramme: {error:#}");
-    ExitCode::from(error.downcast_ref::<Failure>().map_or(1, |failure| failure.code))
+    ExitCode::from(error.downcast_ref::<Failure>().map_or(REFUSED, |failure| failure.code))
 }

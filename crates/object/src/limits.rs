@@ -8,6 +8,8 @@ pub const TYPE: usize = 255;
 pub const VALUE: usize = 1 << 20;
 /// The largest value that may be configured, in bytes.
 pub const MAX_VALUE: usize = 16 << 20;
+/// All siblings of a key together, in bytes: well below what fits into one message.
+pub const OBJECT: u64 = 32 << 20;
 /// All headers of a value together, in bytes.
 pub const HEADERS: usize = 16 << 10;
 /// Siblings under one key before a put is refused, unless the bucket says otherwise.

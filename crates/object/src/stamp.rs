@@ -36,7 +36,14 @@ impl Stamp {
     #[must_use]
     pub const fn next(self, wall_millis: u64) -> Self {
         let wall = Self::at_millis(wall_millis);
-        if wall.0 > self.0 { wall } else { Self(self.0 + 1) }
+        if wall.0 > self.0 { wall } else { Self(self.0.saturating_add(1)) }
+    }
+
+    /// Whether it is so far ahead of `wall_millis` that our own stamps should not follow it. Half of what is
+    /// refused, so that what we write after it is not refused elsewhere.
+    #[must_use]
+    pub const fn is_ahead(self, wall_millis: u64) -> bool {
+        self.millis() > wall_millis.saturating_add(Self::MAX_AHEAD_MILLIS / 2)
     }
 
     /// Whether it is too far ahead of `wall_millis` to be believed.

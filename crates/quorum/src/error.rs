@@ -107,6 +107,23 @@ pub enum PutError {
         /// How many there may be.
         limit: u32,
     },
+    /// The key's siblings together would be larger than can be read at once. Nothing was changed.
+    #[error(
+        "the key's siblings would have {bytes} bytes together, and {limit} can be read at once: read it, merge \
+         the values, and write the result with the context of that read"
+    )]
+    SiblingsTooLarge {
+        /// How large they would be.
+        bytes: u64,
+        /// How large they may be.
+        limit: u64,
+    },
+    /// The value is over the node's limit. Nothing was changed.
+    #[error("the value is over the limit of {limit} bytes")]
+    ValueTooLarge {
+        /// The limit.
+        limit: u64,
+    },
     /// Fewer replicas acknowledged than needed. The write may still be stored somewhere, and be seen later.
     #[error("too few replicas acknowledged in time: {0}; the write may still be stored and seen later")]
     Unavailable(Shortfall),

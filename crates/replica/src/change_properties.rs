@@ -54,7 +54,7 @@ impl Replica {
         patch: &PropertiesPatch,
         timeout: u32,
     ) {
-        if self.change.is_some() {
+        if self.change.is_some() || !self.writable {
             return self.reply(ticket, Response::SetProperties(Err(PropertiesError::Busy)));
         }
         let replicas = self.config.layout.replicas();
@@ -80,6 +80,7 @@ impl Replica {
     }
 
     fn store_table(&mut self, table: PropertyTable, tell: Option<(NodeId, u64)>) {
+        self.newest_table = table.version();
         let change = Change::Meta { name: META_NAME, value: table.encode() };
         let sequence = self.commit(vec![change], Level::Synced);
         let waiter = Waiter::Properties(PropertiesStored { table, tell });
@@ -99,7 +100,10 @@ impl Replica {
     pub(crate) fn on_properties(&mut self, from: NodeId, id: u64, properties: peer::Properties) {
         // A peer that sends what is no table is told which we have, and its change is not acknowledged.
         match PropertyTable::decode(properties.record) {
-            Ok(table) if table.version() > self.table.version() => self.store_table(table, Some((from, id))),
+            // Compared with what is on its way to the disk too: that must never be followed by a lower one.
+            Ok(table) if table.version() > self.newest_table && self.writable => {
+                self.store_table(table, Some((from, id)));
+            }
             _ => self.acknowledge_table(from, id),
         }
     }

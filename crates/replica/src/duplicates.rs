@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gramme_object::Key;
 use gramme_quorum::PutError;
 use gramme_wire::peer::PutDone;
 
@@ -26,6 +27,7 @@ type Outcome = Result<PutDone, PutError>;
 
 #[derive(Debug)]
 struct Entry {
+    key: Key,
     /// Who waits, while it is under way.
     askers: Vec<Asker>,
     outcome: Option<Box<Outcome>>,
@@ -36,6 +38,8 @@ pub(crate) enum Seen {
     First,
     /// It is under way; whoever asked now is told with the others.
     UnderWay,
+    /// Another key had this number: whoever asks is confused, or worse.
+    Reused(Asker),
     Done(Asker, Box<Outcome>),
 }
 
@@ -46,8 +50,11 @@ pub(crate) struct Duplicates {
 }
 
 impl Duplicates {
-    pub(crate) fn see(&mut self, identity: Identity, asker: Asker, until: u64) -> Seen {
+    pub(crate) fn see(&mut self, identity: Identity, key: &Key, asker: Asker, until: u64) -> Seen {
         if let Some(entry) = self.entries.get_mut(&identity) {
+            if entry.key != *key {
+                return Seen::Reused(asker);
+            }
             return match &entry.outcome {
                 Some(outcome) => Seen::Done(asker, outcome.clone()),
                 None => {
@@ -57,7 +64,7 @@ impl Duplicates {
             };
         }
         self.make_room();
-        self.entries.insert(identity, Entry { askers: vec![asker], outcome: None });
+        self.entries.insert(identity, Entry { key: key.clone(), askers: vec![asker], outcome: None });
         self.by_age.insert((until, identity));
         Seen::First
     }
@@ -65,14 +72,19 @@ impl Duplicates {
     /// Remembers the outcome; returns who waits for it. A second outcome changes nothing.
     pub(crate) fn conclude(&mut self, identity: Identity, outcome: &Outcome) -> Vec<Asker> {
         let Some(entry) = self.entries.get_mut(&identity) else { return Vec::new() };
-        entry.outcome.get_or_insert_with(|| Box::new(outcome.clone()));
+        // A duplicate is told what was done, without the object: objects can be large, and this is kept.
+        let without_object = || Box::new(outcome.clone().map(|done| PutDone { object: None, ..done }));
+        entry.outcome.get_or_insert_with(without_object);
         std::mem::take(&mut entry.askers)
     }
 
-    /// Forgets what is past its deadline.
+    /// Forgets what is past its deadline and concluded: who waits must still be told.
     pub(crate) fn forget(&mut self, now: u64) {
-        while let Some(&(until, identity)) = self.by_age.first().filter(|(until, _)| *until <= now) {
-            self.remove(until, identity);
+        let past = self.by_age.iter().take_while(|(until, _)| *until <= now).copied();
+        for (until, identity) in past.collect::<Vec<_>>() {
+            if self.entries.get(&identity).is_some_and(|entry| entry.outcome.is_some()) {
+                self.remove(until, identity);
+            }
         }
     }
 

@@ -65,8 +65,8 @@ impl Replica {
         forward.sent_to = Some(node);
         let ttl = forward.deadline.saturating_sub(self.now.monotonic);
         let mut put = forward.put.clone();
-        // The owner gives up before we do, so that its answer still finds us.
-        put.timeout = (ttl / 1_000) as u32;
+        // The owner gives up a tenth before we do, so that its answer still finds us.
+        put.timeout = (ttl * 9 / 10_000) as u32;
         let (partition, identity) = (forward.partition, forward.identity);
         let mut header = self.request_header(partition, identity.request);
         (header.origin, header.boot) = (identity.origin, identity.boot);
@@ -80,11 +80,10 @@ impl Replica {
         if !self.partitions.contains_key(&partition.prefix) {
             let failed = vec![(self.config.node, Failure::NotOwner)];
             let shortfall = Shortfall { needed: 1, answered: Vec::new(), failed };
-            let reply = ForwardReply { outcome: Err(PutError::NoCoordinator(shortfall)) };
-            return self.send(from, id, 5_000_000, PeerMessage::ForwardReply(Box::new(reply)));
+            return self.tell(Asker::Peer(from, id, put.key), Err(PutError::NoCoordinator(shortfall)));
         }
         let identity = Identity { origin: header.origin, boot: header.boot, request: header.request };
-        self.start_put(Asker::Peer(from, id), identity, put);
+        self.start_put(Asker::Peer(from, id, put.key.clone()), identity, put);
     }
 
     pub(crate) fn on_forward_reply(&mut self, from: NodeId, id: u64, reply: ForwardReply) {

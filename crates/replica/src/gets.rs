@@ -7,9 +7,9 @@ use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Read, ReadReply, Repair};
 
 use crate::Replica;
-use crate::commits::Level;
 use crate::io::{LoadFailed, Ticket};
 use crate::keys::{Operation, Reader, Writer};
+use crate::puts::LINGER;
 use crate::replicate::failure;
 use crate::request::{Found, Response};
 use crate::timers::Timer;
@@ -106,6 +106,13 @@ impl Replica {
         match verdict {
             GetVerdict::Wait | GetVerdict::Finished => {}
             GetVerdict::Answer(object) => {
+                let linger = self.now.monotonic + LINGER;
+                if let Some(get) = self.gets.get_mut(&id) {
+                    self.timers.cancel(get.deadline, Timer::Get(id));
+                    get.deadline = get.deadline.min(linger);
+                    self.timers.set(get.deadline, Timer::Get(id));
+                }
+                let Some(get) = self.gets.get(&id) else { return };
                 self.stats.count_versions(object.siblings().len());
                 let shown = if get.allow_mult { object } else { object.last_writer() };
                 let context = self.config.secrets.seal(&get.key, shown.context());
@@ -128,7 +135,10 @@ impl Replica {
         for repair in get.request.repairs() {
             self.stats.read_repairs += 1;
             if repair.node == self.config.node {
-                let (delta, writer, level) = (repair.object, Writer::Nobody, Level::Written);
+                if !self.writable {
+                    continue;
+                }
+                let (delta, writer, level) = (repair.object, Writer::Nobody, self.repair_level(&get.key));
                 self.with_key(&get.key, Operation::Merge { delta, writer, level });
                 continue;
             }

@@ -9,7 +9,7 @@
 //! is told when that is durable; a read takes the state as it is and is answered when the last batch in it is
 //! durable. When nothing is under way the slot goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -44,6 +44,9 @@ pub(crate) struct Ready {
     pub(crate) stored: Bytes,
     /// The last batch that changed it, and how durable it must be before the state may be shown.
     staged: Option<(u64, Level)>,
+    /// Dots that are live in some state which this node could fall back to: the durable one, and each that
+    /// was staged since. What is staged may yet be lost, so what it replaced is not gone.
+    pub(crate) maybe_live: Arc<BTreeSet<Dot>>,
 }
 
 /// Something to do with a key's object.
@@ -115,7 +118,8 @@ impl Replica {
         });
         match stored {
             Ok((object, stored)) => {
-                let ready = Ready { object: Arc::new(object), stored, staged: None };
+                let maybe_live = Arc::new(object.versions().dots().collect());
+                let ready = Ready { object: Arc::new(object), stored, staged: None, maybe_live };
                 self.keys.slots.insert(key.clone(), Slot::Ready(ready));
                 waiting.into_iter().for_each(|operation| self.run(&key, operation));
                 self.drop_idle(&key, 0);
@@ -225,10 +229,17 @@ impl Replica {
         }
         self.stats.keys += u64::from(old_digest.is_none());
         self.stats.bytes = self.stats.bytes + stored.len() as u64 - old.stored.len() as u64;
-        let sequence = self.commit(changes, level);
         // What is shown must be as durable as the most careful of the batches in it.
         let show = old.staged.map_or(level, |(_, staged)| staged.max(level));
-        let ready = Ready { object: Arc::new(object), stored, staged: Some((sequence, show)) };
+        let sequence = self.commit(changes, show);
+        let mut maybe_live = (*old.maybe_live).clone();
+        maybe_live.extend(object.versions().dots());
+        let ready = Ready {
+            object: Arc::new(object),
+            stored,
+            staged: Some((sequence, show)),
+            maybe_live: Arc::new(maybe_live),
+        };
         self.keys.slots.insert(key.clone(), Slot::Ready(ready));
         self.commits.wait(sequence, show, Waiter::Slot(key.clone(), sequence));
         sequence

@@ -81,6 +81,8 @@ pub struct Replica {
     rng: ChaCha8Rng,
     boot: u64,
     next_request: u64,
+    /// Client requests that are not answered yet.
+    open_tickets: usize,
     /// The last stamp given out or seen.
     stamp: Stamp,
     writable: bool,
@@ -93,6 +95,8 @@ pub struct Replica {
     forwards: BTreeMap<u64, forwards::Forward>,
     duplicates: duplicates::Duplicates,
     table: PropertyTable,
+    /// The version of the table that is stored, or on its way to the disk.
+    newest_table: (u64, gramme_ring::NodeId),
     change: Option<change_properties::PropertyChange>,
     peers: peers::Peers,
     timers: timers::Timers,
@@ -126,6 +130,7 @@ impl Replica {
     }
 
     fn on_client(&mut self, ticket: Ticket, request: ClientRequest) {
+        self.open_tickets += 1;
         match request {
             ClientRequest::Get { key, r, pr, timeout } => self.start_get(ticket, key, r, pr, timeout),
             ClientRequest::Put(put) => self.start_client_put(ticket, put),
@@ -137,7 +142,7 @@ impl Replica {
             }
             ClientRequest::Status => {
                 let response = Response::Status(self.status());
-                self.out.push(Effect::Reply { ticket, response });
+                self.reply(ticket, response);
             }
         }
     }
@@ -201,14 +206,18 @@ impl Replica {
         &self.config.layout
     }
 
-    /// How many requests of clients are under way.
+    /// How many requests of clients are under way, those among them that are answered and still listen for
+    /// late replies too.
     #[must_use]
     pub fn requests_under_way(&self) -> usize {
         self.gets.len() + self.puts.len() + self.forwards.len()
     }
 
+    /// Only what is not answered counts fully: one slow replica keeps many answered requests, which must not
+    /// make a healthy quorum refuse work.
     fn is_overloaded(&self) -> bool {
-        self.requests_under_way() >= self.config.max_requests
+        let most = self.config.max_requests;
+        self.open_tickets > most || self.requests_under_way() >= 4 * most
     }
 
     fn place(&self, key: &Key) -> (KeyHash, PartitionId) {
@@ -231,6 +240,8 @@ impl Replica {
     }
 
     fn reply(&mut self, ticket: Ticket, response: Response) {
+        // Each ticket is answered once.
+        self.open_tickets = self.open_tickets.saturating_sub(1);
         self.out.push(Effect::Reply { ticket, response });
     }
 }

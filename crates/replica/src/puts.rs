@@ -1,7 +1,7 @@
 //! Puts that this node coordinates, as an owner of the key: mint the dot, write here and to the others,
 //! answer at W.
 
-use gramme_object::{Content, Key, Object, Sibling};
+use gramme_object::{Content, Key, Object, Sibling, Stamp, limits};
 use gramme_quorum::{
     Ack, Failure, PutError, PutNeeds, PutRequest, PutVerdict, Receipt, ReplicaSet, Threshold,
 };
@@ -14,19 +14,22 @@ use crate::Replica;
 use crate::commits::Level;
 use crate::duplicates::{Identity, Seen};
 use crate::io::Ticket;
-use crate::keys::{Operation, Writer};
+use crate::keys::{Operation, Ready, Writer};
 use crate::properties::{BucketDurability, Properties};
 use crate::replicate::failure;
 use crate::request::{ClientPut, Response, Stored};
 use crate::timers::Timer;
+
+/// How long a put whose quorum is reached still waits for the last replicas, in microseconds.
+pub(crate) const LINGER: u64 = 2_000_000;
 
 /// Who is to be told of a put's outcome.
 #[derive(Clone, Debug)]
 pub(crate) enum Asker {
     /// A client of this node, with the key that its new context is sealed for.
     Client(Ticket, Key),
-    /// A node that handed it on.
-    Peer(NodeId, u64),
+    /// A node that handed it on, and the key.
+    Peer(NodeId, u64, Key),
 }
 
 /// A put under way.
@@ -37,6 +40,7 @@ pub(crate) struct Put {
     partition: PartitionId,
     properties: Properties,
     request: PutRequest,
+    levels: Levels,
     deadline: u64,
     /// The version that was minted, once it was.
     dot: Option<Dot>,
@@ -77,8 +81,12 @@ impl Replica {
     /// Coordinates a put, unless it is a duplicate of one that is or was.
     pub(crate) fn start_put(&mut self, asker: Asker, identity: Identity, put: peer::Put) {
         let deadline = self.now.monotonic + u64::from(put.timeout) * 1_000;
-        match self.duplicates.see(identity, asker, deadline) {
+        match self.duplicates.see(identity, &put.key, asker, deadline) {
             Seen::First => {}
+            Seen::Reused(asker) => {
+                let message = "request-reused: this request's number was used for another key";
+                return self.tell(asker, Err(PutError::Context(message.to_owned())));
+            }
             Seen::UnderWay => {
                 self.stats.duplicates += 1;
                 return;
@@ -94,7 +102,7 @@ impl Replica {
         };
         self.stats.puts += 1;
         let (_, partition) = self.place(&put.key);
-        let request = match self.put_request(&put, &properties, partition) {
+        let (request, levels) = match self.put_request(&put, &properties, partition) {
             Ok(request) => request,
             Err(error) => return self.conclude(identity, Err(error)),
         };
@@ -106,6 +114,7 @@ impl Replica {
             partition,
             properties,
             request,
+            levels,
             deadline,
             dot: None,
             stored: None,
@@ -138,10 +147,11 @@ impl Replica {
         put: &peer::Put,
         properties: &Properties,
         partition: PartitionId,
-    ) -> Result<PutRequest, PutError> {
+    ) -> Result<(PutRequest, Levels), PutError> {
         let (need, needs) = put_needs(put, properties, self.config.layout.replicas())?;
         let members = self.config.layout.owners(partition).collect();
-        Ok(PutRequest::new(vec![ReplicaSet { members, need }], needs))
+        let levels = Levels::of(properties.durability, needs.synced);
+        Ok((PutRequest::new(vec![ReplicaSet { members, need }], needs), levels))
     }
 
     /// The key is loaded: mint the version, stage it here, and send it to the other owners.
@@ -149,7 +159,7 @@ impl Replica {
         let Some(put) = self.puts.get(&id) else { return };
         let key = put.put.key.clone();
         let Some(ready) = self.ready(&key) else { return };
-        if let Err(error) = check_siblings(put, &ready.object) {
+        if let Err(error) = check_siblings(put, &ready) {
             self.stats.puts_too_many_siblings += 1;
             return self.abandon_put(id, error);
         }
@@ -157,18 +167,20 @@ impl Replica {
             Ok(content) => content,
             Err(error) => return self.abandon_put(id, PutError::Context(error.to_string())),
         };
-        self.stamp = self.stamp.max(ready.object.newest_stamp()).next(self.now.wall / 1_000);
+        self.observe(ready.object.newest_stamp());
+        self.stamp = self.next_stamp();
         let sibling = Sibling { stamp: self.stamp, write_id: self.random(), content };
         let Some(put) = self.puts.get_mut(&id) else { return };
         let Some(owned) = self.partitions.get_mut(&put.partition.prefix) else { return };
         let dot = owned.mint();
         put.dot = Some(dot);
         let read = replaced(put, &ready.object);
-        let durability = put.properties.durability;
         let mut delta = Object::from_write(&read, dot, sibling.clone());
-        delta.versions_mut().raise_own_entry(dot, ready.object.versions().dots());
+        // Not only what is live in the newest state: that is not durable yet, and if it is lost an older
+        // version of ours is the value again, on which the raised entry must not have cast a shadow elsewhere.
+        delta.versions_mut().raise_own_entry(dot, ready.maybe_live.iter().copied());
         let raise = delta.context().vector().covers(dot);
-        let level = own_level(durability);
+        let level = put.levels.own;
         // A copy of its own for the others, before the local merge takes the state.
         let alone = Object::from_write(&Context::new(), dot, sibling);
         self.send_writes(id, dot, raise, &read, &alone);
@@ -183,9 +195,9 @@ impl Replica {
     fn send_writes(&mut self, id: u64, dot: Dot, raise: bool, read: &Context, alone: &Object) {
         let Some(put) = self.puts.get(&id) else { return };
         let (key, partition, deadline) = (put.put.key.clone(), put.partition, put.deadline);
-        let durability = match put.properties.durability {
-            BucketDurability::Fsync => Durability::Synced,
-            BucketDurability::OneOfN | BucketDurability::Buffered => Durability::Buffered,
+        let durability = match put.levels.others {
+            Level::Synced => Durability::Synced,
+            Level::Written => Durability::Buffered,
         };
         let mut members = put.request.members();
         members.retain(|&node| node != self.config.node);
@@ -218,7 +230,7 @@ impl Replica {
         let Some(put) = self.puts.get_mut(&id) else { return };
         put.is_stored = true;
         let partition = put.partition;
-        let level = own_level(put.properties.durability);
+        let level = put.levels.own;
         let Some(owned) = self.partitions.get(&partition.prefix) else { return };
         let (tenure, known) = (owned.tenure(), owned.known());
         let verdict = match failure(status) {
@@ -250,7 +262,7 @@ impl Replica {
                 zone,
                 // A version that was seen and replaced is acknowledged as durably as the write asked.
                 synced: match reply.header.status {
-                    Status::Covered => put.properties.durability == BucketDurability::Fsync,
+                    Status::Covered => put.levels.others == Level::Synced,
                     status => status == Status::DoneSynced,
                 },
                 tenure: reply.header.tenure,
@@ -265,8 +277,12 @@ impl Replica {
         match verdict {
             PutVerdict::Wait | PutVerdict::Finished => {}
             PutVerdict::Done(receipt) => {
+                let linger = self.now.monotonic + LINGER;
                 if let Some(put) = self.puts.get_mut(&id) {
                     put.receipt = Some(receipt);
+                    self.timers.cancel(put.deadline, Timer::Put(id));
+                    put.deadline = put.deadline.min(linger);
+                    self.timers.set(put.deadline, Timer::Put(id));
                 }
             }
             PutVerdict::Fail(shortfall) => {
@@ -306,6 +322,13 @@ impl Replica {
         let object = shown.map(|object| object.encode().into());
         let identity = put.identity;
         self.conclude(identity, Ok(PutDone { context, receipt, object, dot }));
+    }
+
+    /// A stamp after all that were seen, unless our clock says that those are not to be believed.
+    fn next_stamp(&self) -> Stamp {
+        let millis = self.now.wall / 1_000;
+        let next = self.stamp.next(millis);
+        if next.is_ahead(millis) { Stamp::at_millis(millis) } else { next }
     }
 
     pub(crate) fn on_put_deadline(&mut self, id: u64) {
@@ -349,14 +372,16 @@ impl Replica {
         }
     }
 
-    fn tell(&mut self, asker: Asker, outcome: Result<PutDone, PutError>) {
+    pub(crate) fn tell(&mut self, asker: Asker, outcome: Result<PutDone, PutError>) {
         match asker {
             Asker::Client(ticket, key) => {
                 let response = self.put_response(&key, outcome);
                 self.reply(ticket, response);
             }
-            Asker::Peer(node, id) => {
-                let message = PeerMessage::ForwardReply(Box::new(ForwardReply { outcome }));
+            Asker::Peer(node, id, key) => {
+                let status = if outcome.is_ok() { Status::DoneBuffered } else { Status::Refused };
+                let header = self.reply_header(&key, status);
+                let message = PeerMessage::ForwardReply(Box::new(ForwardReply { header, outcome }));
                 self.send(node, id, 5_000_000, message);
             }
         }
@@ -380,7 +405,13 @@ fn put_needs(put: &peer::Put, properties: &Properties, replicas: u8) -> Result<(
     Ok((need, PutNeeds { primaries, synced: synced.max(least) }))
 }
 
-fn check_siblings(put: &Put, object: &Object) -> Result<(), PutError> {
+fn check_siblings(put: &Put, ready: &Ready) -> Result<(), PutError> {
+    let object = &ready.object;
+    let bytes = (ready.stored.len() + put.put.content.as_ref().map_or(0, bytes::Bytes::len)) as u64;
+    let replaces_all = object.versions().dots().all(|dot| put.put.read.covers(dot));
+    if put.properties.allow_mult && !replaces_all && bytes > limits::OBJECT {
+        return Err(PutError::SiblingsTooLarge { bytes, limit: limits::OBJECT });
+    }
     let siblings = object.versions().len_after_put(&put.put.read) as u32;
     let limit = put.properties.max_siblings;
     if put.properties.allow_mult && siblings > limit {
@@ -399,10 +430,26 @@ fn replaced(put: &Put, object: &Object) -> Context {
     read
 }
 
-/// How durable the coordinator's own copy is. With `one-of-n` it is the one that is synced.
-const fn own_level(durability: BucketDurability) -> Level {
-    match durability {
-        BucketDurability::Fsync | BucketDurability::OneOfN => Level::Synced,
-        BucketDurability::Buffered => Level::Written,
+/// How durable the copies of a put must be before they are acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct Levels {
+    own: Level,
+    others: Level,
+}
+
+impl Levels {
+    /// What the bucket asks, and more where the request wants so many synced acknowledgements. The first of
+    /// them is the coordinator's own.
+    const fn of(durability: BucketDurability, synced: u8) -> Self {
+        let (own, others) = match durability {
+            BucketDurability::Fsync => (true, true),
+            BucketDurability::OneOfN => (true, synced > 1),
+            BucketDurability::Buffered => (synced > 0, synced > 1),
+        };
+        Self { own: level(own), others: level(others) }
     }
+}
+
+const fn level(synced: bool) -> Level {
+    if synced { Level::Synced } else { Level::Written }
 }

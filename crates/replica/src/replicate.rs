@@ -13,6 +13,7 @@ use gramme_wire::peer::{
 use crate::Replica;
 use crate::commits::Level;
 use crate::keys::{Operation, Reader, Ready, Writer};
+use crate::properties::BucketDurability;
 
 /// How long a reply is worth sending, in microseconds.
 const REPLY_TTL: u64 = 5_000_000;
@@ -21,9 +22,7 @@ impl Replica {
     pub(crate) fn on_read(&mut self, from: NodeId, id: u64, read: Read) {
         let Read { header, key, asked } = read;
         if let Err(status) = self.admit(&header, &key) {
-            let message =
-                ReadReply { header: self.reply_header(&key, status), object: Bytes::new(), covered: vec![] };
-            return self.send(from, id, REPLY_TTL, PeerMessage::ReadReply(message));
+            return self.send_read_reply(from, id, &key, status, Bytes::new(), Vec::new());
         }
         self.stats.replica_reads += 1;
         let reader = Reader::Peer { to: from, id, key: key.clone(), asked };
@@ -54,7 +53,8 @@ impl Replica {
         match admitted {
             Ok(delta) => {
                 let writer = Writer::Peer { to: from, id, key: key.clone(), slot };
-                self.with_key(&key, Operation::Merge { delta, writer, level: Level::Written });
+                let level = self.repair_level(&key);
+                self.with_key(&key, Operation::Merge { delta, writer, level });
             }
             Err(status) => self.answer_write(from, id, &key, slot, status),
         }
@@ -98,9 +98,21 @@ impl Replica {
         Ok((delta, level))
     }
 
-    /// Keeps our stamps ahead of all that we have seen.
-    fn observe(&mut self, stamp: Stamp) {
-        self.stamp = self.stamp.max(stamp);
+    /// Keeps our stamps ahead of all that we have seen and can believe. A runaway stamp is stored like any
+    /// other (it came by repair), but must not carry our own away.
+    pub(crate) fn observe(&mut self, stamp: Stamp) {
+        if !stamp.is_ahead(self.now.wall / 1_000) {
+            self.stamp = self.stamp.max(stamp);
+        }
+    }
+
+    /// How durable a repaired state must be before it may be shown: as its bucket asks of a write.
+    pub(crate) fn repair_level(&self, key: &Key) -> Level {
+        let properties = self.table.get(key.bucket_type(), key.bucket());
+        match properties.map(|properties| properties.durability) {
+            Some(BucketDurability::Buffered | BucketDurability::OneOfN) => Level::Written,
+            Some(BucketDurability::Fsync) | None => Level::Synced,
+        }
     }
 
     pub(crate) fn answer_read(
@@ -123,8 +135,28 @@ impl Replica {
         };
         let covered = asked.iter().filter(is_covered).copied().collect();
         let object = ready.map(|ready| ready.stored.clone()).unwrap_or_default();
-        let message = ReadReply { header: self.reply_header(key, status), object, covered };
+        self.send_read_reply(to, id, key, status, object, covered);
+    }
+
+    fn send_read_reply(
+        &mut self,
+        to: NodeId,
+        id: u64,
+        key: &Key,
+        status: Status,
+        object: Bytes,
+        covered: Vec<Dot>,
+    ) {
+        let (header, slot) = (self.reply_header(key, status), self.own_slot(key));
+        let log_position = self.commits.last();
+        let message = ReadReply { header, slot, log_position, object, covered };
         self.send(to, id, REPLY_TTL, PeerMessage::ReadReply(message));
+    }
+
+    /// The slot that this node holds in a key's partition; 255 if none.
+    fn own_slot(&self, key: &Key) -> u8 {
+        let (_, partition) = self.place(key);
+        self.config.layout.slot_of(partition, self.config.node).unwrap_or(u8::MAX)
     }
 
     pub(crate) fn answer_write(&mut self, to: NodeId, id: u64, key: &Key, slot: u8, status: Status) {
@@ -133,7 +165,7 @@ impl Replica {
         self.send(to, id, REPLY_TTL, PeerMessage::WriteReply(message));
     }
 
-    fn reply_header(&self, key: &Key, status: Status) -> ReplyHeader {
+    pub(crate) fn reply_header(&self, key: &Key, status: Status) -> ReplyHeader {
         let (_, partition) = self.place(key);
         let owned = self.partitions.get(&partition.prefix);
         ReplyHeader {

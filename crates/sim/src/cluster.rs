@@ -1,6 +1,6 @@
 //! The cluster: an event queue, and what happens at each event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use gramme_object::Object;
 use gramme_quorum::Threshold;
@@ -119,6 +119,9 @@ struct Cluster {
     faults: Faults,
     succeeded: u64,
     trace: blake3::Hasher,
+    /// Inputs that wait for the present step to end.
+    inputs: VecDeque<(usize, Input)>,
+    is_stepping: bool,
     /// Answers to the last reads.
     answers: BTreeMap<Ticket, Response>,
 }
@@ -167,6 +170,8 @@ impl Cluster {
             faults: Faults::default(),
             succeeded: 0,
             trace: blake3::Hasher::new(),
+            inputs: VecDeque::new(),
+            is_stepping: false,
             answers: BTreeMap::new(),
         };
         (0..settings.nodes).for_each(|node| cluster.start(node));
@@ -210,6 +215,14 @@ impl Cluster {
             }
         }
         self.compare_replicas();
+        // Long after the last deadline nothing may be under way.
+        self.turn_until(self.now + 20_000_000);
+        for (number, node) in self.nodes.iter().enumerate() {
+            let left = node.replica.as_ref().map_or(0, Replica::requests_under_way);
+            if left > 0 {
+                self.history.unequal.push(format!("node {number}: {left} requests never end"));
+            }
+        }
     }
 
     fn take_last_read(&mut self, number: usize, ticket: Ticket) {
@@ -423,13 +436,22 @@ impl Cluster {
         Ticket(self.next_ticket)
     }
 
+    /// Hands an input over, and whatever inputs its effects make at once, in order.
     fn input(&mut self, node: usize, input: Input) {
-        let now = self.time();
-        let mut effects = Vec::new();
-        if let Some(replica) = &mut self.nodes[node].replica {
-            replica.step(now, input, &mut effects);
+        self.inputs.push_back((node, input));
+        if self.is_stepping {
+            return;
         }
-        self.run_effects(node, effects);
+        self.is_stepping = true;
+        while let Some((node, input)) = self.inputs.pop_front() {
+            let now = self.time();
+            let mut effects = Vec::new();
+            if let Some(replica) = &mut self.nodes[node].replica {
+                replica.step(now, input, &mut effects);
+            }
+            self.run_effects(node, effects);
+        }
+        self.is_stepping = false;
     }
 
     fn run_effects(&mut self, node: usize, effects: Vec<Effect>) {

@@ -58,6 +58,7 @@ impl Checkpointer {
         loop {
             let request = match requests.recv_timeout(self.shared.options.checkpoint_interval) {
                 Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Request::Soon) if !self.is_wanted() => continue,
                 Ok(request) => request,
                 Err(RecvTimeoutError::Timeout) => Request::Soon,
             };
@@ -72,20 +73,33 @@ impl Checkpointer {
 
     fn checkpoint_or_fail(&self, request: &Request) {
         // Batches that were submitted before this request must be in it.
-        if matches!(request, Request::Now(_)) && self.sync_log().is_err() {
+        if matches!(request, Request::Now(_)) && self.ask(Command::Barrier).is_err() {
             return;
         }
-        if !self.shared.buffer().is_dirty() {
+        let (is_dirty, bytes) = {
+            let buffer = self.shared.buffer();
+            (buffer.is_dirty(), buffer.bytes())
+        };
+        if !is_dirty {
             return;
+        }
+        if matches!(request, Request::Soon) && self.shared.directory.is_nearly_full(2 * bytes) {
+            // The engine must not run out of space halfway. The log has everything.
+            return tracing::warn!("no checkpoint: too little space is free on the disk");
         }
         if let Err(error) = self.checkpoint() {
             tracing::error!(%error, "a checkpoint failed: the process must end; the log has everything");
             self.shared.failed.store(true, Ordering::Release);
-            self.shared.thawed.notify_all();
             let through = self.shared.buffer().sequence;
             let failed = Commit::Failed { from: through + 1, through, error: CommitError::Fatal };
             (self.shared.hooks.on_commit)(failed);
         }
+    }
+
+    /// Whether the buffer is (still) large: of many requests while a checkpoint ran, one is enough.
+    fn is_wanted(&self) -> bool {
+        let (buffer, options) = (self.shared.buffer(), &self.shared.options);
+        buffer.active_bytes() > options.checkpoint_bytes || buffer.bytes() > options.buffer_bytes
     }
 
     fn checkpoint(&self) -> Result<(), CheckpointError> {
@@ -111,7 +125,6 @@ impl Checkpointer {
             self.ask(|reply| Command::DropBefore { segment: first_segment, reply })?;
         }
         self.shared.buffer().thaw();
-        self.shared.thawed.notify_all();
         add(&self.shared.counters.checkpoints, 1);
         self.event(Event::CheckpointDone);
         Ok(())

@@ -1,9 +1,14 @@
 //! The committer: one thread that appends all waiting batches at once, and syncs once for all that ask.
+//!
+//! The checkpointer asks it things while it works the object buffer off, and it waits for the checkpointer
+//! when the buffer is full. So while it waits it still answers: what a checkpoint asks is urgent and never
+//! stands behind a batch; only barriers and the end do.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
 use crate::checkpoint;
@@ -16,6 +21,8 @@ use crate::store::{Commit, Shared};
 const SYNC_WITHIN: Duration = Duration::from_secs(1);
 /// How many bytes of frames are gathered before they are written.
 const GATHER_BYTES: usize = 4 << 20;
+/// How often a full buffer is looked at again.
+const ROOM_POLL: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -24,14 +31,16 @@ pub(crate) enum Command {
         batch: Batch,
         sync: bool,
     },
-    /// Syncs all that came before, and answers.
+    /// Answers once everything submitted before is committed and synced.
+    Barrier(Sender<()>),
+    /// Syncs what is written, and answers. Urgent.
     Sync(Sender<()>),
-    /// Answers with the first segment that holds a batch after this one.
+    /// Answers with the first segment that holds a batch after this one. Urgent.
     FirstNeeded {
         sequence: u64,
         reply: Sender<u64>,
     },
-    /// Removes the segments before this one, and answers.
+    /// Removes the segments before this one, and answers. Urgent.
     DropBefore {
         segment: u64,
         reply: Sender<()>,
@@ -43,8 +52,14 @@ pub(crate) struct Committer {
     shared: Arc<Shared>,
     log: LogWriter,
     checkpoints: Sender<checkpoint::Request>,
+    /// Commands that came while something urgent was waited for, in order.
+    backlog: VecDeque<Command>,
     written: u64,
     synced: u64,
+    /// When the oldest batch that is written and not synced was written.
+    unsynced_since: Option<Instant>,
+    /// After a failure nothing more is taken: later batches were built on the failed one.
+    stopped: Option<CommitError>,
     frames: Vec<u8>,
 }
 
@@ -58,62 +73,106 @@ struct Group {
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>, log: LogWriter, checkpoints: Sender<checkpoint::Request>) -> Self {
         let written = shared.buffer().sequence;
-        // All that recovery found is on the device: it was synced when the log was reopened.
-        Self { shared, log, checkpoints, written, synced: written, frames: Vec::new() }
+        Self {
+            shared,
+            log,
+            checkpoints,
+            backlog: VecDeque::new(),
+            written,
+            // All that recovery found is on the device: it was synced when the log was reopened.
+            synced: written,
+            unsynced_since: None,
+            stopped: None,
+            frames: Vec::new(),
+        }
     }
 
     pub(crate) fn run(mut self, commands: &Receiver<Command>) {
         while let Some(command) = self.next(commands) {
-            let mut group = Group::default();
-            let mut other = self.gather(command, commands, &mut group);
-            self.commit(group);
-            while let Some(command) = other.take() {
-                if self.is_stop(command) {
-                    return;
+            match command {
+                Command::Submit { .. } => {
+                    self.backlog.push_front(command);
+                    self.wait_for_room(commands);
+                    let group = self.gather(commands);
+                    self.commit(group);
                 }
+                Command::Barrier(reply) => {
+                    self.sync();
+                    // Whoever asked may have given up.
+                    let _ = reply.send(());
+                }
+                Command::Stop => return self.sync(),
+                urgent => self.answer(urgent),
             }
-        }
-    }
-
-    /// The next command; syncs when none has come for a while.
-    fn next(&mut self, commands: &Receiver<Command>) -> Option<Command> {
-        if self.synced == self.written {
-            return commands.recv().ok();
-        }
-        match commands.recv_timeout(SYNC_WITHIN) {
-            Ok(command) => Some(command),
-            Err(RecvTimeoutError::Timeout) => {
+            if self.unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_WITHIN) {
                 self.sync();
-                self.next(commands)
             }
-            Err(RecvTimeoutError::Disconnected) => None,
         }
     }
 
-    /// Takes the submissions that are waiting; returns the command that ended them, if one did.
-    fn gather(&mut self, first: Command, commands: &Receiver<Command>, group: &mut Group) -> Option<Command> {
-        self.frames.clear();
-        let mut command = first;
+    /// The next command; syncs when none has come in time.
+    fn next(&mut self, commands: &Receiver<Command>) -> Option<Command> {
         loop {
+            if let Some(command) = self.backlog.pop_front() {
+                return Some(command);
+            }
+            let Some(since) = self.unsynced_since else { return commands.recv().ok() };
+            match commands.recv_timeout(SYNC_WITHIN.saturating_sub(since.elapsed())) {
+                Ok(command) => return Some(command),
+                Err(RecvTimeoutError::Timeout) => self.sync(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    /// Waits while the object buffer is full and being worked off. Somebody at a barrier is not working it
+    /// off, so nobody waits then.
+    fn wait_for_room(&mut self, commands: &Receiver<Command>) {
+        let waits = |command: &Command| matches!(command, Command::Barrier(_) | Command::Stop);
+        while self.shared.buffer().bytes() > self.shared.options.buffer_bytes
+            && !self.shared.failed.load(Ordering::Acquire)
+            && !self.backlog.iter().any(waits)
+        {
+            let _ = self.checkpoints.send(checkpoint::Request::Soon);
+            if let Ok(command) = commands.recv_timeout(ROOM_POLL) {
+                self.answer_or_keep(command);
+            }
+        }
+    }
+
+    /// Takes the submissions that are waiting, up to the first barrier.
+    fn gather(&mut self, commands: &Receiver<Command>) -> Group {
+        self.frames.clear();
+        let mut group = Group::default();
+        while self.frames.len() < GATHER_BYTES {
+            let Some(command) = self.backlog.pop_front().or_else(|| commands.try_recv().ok()) else { break };
             match command {
                 Command::Submit { sequence, batch, sync } => {
-                    put_frame(&mut self.frames, sequence, self.synced, |out| batch.encode(out));
+                    let store = &self.shared.store_id;
+                    put_frame(&mut self.frames, store, sequence, self.synced, |out| batch.encode(out));
                     group.batches.push((sequence, batch));
                     group.sync |= sync;
                 }
-                other => return Some(other),
+                Command::Barrier(_) | Command::Stop => {
+                    self.backlog.push_front(command);
+                    break;
+                }
+                urgent => self.answer(urgent),
             }
-            if self.frames.len() >= GATHER_BYTES {
-                return None;
-            }
-            command = commands.try_recv().ok()?;
+        }
+        group
+    }
+
+    fn answer_or_keep(&mut self, command: Command) {
+        match command {
+            Command::Submit { .. } | Command::Barrier(_) | Command::Stop => self.backlog.push_back(command),
+            urgent => self.answer(urgent),
         }
     }
 
-    /// Does what a command other than a submission asks; says whether it is the last.
-    fn is_stop(&mut self, command: Command) -> bool {
+    /// Does what a checkpoint asks. Whoever asked may have given up.
+    fn answer(&mut self, command: Command) {
         match command {
-            Command::Submit { .. } => {}
             Command::Sync(reply) => {
                 self.sync();
                 let _ = reply.send(());
@@ -129,29 +188,29 @@ impl Committer {
                 self.shared.replay_bytes.store(self.log.total_bytes(), Ordering::Relaxed);
                 let _ = reply.send(());
             }
-            Command::Stop => {
-                self.sync();
-                return true;
-            }
+            Command::Submit { .. } | Command::Barrier(_) | Command::Stop => {}
         }
-        false
     }
 
     fn commit(&mut self, group: Group) {
         let Some(&(last, _)) = group.batches.last() else { return };
         let first = group.batches[0].0;
         if self.shared.failed.load(Ordering::Acquire) {
-            return self.report_failure(first, last, CommitError::Fatal);
+            self.stopped = Some(CommitError::Fatal);
+        }
+        if let Some(error) = self.stopped {
+            return self.report_failure(first, last, error);
         }
         if self.is_disk_full() {
-            return self.report_failure(first, last, CommitError::DiskFull);
+            return self.stop(first, last, CommitError::DiskFull);
         }
         match self.log.append(&self.frames, last) {
             Ok(()) => {}
-            Err(AppendError::Full) => return self.report_failure(first, last, CommitError::DiskFull),
+            Err(AppendError::Full) => return self.stop(first, last, CommitError::DiskFull),
             Err(AppendError::Final) => return self.fail(first, last),
         }
         self.written = last;
+        self.unsynced_since.get_or_insert_with(Instant::now);
         self.count(group.batches.len());
         self.apply(group.batches);
         (self.shared.hooks.on_commit)(Commit::Written { through: last });
@@ -171,24 +230,18 @@ impl Committer {
         self.shared.replay_bytes.store(self.log.total_bytes(), Ordering::Relaxed);
     }
 
-    /// Puts the batches into the object buffer, waiting while that is full and being worked off.
     fn apply(&self, batches: Vec<(u64, Batch)>) {
-        let options = &self.shared.options;
         let mut buffer = self.shared.buffer();
-        while buffer.bytes() > options.buffer_bytes && !self.shared.failed.load(Ordering::Acquire) {
-            let _ = self.checkpoints.send(checkpoint::Request::Soon);
-            let waited = self.shared.thawed.wait_timeout(buffer, SYNC_WITHIN);
-            buffer = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
         for (sequence, batch) in batches {
             buffer.apply(sequence, batch);
         }
-        if buffer.active_bytes() > options.checkpoint_bytes {
+        if buffer.active_bytes() > self.shared.options.checkpoint_bytes {
             let _ = self.checkpoints.send(checkpoint::Request::Soon);
         }
     }
 
     fn sync(&mut self) {
+        self.unsynced_since = None;
         if self.synced == self.written || self.shared.failed.load(Ordering::Acquire) {
             return;
         }
@@ -203,25 +256,23 @@ impl Committer {
     }
 
     fn is_disk_full(&self) -> bool {
-        let full = self.shared.directory.is_nearly_full(self.shared.options.min_free_bytes);
-        let was_full = self.shared.counters.disk_full.swap(u64::from(full), Ordering::Relaxed) == 1;
-        match (was_full, full) {
-            (false, true) => {
-                tracing::error!("the disk is nearly full: writes stop until space is free");
-                self.shared.directory.release_reserve();
-            }
-            (true, false) => {
-                tracing::info!("the disk has space again: writes go on");
-                self.shared.directory.make_reserve();
-            }
-            _ => {}
+        let full = self.shared.directory.is_nearly_full(self.shared.options.refuse_below());
+        self.shared.counters.disk_full.store(u64::from(full), Ordering::Relaxed);
+        if full {
+            tracing::error!("the disk is full: the store takes no more");
+            self.shared.directory.release_reserve();
         }
         full
     }
 
-    fn fail(&self, from: u64, through: u64) {
+    fn stop(&mut self, from: u64, through: u64, error: CommitError) {
+        self.stopped = Some(error);
+        self.report_failure(from, through, error);
+    }
+
+    fn fail(&mut self, from: u64, through: u64) {
         self.shared.failed.store(true, Ordering::Release);
-        self.report_failure(from, through, CommitError::Fatal);
+        self.stop(from, through, CommitError::Fatal);
     }
 
     fn report_failure(&self, from: u64, through: u64, error: CommitError) {

@@ -73,8 +73,9 @@ pub enum ReadError {
 /// Why a batch was not committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
-    /// The disk is nearly full. Nothing of the batch was kept; writes are taken again when space is free.
-    #[error("the disk is nearly full; nothing of this batch was kept")]
+    /// The disk is full. Nothing of the batch was kept, and no later batch is taken before the store is opened
+    /// again: later batches were built on this one.
+    #[error("the disk is full; nothing of this batch was kept, and the store must be opened again")]
     DiskFull,
     /// A write or sync failed. Whether the batch is on the disk is unknown, and the store takes no more: the
     /// process must end, and the next start will see what is there.

@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! segment  "GRMLOG01" | u64 number | store id (16) | u64 first sequence | u32 CRC-32 | frame*
-//! frame    "GRFM" | u32 length | u32 CRC-32 of all but magic and itself | u64 sequence | u64 synced | batch
+//! frame    "GRFM" | u32 length | u32 CRC-32 | u64 sequence | u64 synced | batch
 //! ```
+//!
+//! A frame's CRC covers the store's id and everything in the frame but the magic and itself. The id is
+//! random, so no value that a client stores can look like a frame of this log.
 //!
 //! A crash leaves a torn tail, and that is normal: what was not synced was not promised. Damage in the middle
 //! is not normal, and must not be mistaken for a tail. So each frame says up to which sequence the log was
@@ -25,7 +28,13 @@ const HEADER: usize = 8 + 8 + 16 + 8 + 4;
 const FRAME_HEADER: usize = 4 + 4 + 4 + 8 + 8;
 
 /// Appends a frame to `out`; `encode` writes the batch.
-pub(crate) fn put_frame(out: &mut Vec<u8>, sequence: u64, synced: u64, encode: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn put_frame(
+    out: &mut Vec<u8>,
+    store: &[u8; 16],
+    sequence: u64,
+    synced: u64,
+    encode: impl FnOnce(&mut Vec<u8>),
+) {
     let start = out.len();
     out.extend_from_slice(FRAME_MAGIC);
     out.put_u64_le(0);
@@ -34,12 +43,13 @@ pub(crate) fn put_frame(out: &mut Vec<u8>, sequence: u64, synced: u64, encode: i
     encode(out);
     let length = (out.len() - start - FRAME_HEADER) as u32;
     out[start + 4..start + 8].copy_from_slice(&length.to_le_bytes());
-    let checksum = frame_checksum(&out[start..]);
+    let checksum = frame_checksum(store, &out[start..]);
     out[start + 8..start + 12].copy_from_slice(&checksum.to_le_bytes());
 }
 
-fn frame_checksum(frame: &[u8]) -> u32 {
+fn frame_checksum(store: &[u8; 16], frame: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
+    hasher.update(store);
     hasher.update(&frame[4..8]);
     hasher.update(&frame[12..]);
     hasher.finalize()
@@ -53,7 +63,7 @@ pub(crate) struct Frame {
 }
 
 /// Takes a whole, valid frame from the front.
-fn take_frame(rest: &mut Bytes) -> Option<Frame> {
+fn take_frame(store: &[u8; 16], rest: &mut Bytes) -> Option<Frame> {
     if rest.len() < FRAME_HEADER || !rest.starts_with(FRAME_MAGIC) {
         return None;
     }
@@ -61,7 +71,7 @@ fn take_frame(rest: &mut Bytes) -> Option<Frame> {
     let (length, checksum) = (header.get_u32_le() as usize, header.get_u32_le());
     let (sequence, synced) = (header.get_u64_le(), header.get_u64_le());
     let end = FRAME_HEADER.checked_add(length).filter(|&end| end <= rest.len())?;
-    if frame_checksum(&rest[..end]) != checksum {
+    if frame_checksum(store, &rest[..end]) != checksum {
         return None;
     }
     let batch = rest.split_to(end).slice(FRAME_HEADER..);
@@ -198,6 +208,7 @@ pub(crate) fn recover(
     let numbers = list_segments(directory)?;
     let mut segments = VecDeque::new();
     let mut last = None;
+    let mut open_bytes = Bytes::new();
     let newest = numbers.iter().copied().max();
     let needed = numbers.into_iter().filter(|&number| number >= first);
     for (expected, number) in (first..).zip(needed) {
@@ -207,9 +218,10 @@ pub(crate) fn recover(
         }
         let bytes = Bytes::from(fs::read(&path).map_err(OpenError::io(&path))?);
         let Some(first_sequence) = read_header(&bytes, store, number) else {
-            if newest == Some(number) && last.is_some() && bytes.len() < HEADER {
+            if newest == Some(number) && last.is_some() && bytes.len() <= HEADER {
                 // A crash while it was being made: nothing was ever appended to it.
                 fs::remove_file(&path).map_err(OpenError::io(&path))?;
+                sync_directory(directory).map_err(OpenError::io(directory))?;
                 break;
             }
             return Err(OpenError::damaged(path, "not a segment of this store's log"));
@@ -218,35 +230,43 @@ pub(crate) fn recover(
         {
             return Err(OpenError::damaged(path, "batches before this log segment are missing"));
         }
+        let read = Segmented { path: &path, store: &store, is_newest: newest == Some(number) };
         let (end, segment_last) =
-            replay_segment(&path, &bytes, first_sequence, newest == Some(number), |frame| {
-                if frame.sequence > after { replay(frame) } else { Ok(()) }
-            })?;
+            read.replay(
+                &bytes,
+                first_sequence,
+                |frame| {
+                    if frame.sequence > after { replay(frame) } else { Ok(()) }
+                },
+            )?;
         last = Some(segment_last);
+        open_bytes = bytes.slice(..end);
         segments.push_back(Segment { number, last: segment_last, bytes: end as u64 });
     }
-    let Some(open) = segments.back() else {
+    let (Some(open), Some(last)) = (segments.back(), last) else {
         return Err(OpenError::damaged(segment_path(directory, first), "the commit log is missing"));
     };
     let path = segment_path(directory, open.number);
-    let file = reopen(&path, open.bytes).map_err(OpenError::io(&path))?;
-    for stale in list_segments(directory)?.into_iter().filter(|&number| number < first) {
-        let path = segment_path(directory, stale);
-        fs::remove_file(&path).map_err(OpenError::io(path))?;
-    }
-    let last = last.unwrap_or(0);
     if last < after {
         // A checkpoint syncs the log before it writes a row, so this was not a crash.
         return Err(OpenError::damaged(path, "the log ends before the last checkpoint"));
     }
+    let file = reopen(&path, &open_bytes).map_err(OpenError::io(&path))?;
+    for stale in list_segments(directory)?.into_iter().filter(|&number| number < first) {
+        let path = segment_path(directory, stale);
+        fs::remove_file(&path).map_err(OpenError::io(path))?;
+    }
+    sync_directory(directory).map_err(OpenError::io(directory))?;
     Ok(Recovered { last, writer: LogWriter { directory: directory.to_owned(), store, file, segments } })
 }
 
-fn reopen(path: &Path, end: u64) -> io::Result<File> {
-    use std::io::Seek;
+/// Opens the newest segment behind its good bytes, and makes them durable. They are written once more: if a
+/// sync of them had failed before the restart, the kernel may hold them as clean though they never reached
+/// the device, and another sync would do nothing.
+fn reopen(path: &Path, good: &[u8]) -> io::Result<File> {
     let mut file = private_options().open(path)?;
-    file.set_len(end)?;
-    file.seek(io::SeekFrom::Start(end))?;
+    file.write_all(good)?;
+    file.set_len(good.len() as u64)?;
     file.sync_all()?;
     Ok(file)
 }
@@ -273,33 +293,84 @@ fn read_header(bytes: &Bytes, store: [u8; 16], number: u64) -> Option<u64> {
     (whole && ours).then(|| rest.get_u64_le())
 }
 
-/// Returns where the good frames end, and the last one's sequence.
-fn replay_segment(
-    path: &Path,
-    bytes: &Bytes,
-    first_sequence: u64,
+/// A segment that is being read.
+struct Segmented<'a> {
+    path: &'a Path,
+    store: &'a [u8; 16],
     is_newest: bool,
-    mut replay: impl FnMut(Frame) -> Result<(), OpenError>,
-) -> Result<(usize, u64), OpenError> {
-    let mut rest = bytes.slice(HEADER..);
-    let mut last = first_sequence - 1;
-    while !rest.is_empty() {
-        let at = bytes.len() - rest.len();
-        match take_frame(&mut rest) {
-            Some(frame) if frame.sequence == last + 1 => {
-                last = frame.sequence;
-                replay(frame)?;
-            }
-            _ if is_newest && synced_beyond(&rest) <= last => return Ok((at, last)),
-            _ => return Err(OpenError::damaged(path, format!("a synced batch is damaged, at byte {at}"))),
-        }
-    }
-    Ok((bytes.len(), last))
 }
 
-/// The highest sequence that any whole frame in `rest`, wherever it begins, calls synced.
-fn synced_beyond(rest: &Bytes) -> u64 {
-    let starts = |at: &usize| rest[*at..].starts_with(FRAME_MAGIC);
-    let frames = (0..rest.len()).filter(starts).filter_map(|at| take_frame(&mut rest.slice(at..)));
-    frames.map(|frame| frame.synced).max().unwrap_or(0)
+impl Segmented<'_> {
+    /// Returns where the good frames end, and the last one's sequence.
+    fn replay(
+        &self,
+        bytes: &Bytes,
+        first_sequence: u64,
+        mut replay: impl FnMut(Frame) -> Result<(), OpenError>,
+    ) -> Result<(usize, u64), OpenError> {
+        let mut rest = bytes.slice(HEADER..);
+        let mut last = first_sequence - 1;
+        while !rest.is_empty() {
+            let at = bytes.len() - rest.len();
+            let mut after = rest.clone();
+            match take_frame(self.store, &mut after) {
+                Some(frame) if frame.sequence == last + 1 => {
+                    last = frame.sequence;
+                    rest = after;
+                    replay(frame)?;
+                }
+                _ if self.is_newest && self.synced_beyond(&rest, last) <= last => return Ok((at, last)),
+                _ => {
+                    let what = format!("a synced batch is damaged, at byte {at}");
+                    return Err(OpenError::damaged(self.path, what));
+                }
+            }
+        }
+        Ok((bytes.len(), last))
+    }
+
+    /// The highest sequence that a whole frame in `rest`, wherever it begins, calls synced.
+    fn synced_beyond(&self, rest: &Bytes, last: u64) -> u64 {
+        let (mut highest, mut at, mut hashed) = (0, 0, 0);
+        while at < rest.len() && hashed < SCAN_BYTES {
+            let mut candidate = rest.slice(at..);
+            if !candidate.starts_with(FRAME_MAGIC) {
+                at += 1;
+                continue;
+            }
+            let before = candidate.len();
+            match take_frame(self.store, &mut candidate) {
+                Some(frame) if frame.sequence > last && frame.synced < frame.sequence => {
+                    highest = highest.max(frame.synced);
+                    at += before - candidate.len();
+                }
+                _ => {
+                    hashed += before;
+                    at += 1;
+                }
+            }
+        }
+        highest
+    }
+}
+
+/// How many bytes of things that only begin like frames are looked into.
+const SCAN_BYTES: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes in every log.
+    #[test]
+    fn golden() {
+        let mut out = Vec::new();
+        put_frame(&mut out, &[7; 16], 3, 2, |out| out.extend_from_slice(b"batch"));
+        let hex: String = out.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "4752464d050000007d8f6ef3030000000000000002000000000000006261746368");
+        let mut bytes = Bytes::from(out);
+        assert!(take_frame(&[8; 16], &mut bytes.clone()).is_none(), "a frame of another store");
+        let frame = take_frame(&[7; 16], &mut bytes).expect("a frame");
+        assert_eq!((frame.sequence, frame.synced, &frame.batch[..]), (3, 2, &b"batch"[..]));
+    }
 }

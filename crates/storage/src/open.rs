@@ -47,8 +47,10 @@ pub struct PartitionRow {
 pub(crate) fn create(path: &Path, id: [u8; 16], options: &Options) -> Result<(), OpenError> {
     make_private(path)?;
     let directory = Directory::lock(path)?;
-    if directory.read_identity().is_ok() {
-        return Err(OpenError::Exists(path.to_owned()));
+    match directory.read_identity() {
+        Err(OpenError::Missing(_)) => {}
+        Ok(_) => return Err(OpenError::Exists(path.to_owned())),
+        Err(error) => return Err(error),
     }
     make_private(&directory.log())?;
     make_private(&directory.engine())?;
@@ -78,6 +80,11 @@ pub(crate) fn open(path: &Path, options: Options, hooks: Hooks) -> Result<Opened
     if manifest.store != identity.id {
         return Err(OpenError::damaged(directory.manifest(), "it belongs to another store"));
     }
+    let is_full = directory.is_nearly_full(options.min_free_bytes);
+    if is_full {
+        // The engine may need some space to open.
+        directory.release_reserve();
+    }
     let engine = options.engine.open(&directory.engine())?;
     let mut buffer = Buffer::default();
     let damaged_records = load_partitions(engine.as_ref(), &manifest, &mut buffer)?;
@@ -98,7 +105,9 @@ pub(crate) fn open(path: &Path, options: Options, hooks: Hooks) -> Result<Opened
     for prefix in damaged_records.difference(&touched) {
         damaged.entry(*prefix).or_insert(Damage::Record);
     }
-    directory.make_reserve();
+    if !is_full {
+        directory.make_reserve();
+    }
     let meta = load_meta(engine.as_ref(), &buffer)?;
     let row = |state: &PartitionState| PartitionRow {
         total: state.total,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -46,7 +46,8 @@ pub struct Options {
     pub checkpoint_interval: Duration,
     /// A log segment is closed when it has this many bytes.
     pub segment_bytes: u64,
-    /// Writes stop when fewer bytes than this are free on the disk.
+    /// New writes should stop when fewer bytes than this are free on the disk beside what a checkpoint needs
+    /// ([`Store::is_disk_full`]); at an eighth of it batches are refused.
     pub min_free_bytes: u64,
 }
 
@@ -63,6 +64,11 @@ impl Options {
             segment_bytes: 32 << 20,
             min_free_bytes: 64 << 20,
         }
+    }
+
+    /// Below so many free bytes even batches that were begun are refused.
+    pub(crate) const fn refuse_below(&self) -> u64 {
+        self.min_free_bytes / 8
     }
 }
 
@@ -145,18 +151,17 @@ struct Submissions {
 /// What the store's threads share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) directory: Directory,
     pub(crate) options: Options,
     pub(crate) store_id: [u8; 16],
     pub(crate) engine: Arc<dyn Engine>,
     buffer: Mutex<Buffer>,
-    /// Signalled when a checkpoint has emptied half of the buffer.
-    pub(crate) thawed: Condvar,
     pub(crate) hooks: Hooks,
     pub(crate) counters: Counters,
     pub(crate) replay_bytes: std::sync::atomic::AtomicU64,
     /// Set when the disk has failed: nothing is taken any more.
     pub(crate) failed: AtomicBool,
+    /// Last: its lock must outlive the engine, which writes when it is dropped.
+    pub(crate) directory: Directory,
 }
 
 impl Shared {
@@ -201,7 +206,6 @@ impl Store {
             store_id,
             engine,
             buffer: Mutex::new(buffer),
-            thawed: Condvar::new(),
             hooks,
             counters: Counters::default(),
             replay_bytes: log.total_bytes().into(),
@@ -271,17 +275,22 @@ impl Store {
     }
 
     fn stop(&mut self) {
+        // The checkpointer first: it asks the committer things.
         let _ = self.checkpoints.send(checkpoint::Request::Stop);
+        if let Some(checkpointer) = self.threads.pop() {
+            let _ = checkpointer.join();
+        }
         let _ = self.submissions.lock().unwrap_or_else(PoisonError::into_inner).commands.send(Command::Stop);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
 
-    /// Whether the disk is too full to take writes.
+    /// Whether new writes should stop, so that what is in the buffer can still be checkpointed.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        self.shared.directory.is_nearly_full(self.shared.options.min_free_bytes)
+        let needed = 2 * self.shared.buffer().bytes();
+        self.shared.directory.is_nearly_full(self.shared.options.min_free_bytes.saturating_add(needed))
     }
 
     /// What it has counted.

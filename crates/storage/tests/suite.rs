@@ -238,3 +238,59 @@ fn random_histories_survive_random_reopening() {
         assert!(!expected.is_empty(), "seed {seed}");
     }
 }
+
+/// Commits wait for checkpoints when the buffer is full, and checkpoints ask the committer things: neither may
+/// wait for the other for ever.
+#[test]
+fn a_full_buffer_is_worked_off() {
+    each(|engine| {
+        let mut bench = Bench::new(engine);
+        bench.options.buffer_bytes = 20_000;
+        bench.options.checkpoint_bytes = 10_000;
+        bench.reopen();
+        for round in 0..3 {
+            for key in 0..60 {
+                bench.put(&format!("key-{key}"), 3_000, (round + key) % 2 == 0);
+            }
+            bench.check();
+            // The memory engine replays more than the buffer may hold.
+            bench.reopen();
+        }
+        bench.store().checkpoint();
+        bench.check();
+        bench.close_and_open();
+    });
+}
+
+#[test]
+fn after_a_failure_nothing_more_is_taken() {
+    let mut bench = Bench::new(EngineKind::Sled);
+    bench.options.min_free_bytes = u64::MAX;
+    bench.reopen();
+    let (hash, key) = object("during");
+    for _ in 0..3 {
+        let rows = vec![bench.row(hash, &key, value(hash, 10, 1))];
+        assert_eq!(bench.try_commit(rows, true), Err(CommitError::DiskFull));
+    }
+    assert!(bench.store().is_disk_full());
+    bench.options.min_free_bytes = 0;
+    bench.reopen();
+    bench.put("after", 10, true);
+    bench.check();
+}
+
+/// A value that holds a copy of a log is only a value, also when it is torn.
+#[test]
+fn a_value_cannot_pass_for_a_frame() {
+    let mut bench = Bench::new(EngineKind::Sled);
+    bench.put("key", 100, true);
+    bench.abandon();
+    let log = bench.newest_segment();
+    let whole = fs::read(&log).expect("the log");
+    let other = Bench::with_id(EngineKind::Sled, [9; 16]);
+    let foreign = fs::read(other.newest_segment()).expect("another log");
+    let torn = [&whole[..], b"GRFM\xff\xff\0\0torn", &foreign, &b"GRFM\x10\0\0\0".repeat(5_000)].concat();
+    fs::write(&log, torn).expect("a torn log");
+    bench.reopen();
+    bench.check();
+}

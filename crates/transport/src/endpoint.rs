@@ -124,6 +124,11 @@ impl Endpoint {
         establish(connection, Side::Dialer, (protocol, peer.role), self.events.clone()).await
     }
 
+    /// Closes all links, without waiting until the other sides have been told.
+    pub fn close_now(&self) {
+        self.endpoint.close(quinn::VarInt::from_u32(0), b"going away");
+    }
+
     /// Closes all links, and returns when the other sides have been told.
     pub async fn close(&self) {
         self.endpoint.close(quinn::VarInt::from_u32(0), b"going away");

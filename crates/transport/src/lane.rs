@@ -73,7 +73,10 @@ impl Lane {
 
     /// Refuses frames from now on.
     pub(crate) fn close(&self) {
-        self.buffer().closed = true;
+        let mut buffer = self.buffer();
+        buffer.closed = true;
+        buffer.bytes = Vec::new();
+        drop(buffer);
         self.filled.notify_one();
     }
 }

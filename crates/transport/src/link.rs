@@ -13,7 +13,9 @@ use crate::endpoint::ConnectError;
 use crate::frame::{Decoder, Frame, Kind, MAX_FRAME};
 use crate::identity::Role;
 use crate::lane::Lane;
-use crate::settings::{HANDSHAKE, LANE_BYTES, LANE_FRAMES, LARGE, LARGE_BYTES, PING, Protocol, SUSPECT};
+use crate::settings::{
+    HANDSHAKE, LANE_BYTES, LANE_FRAMES, LARGE, LARGE_BYTES, LARGE_WITHIN, PING, Protocol, SUSPECT,
+};
 
 /// The first bytes of each stream, both ways: magic, and which lane it is.
 const PREFACE: &[u8; 4] = b"GRM1";
@@ -249,7 +251,8 @@ async fn write_lane(link: Link, mut stream: SendStream, lane: fn(&Inner) -> &Lan
     let mut spare = Vec::new();
     while let Some(bytes) = lane(&link.inner).take(spare).await {
         if stream.write_all(&bytes).await.is_err() {
-            break;
+            // The other side stopped the stream, or is gone: a link with one lane is none.
+            return link.inner.connection.close(CLOSED, b"a stream ended");
         }
         spare = bytes;
     }
@@ -301,7 +304,13 @@ fn answer_signal(link: &Link, frame: &Frame) -> bool {
 }
 
 async fn send_large(link: Link, mut frames: mpsc::UnboundedReceiver<Frame>) {
-    while let Some(frame) = frames.recv().await {
+    loop {
+        // The channel's other end is in the link that this task holds, so it never closes by itself.
+        let frame = tokio::select! {
+            _ = link.inner.connection.closed() => return,
+            frame = frames.recv() => frame,
+        };
+        let Some(frame) = frame else { return };
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
         let sent = async {
@@ -319,7 +328,8 @@ async fn send_large(link: Link, mut frames: mpsc::UnboundedReceiver<Frame>) {
 
 async fn receive_large(link: Link, events: mpsc::Sender<LinkEvent>) {
     while let Ok(stream) = link.inner.connection.accept_uni().await {
-        match read_large(&link, stream).await {
+        let read = tokio::time::timeout(LARGE_WITHIN, read_large(&link, stream)).await;
+        match read.unwrap_or_else(|_| Err("a large frame did not come to its end".to_owned())) {
             Ok(frame) => {
                 let event =
                     LinkEvent::Frames { link: link.clone(), frames: vec![frame], received: Instant::now() };
@@ -343,6 +353,9 @@ async fn read_large(link: &Link, mut stream: RecvStream) -> Result<Frame, String
     while let Some(chunk) = stream.read_chunk(LARGE, true).await.map_err(|error| error.to_string())? {
         link.note_heard();
         decoder.feed(&chunk.bytes, &mut frames).map_err(|error| error.to_string())?;
+        if frames.len() > 1 || (frames.len() == 1 && !decoder.is_empty()) {
+            return Err("more than one frame on a stream of its own".to_owned());
+        }
     }
     match frames.pop() {
         Some(frame) if frames.is_empty() && decoder.is_empty() => Ok(frame),

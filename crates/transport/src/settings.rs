@@ -37,6 +37,8 @@ pub(crate) const PING: Duration = Duration::from_millis(200);
 pub(crate) const SUSPECT: Duration = Duration::from_millis(600);
 /// The largest body that goes on a shared stream; a larger one gets a stream of its own.
 pub(crate) const LARGE: usize = 64 << 10;
+/// How long one large frame may take to arrive.
+pub(crate) const LARGE_WITHIN: Duration = Duration::from_secs(30);
 /// What may wait on one lane: bytes and frames.
 pub(crate) const LANE_BYTES: usize = 8 << 20;
 pub(crate) const LANE_FRAMES: usize = 8_192;

@@ -172,6 +172,15 @@ impl Wire for PutError {
             Self::Busy => out.push(7),
             Self::WriteStopped => out.push(8),
             Self::Disk => out.push(9),
+            Self::SiblingsTooLarge { bytes, limit } => {
+                out.push(10);
+                bytes.encode_to(out);
+                limit.encode_to(out);
+            }
+            Self::ValueTooLarge { limit } => {
+                out.push(11);
+                limit.encode_to(out);
+            }
         }
     }
 
@@ -187,6 +196,8 @@ impl Wire for PutError {
             7 => Self::Busy,
             8 => Self::WriteStopped,
             9 => Self::Disk,
+            10 => Self::SiblingsTooLarge { bytes: u64::parse(input)?, limit: u64::parse(input)? },
+            11 => Self::ValueTooLarge { limit: u64::parse(input)? },
             _ => return Err(WireError::Malformed),
         })
     }

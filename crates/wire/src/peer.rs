@@ -61,6 +61,10 @@ wire_structs! {
     pub struct ReadReply {
         /// How it went.
         pub header: ReplyHeader,
+        /// The slot that the replica holds.
+        pub slot: u8,
+        /// How many batches the replica has handed to its disk since its start.
+        pub log_position: u64,
         /// The stored object, empty if there is none.
         pub object: Bytes,
         /// Which of the asked dots the replica has seen and does not hold live.
@@ -105,7 +109,7 @@ wire_structs! {
         pub header: ReplyHeader,
         /// The slot that the write was for.
         pub slot: u8,
-        /// Where the replica's log stands: how many batches it has committed.
+        /// How many batches the replica has handed to its disk since its start.
         pub log_position: u64,
     }
 
@@ -151,6 +155,8 @@ wire_structs! {
 
     /// Answers [`Forward`].
     pub struct ForwardReply {
+        /// What the owner knows of the partition.
+        pub header: ReplyHeader,
         /// The put's outcome.
         pub outcome: Result<PutDone, PutError>,
     }

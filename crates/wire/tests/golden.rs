@@ -62,7 +62,9 @@ fn put() -> Put {
 fn peer_messages() -> Vec<PeerMessage> {
     let receipt = Receipt { acks: 3, primaries: 3, fallbacks: 0, zones: 1, synced: 2 };
     let done = PutDone { context: context(), receipt, object: Some("o".into()), dot: Dot::new(Actor(1), 2) };
-    let forward_reply = |outcome| PeerMessage::ForwardReply(Box::new(ForwardReply { outcome }));
+    let forward_reply = |outcome| {
+        PeerMessage::ForwardReply(Box::new(ForwardReply { header: reply(Status::DoneBuffered), outcome }))
+    };
     vec![
         PeerMessage::Hello(Hello {
             boot: 1,
@@ -75,6 +77,8 @@ fn peer_messages() -> Vec<PeerMessage> {
         PeerMessage::Read(Read { header: header(), key: key(), asked: vec![Dot::new(Actor(1), 2)] }),
         PeerMessage::ReadReply(ReadReply {
             header: reply(Status::DoneSynced),
+            slot: 1,
+            log_position: 14,
             object: "o".into(),
             covered: vec![],
         }),
@@ -110,6 +114,8 @@ fn put_errors() -> Vec<PutError> {
         PutError::Busy,
         PutError::WriteStopped,
         PutError::Disk,
+        PutError::SiblingsTooLarge { bytes: 1, limit: 2 },
+        PutError::ValueTooLarge { limit: 3 },
     ]
 }
 

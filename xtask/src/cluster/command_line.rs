@@ -138,7 +138,7 @@ fn usage(shell: &Shell<'_>) -> anyhow::Result<()> {
     }
     shell.run(0, &["--help"])?;
     shell.run(0, &["--version"])?;
-    shell.run(1, &["put", "b/k", "@no-such-file"])?;
+    shell.run(2, &["put", "b/k", "@no-such-file"])?;
     Ok(())
 }
 
@@ -163,7 +163,7 @@ fn unreachable(shell: &Shell<'_>, dev: &mut Dev) -> anyhow::Result<()> {
     })?;
     shell.run(4, &["put", "late/k", "y", "--w", "all"])?;
     let second = text(&dev.node_dir(1).join("gramme.toml"));
-    let (_, refused) = shell.run(1, &["node", "--config", &second])?;
+    let (_, refused) = shell.run(4, &["node", "--config", &second])?;
     ensure!(refused.contains("in use by another process"), "{refused}");
     dev.kill(1)?;
     dev.kill(2)?;

@@ -230,6 +230,14 @@ fn quorums(a: &Http) -> anyhow::Result<()> {
     for query in ["w=1", "w=one", "w=quorum", "w=all", "w=default", "w=3&pw=3&dw=3", "dw=all&timeout=9000"] {
         a.put(&format!("{path}?{query}"), &[], b"x")?.is(204).with_context(|| query.to_owned())?;
     }
+    let props = br#"{"props":{"durability":"buffered"}}"#;
+    a.send("PUT", "/buckets/buffered/props", &[], props)?.is(204)?;
+    for dw in 0..=3 {
+        let put = a.put(&format!("/buckets/buffered/keys/{dw}?w=all&dw={dw}"), &[], b"x")?.is(204)?;
+        let synced = put.header("x-gramme-receipt").and_then(|receipt| receipt.rsplit_once("synced="));
+        let synced: i32 = synced.context("a receipt")?.1.parse()?;
+        ensure!(synced >= dw, "dw={dw}, and {synced} synced");
+    }
     let all = a.put(&format!("{path}?w=all"), &[], b"x")?.is(204)?;
     ensure!(
         all.header("x-gramme-receipt") == Some("acks=3; primaries=3; fallbacks=0; zones=1; synced=3"),

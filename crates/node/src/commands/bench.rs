@@ -24,6 +24,7 @@ use crate::cli::{BenchArgs, Endpoint, Interface, Workload};
 use crate::commands::cluster_file::ClusterFile;
 use crate::commands::get::write_out;
 use crate::commands::remote::{Call, Remote};
+use crate::exit::{UNREACHABLE, failure};
 
 /// The longest latency that is told apart, in microseconds.
 const LONGEST: u64 = 60_000_000;
@@ -80,7 +81,10 @@ async fn measure(
     bucket: &str,
 ) -> anyhow::Result<Measured> {
     let client = match args.interface {
-        Interface::Native => Some(Client::connect(Config::from_cluster_json(path)?).await?),
+        Interface::Native => {
+            let connected = Client::connect(Config::from_cluster_json(path)?).await;
+            Some(connected.map_err(|error| failure(UNREACHABLE, error.to_string()))?)
+        }
         Interface::Http => None,
     };
     if args.workload == Workload::Get {

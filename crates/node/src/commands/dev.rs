@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use comfy_table::{Table, presets};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,14 +42,40 @@ pub(crate) fn run(args: &DevArgs) -> anyhow::Result<()> {
     };
     make_private(&directory)?;
     let directory = directory.canonicalize()?;
+    let _lock = lock(&directory)?;
+    // One of an earlier run names processes that are gone.
+    let _ = fs::remove_file(directory.join("cluster.json"));
+    // From here on signals are ours: a directory that is being founded is not left behind.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
     let nodes = node_directories(&directory)?;
     let nodes = if nodes.is_empty() { found_in(&directory, args)? } else { check_existing(nodes, args)? };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ran = runtime.block_on(run_nodes(&directory, &nodes));
+    let ran = runtime.block_on(async {
+        let told_to_end = async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        run_nodes(&directory, &nodes, told_to_end).await
+    });
     if temporary.is_some() {
         forget_last(&directory.join("cluster.json"));
     }
     ran
+}
+
+/// Keeps a second `gramme dev` out of the directory.
+fn lock(directory: &Path) -> anyhow::Result<File> {
+    let path = directory.join("LOCK");
+    let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_) => bail!("another gramme dev runs in {}", directory.display()),
+    }
 }
 
 /// The directories of the nodes of a cluster that was founded in `directory` before, in order.
@@ -60,6 +87,7 @@ fn node_directories(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
         let number = path.file_name().and_then(|name| name.to_str()?.strip_prefix('n')?.parse::<u16>().ok());
         match number {
             Some(number) if path.join("gramme.toml").is_file() => numbered.push((number, path)),
+            _ if path.file_name().is_some_and(|name| name == "LOCK") => {}
             _ => others += 1,
         }
     }
@@ -170,6 +198,9 @@ impl Running {
         let log = File::options().create(true).append(true).open(directory.join("node.log"))?;
         let child = Command::new(&command[0])
             .args(&command[1..])
+            // What is set for some other node must not change these.
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with("GRAMME_")))
             .env(PARENT, std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -217,19 +248,15 @@ impl Running {
     }
 }
 
-async fn run_nodes(directory: &Path, nodes: &[PathBuf]) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+async fn run_nodes(
+    directory: &Path,
+    nodes: &[PathBuf],
+    told_to_end: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let mut running = Nodes(Vec::new());
     for node in nodes {
         running.0.push(Running::start(node)?);
     }
-    let told_to_end = async {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    };
     tokio::pin!(told_to_end);
     tokio::select! {
         ready = wait_until_ready(&mut running.0) => ready?,
@@ -252,17 +279,23 @@ async fn wait_until_ready(running: &mut [Running]) -> anyhow::Result<()> {
     let began = Instant::now();
     for at in 0..running.len() {
         while !running[at].sees_all() {
-            for node in running.iter_mut() {
-                if !node.is_alive() {
-                    let how = node.ended.as_deref().unwrap_or_default();
-                    bail!("node {} {how}; the end of its log:\n{}", node.config.name, node.log_tail());
-                }
-            }
+            all_alive(running)?;
             ensure!(
                 began.elapsed() < READY,
                 "the nodes have not found each other; see node.log in each directory"
             );
             tokio::time::sleep(POLL).await;
+        }
+    }
+    // Somebody else may have answered on their ports.
+    all_alive(running)
+}
+
+fn all_alive(running: &mut [Running]) -> anyhow::Result<()> {
+    for node in running {
+        if !node.is_alive() {
+            let how = node.ended.as_deref().unwrap_or_default();
+            bail!("node {} {how}; the end of its log:\n{}", node.config.name, node.log_tail());
         }
     }
     Ok(())
@@ -291,7 +324,9 @@ fn announce(directory: &Path, path: &Path, running: &[Running]) -> anyhow::Resul
         nodes: running.iter().map(|node| node.entry.clone()).collect(),
     };
     cluster.write(path)?;
-    record_last(path)?;
+    if let Err(error) = record_last(path) {
+        eprintln!("gramme: commands will not find this cluster by themselves: {error:#}");
+    }
     let program = program_as_typed();
     let try_next = format!("{program} put fruit/apple red && {program} get fruit/apple");
     write_out(format!("{}\n\ntry: {try_next}\nready\n", table.trim_fmt()).as_bytes())

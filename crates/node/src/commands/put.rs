@@ -3,12 +3,10 @@
 use std::io::Read;
 use std::time::Duration;
 
-use anyhow::Context;
-
 use crate::cli::{DeleteArgs, KeyArgs, PutArgs, WriteArgs};
 use crate::commands::get::read;
 use crate::commands::remote::{Call, Remote, key_path};
-use crate::exit::{REFUSED, failure};
+use crate::exit::{REFUSED, USAGE, failure};
 
 pub(crate) fn run(args: &PutArgs) -> anyhow::Result<()> {
     let value = value_of(&args.value)?;
@@ -22,11 +20,14 @@ pub(crate) fn run_delete(args: &DeleteArgs) -> anyhow::Result<()> {
 fn value_of(text: &str) -> anyhow::Result<Vec<u8>> {
     if text == "-" {
         let mut value = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut value).context("cannot read standard input")?;
+        let read = std::io::stdin().lock().read_to_end(&mut value);
+        read.map_err(|error| failure(USAGE, format!("cannot read standard input: {error}")))?;
         return Ok(value);
     }
     match text.strip_prefix('@') {
-        Some(file) => std::fs::read(file).with_context(|| format!("cannot read {file}")),
+        Some(file) => {
+            std::fs::read(file).map_err(|error| failure(USAGE, format!("cannot read {file}: {error}")))
+        }
         None => Ok(text.as_bytes().to_vec()),
     }
 }

@@ -11,7 +11,9 @@ use crate::exit::{NOT_FOUND, REFUSED, UNREACHABLE, USAGE, failure};
 use crate::http::encode_segment;
 
 /// How much longer we wait than we ask the node to, so that its answer finds us.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_millis(500);
+/// A node on this machine or near it accepts at once, or not at all.
+const CONNECT: Duration = Duration::from_secs(1);
 /// Siblings together may be larger than one value.
 const MAX_ANSWER: u64 = limits::MAX_VALUE as u64 * 100;
 
@@ -63,6 +65,7 @@ impl Remote {
         };
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(timeout + GRACE))
+            .timeout_connect(Some(CONNECT))
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
@@ -77,9 +80,12 @@ impl Remote {
         for address in &self.addresses {
             match self.call_one(address, call) {
                 Ok(answer) => return Ok(answer),
-                Err(error) if is_not_sent(&error) => refused.push(format!("{address}: {error}")),
-                Err(error) if call.method == "GET" => {
-                    return Err(failure(UNREACHABLE, format!("{address}: {error}")));
+                Err(ureq::Error::BadUri(why)) => {
+                    return Err(failure(USAGE, format!("--node {address}: {why}")));
+                }
+                // A read may be asked of the next node whatever became of it.
+                Err(error) if call.method == "GET" || is_not_sent(&error) => {
+                    refused.push(format!("{address}: {error}"));
                 }
                 Err(error) => {
                     let message = format!(
@@ -112,8 +118,13 @@ impl Remote {
 
 fn is_not_sent(error: &ureq::Error) -> bool {
     match error {
-        ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
-        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed | ureq::Error::BadUri(_) => true,
+        ureq::Error::Io(error) => matches!(
+            error.kind(),
+            std::io::ErrorKind::ConnectionRefused
+                | std::io::ErrorKind::HostUnreachable
+                | std::io::ErrorKind::NetworkUnreachable
+        ),
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
         ureq::Error::Timeout(which) => matches!(which, ureq::Timeout::Connect | ureq::Timeout::Resolve),
         _ => false,
     }

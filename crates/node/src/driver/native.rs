@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use gramme_object::Content;
+use gramme_quorum::PutError;
 use gramme_replica::{ClientPut, ClientRequest, Response};
 use gramme_transport::{Frame, Kind, Link};
 use gramme_wire::ClientMessage;
@@ -62,10 +63,12 @@ impl Core {
                 return link.close("an answer to nothing");
             }
         };
+        let limit = self.shared.max_value_bytes;
         let too_large = matches!(&request, ClientRequest::Put(put)
-            if put.content.as_ref().is_some_and(|content| content.body().len() > self.shared.max_value_bytes));
+            if put.content.as_ref().is_some_and(|content| content.body().len() > limit));
         if too_large {
-            return link.close("a value over the limit");
+            let refused = Response::Put(Err(PutError::ValueTooLarge { limit: limit as u64 }));
+            return self.answer_native(link, id, refused);
         }
         self.ask(request, Asker::Native { link: link.clone(), id });
     }

@@ -79,13 +79,13 @@ fn render(status: &Status, cluster: &str) -> Value {
 fn render_node(node: &NodeStatus, status: &Status) -> Value {
     let millis = |micros: u64| micros / 1_000;
     // Figures of a node that is down are what it said last, and since when they are not known.
-    let unknown_since = (!node.up).then(|| node.heard.map(millis));
+    let unknown_since = (!node.up).then(|| millis(node.heard.unwrap_or(node.since)));
     json!({
         "id": node.id.to_string(),
         "this": node.id == status.node,
         "up": node.up,
         "since_ms": millis(node.since),
-        "unknown_since_ms": unknown_since.flatten(),
+        "unknown_since_ms": unknown_since,
         "keys": node.heard.map(|_| node.keys),
         "bytes": node.heard.map(|_| node.bytes),
         "writable": node.heard.map(|_| node.writable),

@@ -163,6 +163,11 @@ impl From<PutError> for HttpError {
                 Self::new(StatusCode::CONFLICT, "too-many-siblings", message)
                     .with(json!({ "siblings": siblings, "limit": limit }))
             }
+            PutError::SiblingsTooLarge { bytes, limit } => {
+                Self::new(StatusCode::CONFLICT, "too-many-siblings", message)
+                    .with(json!({ "bytes": bytes, "limit": limit }))
+            }
+            PutError::ValueTooLarge { limit } => Self::too_large(limit as usize),
             PutError::Unavailable(shortfall) => {
                 unavailable("unavailable").with(shortfall_detail(&shortfall, true))
             }

@@ -1,5 +1,7 @@
 //! Get, put and delete of a key.
 
+use std::time::Duration;
+
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -16,6 +18,11 @@ use crate::http::params::{Params, context};
 use crate::http::path::{BucketName, ObjectName};
 use crate::http::render::{self, Wanted};
 
+/// How far over the limit a body is still read, in bytes.
+const DRAIN: usize = 8 << 20;
+/// How long a body may take to arrive.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
+
 fn key_of(name: &ObjectName) -> Result<Key, HttpError> {
     Ok(Key::new(&name.bucket.bucket_type, &name.bucket.bucket, &name.key)?)
 }
@@ -25,9 +32,10 @@ pub(super) async fn get(handle: &Handle, name: &ObjectName, parts: &Parts) -> Re
     let found = read(handle, key_of(name)?, &params).await?;
     let headers = &parts.headers;
     let tag = object_tag(&found.object);
-    if params.vtag.is_none() && found.object.has_value() && is_known(headers, &tag)? {
+    let wanted = params.vtag.as_ref().unwrap_or(&tag);
+    if found.object.has_value() && is_known(headers, wanted)? {
         let mut response = empty(StatusCode::NOT_MODIFIED);
-        if let Ok(tag) = HeaderValue::from_str(&quoted(&tag)) {
+        if let Ok(tag) = HeaderValue::from_str(&quoted(wanted)) {
             response.headers_mut().insert(header::ETAG, tag);
         }
         return Ok(response);
@@ -90,12 +98,13 @@ async fn write(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(Stored, Wanted), HttpError> {
+    // The body first: an answer before it has been read would be lost with the connection.
+    let body = read_body(body, handle.shared.max_value_bytes).await?;
     let context = context(headers)?;
     if !headers.contains_key(header::CONTENT_TYPE) {
         return Err(HttpError::bad_request("missing-content-type", "a write says its Content-Type"));
     }
     let condition = Condition::of_write(headers)?;
-    let body = read_body(body, handle.shared.max_value_bytes).await?;
     if let Some(condition) = condition {
         condition.check(&read(handle, key.clone(), params).await?.object)?;
     }
@@ -134,19 +143,22 @@ async fn send(
 
 async fn read_body(body: Body, limit: usize) -> Result<Bytes, HttpError> {
     use std::error::Error;
-    if body.size_hint().lower() > limit as u64 {
+    if body.size_hint().lower() > (limit + DRAIN) as u64 {
         return Err(HttpError::too_large(limit));
     }
-    to_bytes(body, limit).await.map_err(|error| {
-        let too_large = error
-            .source()
-            .is_some_and(<dyn std::error::Error + 'static>::is::<http_body_util::LengthLimitError>);
-        if too_large {
-            HttpError::too_large(limit)
-        } else {
-            HttpError::bad_request("bad-body", "the request's body ended early")
+    // What is over the limit by no more than this is read and dropped, so that the client reads our answer.
+    let read = tokio::time::timeout(BODY_WITHIN, to_bytes(body, limit + DRAIN)).await;
+    let late = |_| HttpError::bad_request("bad-body", "the request's body did not come in time");
+    match read.map_err(late)? {
+        Ok(bytes) if bytes.len() <= limit => Ok(bytes),
+        Ok(_) => Err(HttpError::too_large(limit)),
+        Err(error)
+            if error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) =>
+        {
+            Err(HttpError::too_large(limit))
         }
-    })
+        Err(_) => Err(HttpError::bad_request("bad-body", "the request's body ended early")),
+    }
 }
 
 /// Deletes what the context covers, or without one what a read at R has found.

@@ -62,8 +62,7 @@ impl Params {
             "timeout" => self.timeout = parse_timeout(value)?,
             "returnbody" => self.return_body = parse_bool(name, value)?,
             "vtag" => self.vtag = Some(value.to_owned()),
-            // Accepted for Riak's clients, without effect: what they chose is always so here.
-            "notfound_ok" | "basic_quorum" => drop(parse_bool(name, value)?),
+            // Among them Riak's notfound_ok and basic_quorum: what they choose is always so here.
             _ => {}
         }
         Ok(())
@@ -115,9 +114,7 @@ mod tests {
         assert_eq!((params.r, params.w, params.dw), (Threshold::Count(1), Threshold::All, Threshold::One));
         assert_eq!((params.timeout, params.return_body), (70, true));
         assert_eq!(params.vtag.as_deref(), Some("a b"));
-        for query in
-            ["r=-1", "r=", "w=many", "timeout=0", "timeout=soon", "returnbody=yes", "basic_quorum=1", "r=%ff"]
-        {
+        for query in ["r=-1", "r=", "w=many", "timeout=0", "timeout=soon", "returnbody=yes", "r=%ff"] {
             assert!(parse(query).is_err(), "{query}");
         }
     }

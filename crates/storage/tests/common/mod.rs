@@ -94,9 +94,13 @@ pub fn options(engine: EngineKind) -> Options {
 
 impl Bench {
     pub fn new(engine: EngineKind) -> Self {
+        Self::with_id(engine, [7; 16])
+    }
+
+    pub fn with_id(engine: EngineKind, id: [u8; 16]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let options = options(engine);
-        Store::create(&directory.path().join("data"), [7; 16], &options).expect("a new store");
+        Store::create(&directory.path().join("data"), id, &options).expect("a new store");
         let mut bench = Self {
             directory,
             options,
