@@ -152,13 +152,13 @@ async fn read_body(body: Body, limit: usize) -> Result<Bytes, HttpError> {
     match read.map_err(late)? {
         Ok(bytes) if bytes.len() <= limit => Ok(bytes),
         Ok(_) => Err(HttpError::too_large(limit)),
-        Err(error)
-            if error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) =>
-        {
-            Err(HttpError::too_large(limit))
-        }
+        Err(error) if error.source().is_some_and(is_length_limit) => Err(HttpError::too_large(limit)),
         Err(_) => Err(HttpError::bad_request("bad-body", "the request's body ended early")),
     }
+}
+
+fn is_length_limit(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<http_body_util::LengthLimitError>()
 }
 
 /// Deletes what the context covers, or without one what a read at R has found.
