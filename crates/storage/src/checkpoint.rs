@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes};
 
@@ -20,9 +21,13 @@ use crate::rows;
 use crate::stats::add;
 use crate::store::{Commit, Event, Shared};
 
-/// Rows and bytes per write to the engine.
-const ROWS: usize = 256;
-const BYTES: usize = 1 << 20;
+/// Rows and bytes per write to the engine: few, since sled keeps readers out meanwhile.
+const ROWS: usize = 64;
+const BYTES: usize = 256 << 10;
+/// How much nicer the checkpointer is than the threads that clients wait for.
+const NICE: i32 = 10;
+/// While there is room in the buffer, it rests this many times as long as it works.
+const REST: u32 = 2;
 
 #[derive(Debug)]
 pub(crate) enum Request {
@@ -55,6 +60,8 @@ impl Checkpointer {
     }
 
     pub(crate) fn run(self, requests: &Receiver<Request>) {
+        // On Linux this is the thread's own; where it fails the thread is as important as the others.
+        let _ = rustix::process::nice(NICE);
         loop {
             let request = match requests.recv_timeout(self.shared.options.checkpoint_interval) {
                 Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
@@ -87,7 +94,7 @@ impl Checkpointer {
             // The engine must not run out of space halfway. The log has everything.
             return tracing::warn!("no checkpoint: too little space is free on the disk");
         }
-        if let Err(error) = self.checkpoint() {
+        if let Err(error) = self.checkpoint(matches!(request, Request::Soon)) {
             tracing::error!(%error, "a checkpoint failed: the process must end; the log has everything");
             self.shared.failed.store(true, Ordering::Release);
             let through = self.shared.buffer().sequence;
@@ -102,7 +109,7 @@ impl Checkpointer {
         buffer.active_bytes() > options.checkpoint_bytes || buffer.bytes() > options.buffer_bytes
     }
 
-    fn checkpoint(&self) -> Result<(), CheckpointError> {
+    fn checkpoint(&self, paced: bool) -> Result<(), CheckpointError> {
         self.event(Event::CheckpointStarted);
         let (frozen, sequence, totals, partitions) = {
             let mut buffer = self.shared.buffer();
@@ -112,7 +119,7 @@ impl Checkpointer {
             (frozen, buffer.sequence, buffer.totals(), partitions)
         };
         self.sync_log()?;
-        self.fill(&frozen, &partitions, sequence)?;
+        self.fill(&frozen, &partitions, sequence, paced)?;
         self.event(Event::EngineFilled);
         self.shared.engine.sync()?;
         self.event(Event::EngineSynced);
@@ -135,14 +142,20 @@ impl Checkpointer {
         frozen: &Half,
         partitions: &[(u32, PartitionState)],
         sequence: u64,
+        paced: bool,
     ) -> Result<(), CheckpointError> {
         let mut ops = Vec::new();
         let mut bytes = 0;
+        let mut began = Instant::now();
         for (number, (name, pending)) in frozen.rows.iter().enumerate() {
             bytes += self.row_ops(name, pending, chunk_id(sequence, number), &mut ops)?;
             if ops.len() >= ROWS || bytes >= BYTES {
                 self.apply(std::mem::take(&mut ops))?;
                 bytes = 0;
+                if paced {
+                    self.rest(began.elapsed());
+                }
+                began = Instant::now();
             }
         }
         for (prefix, state) in partitions {
@@ -151,6 +164,13 @@ impl Checkpointer {
             ops.push(EngineOp::Put(name, sealed));
         }
         self.apply(ops)
+    }
+
+    /// Leaves the processor and the disk to the requests that somebody waits for, while there is room.
+    fn rest(&self, worked: Duration) {
+        if self.shared.buffer().bytes() < self.shared.options.buffer_bytes / 2 {
+            std::thread::sleep(worked * REST);
+        }
     }
 
     fn apply(&self, ops: Vec<EngineOp>) -> Result<(), CheckpointError> {
