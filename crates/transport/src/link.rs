@@ -148,6 +148,13 @@ impl Link {
         self.inner.connection.rtt()
     }
 
+    /// Closes the connection for a reason of our own, unless it is gone for another.
+    fn end(&self, code: VarInt, reason: &str) {
+        if !self.is_closed() {
+            self.inner.connection.close(code, reason.as_bytes());
+        }
+    }
+
     fn note_heard(&self) {
         let now = self.inner.began.elapsed().as_millis() as u64;
         self.inner.heard.store(now, Ordering::Relaxed);
@@ -252,7 +259,7 @@ async fn write_lane(link: Link, mut stream: SendStream, lane: fn(&Inner) -> &Lan
     while let Some(bytes) = lane(&link.inner).take(spare).await {
         if stream.write_all(&bytes).await.is_err() {
             // The other side stopped the stream, or is gone: a link with one lane is none.
-            return link.inner.connection.close(CLOSED, b"a stream ended");
+            return link.end(CLOSED, "a stream ended");
         }
         spare = bytes;
     }
@@ -269,13 +276,13 @@ async fn read_lane(link: Link, mut stream: RecvStream, events: mpsc::Sender<Link
             Ok(Some(count)) => count,
             // The connection's end is told by `watch`.
             Err(ReadError::ConnectionLost(_)) => return,
-            Ok(None) | Err(_) => return link.inner.connection.close(CLOSED, b"a stream ended"),
+            Ok(None) | Err(_) => return link.end(CLOSED, "a stream ended"),
         };
         link.note_heard();
         let mut frames = Vec::new();
         for chunk in &mut chunks[..count] {
             if let Err(error) = decoder.feed(&std::mem::take(chunk), &mut frames) {
-                return link.inner.connection.close(VIOLATION, error.to_string().as_bytes());
+                return link.end(VIOLATION, &error.to_string());
             }
         }
         frames.retain(|frame| answer_signal(&link, frame));
@@ -337,12 +344,7 @@ async fn receive_large(link: Link, events: mpsc::Sender<LinkEvent>) {
                     return;
                 }
             }
-            Err(reason) => {
-                if link.inner.connection.close_reason().is_none() {
-                    link.inner.connection.close(VIOLATION, reason.as_bytes());
-                }
-                return;
-            }
+            Err(reason) => return link.end(VIOLATION, &reason),
         }
     }
 }

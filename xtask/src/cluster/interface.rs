@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 
 use super::Programs;
-use super::dev::Dev;
+use super::dev::{Dev, wait_for};
 use super::http::Http;
 
 pub(crate) fn run(programs: &Programs) -> anyhow::Result<()> {
@@ -260,7 +260,11 @@ fn quorums(a: &Http) -> anyhow::Result<()> {
 
 fn administration(a: &Http) -> anyhow::Result<()> {
     a.get("/ping")?.is(200)?.body_is(b"OK")?;
-    ensure!(a.get("/stats")?.is(200)?.json()?["puts_coordinated"].as_u64() > Some(0), "counters");
+    // Figures are published a few times a second.
+    wait_for("the counters count", || {
+        let stats = a.get("/stats").and_then(|answer| answer.is(200)?.json());
+        stats.is_ok_and(|stats| stats["puts_coordinated"].as_u64() > Some(0))
+    })?;
     ensure!(
         a.get("/")?.is(200)?.json()?.as_object().is_some_and(|resources| !resources.is_empty()),
         "resources"
