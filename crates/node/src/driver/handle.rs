@@ -1,5 +1,7 @@
 //! Starting a driver, and speaking to it from other threads.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use gramme_replica::{ClientRequest, Now, Replica, Response};
-use gramme_ring::Keyspace;
+use gramme_ring::{Keyspace, NodeId};
 use gramme_storage::{Options, Store};
 use gramme_transport::{Credentials, Endpoint, Role};
 use gramme_wire::client::RingReply;
@@ -49,6 +51,21 @@ pub(crate) struct Figures {
 }
 
 impl Shared {
+    fn new(ring: RingReply, max_value_bytes: usize) -> Self {
+        Self {
+            ring,
+            metrics: Metrics::default(),
+            max_value_bytes,
+            stopping: AtomicBool::new(false),
+            committed: Notify::new(),
+            written: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            commit_failed: AtomicBool::new(false),
+            figures: Mutex::default(),
+            connected: AtomicUsize::new(0),
+        }
+    }
+
     pub(super) fn publish(
         &self,
         replica: gramme_replica::Stats,
@@ -117,28 +134,8 @@ impl Driver {
 pub(crate) fn start(config: &Config) -> anyhow::Result<Driver> {
     let RingFile { ring, secrets } = RingFile::read(&config.ring)?;
     let credentials = read_credentials(config)?;
-    let Role::Node(node) = *credentials.role() else {
-        bail!("{} is a client's certificate, not a node's", config.cert.display());
-    };
-    if ring.layout.members().iter().all(|member| member.id != node) {
-        bail!(
-            "{} names node {node}, which is not in the ring {}",
-            config.cert.display(),
-            config.ring.display()
-        );
-    }
-    let shared = Arc::new(Shared {
-        ring: ring.clone(),
-        metrics: Metrics::default(),
-        max_value_bytes: config.max_value_bytes,
-        stopping: AtomicBool::new(false),
-        committed: Notify::new(),
-        written: AtomicU64::new(0),
-        synced: AtomicU64::new(0),
-        commit_failed: AtomicBool::new(false),
-        figures: Mutex::default(),
-        connected: AtomicUsize::new(0),
-    });
+    let node = node_of(config, &credentials, &ring)?;
+    let shared = Arc::new(Shared::new(ring.clone(), config.max_value_bytes));
     let options = Options::new(config.engine, shape(ring.layout.depth()));
     let opened = open(&config.data_dir, options, &shared)?;
     let replica_config = gramme_replica::Config {
@@ -148,62 +145,105 @@ pub(crate) fn start(config: &Config) -> anyhow::Result<Driver> {
         secrets,
         max_requests: config.max_requests,
     };
-    let recovered = disk::recovered(&opened);
-    let began = Instant::now();
-    let wall =
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is before 1970")?;
-    let now = Now { monotonic: 0, wall: wall.as_micros() as u64 };
-    let mut effects = Vec::new();
-    let replica = Replica::start(replica_config, recovered, rand::random(), now, &mut effects)?;
-    let (asks, ask_queue) = mpsc::channel(4_096);
-    let (links, link_queue) = mpsc::channel(1_024);
+    let core = Core::start(replica_config, opened, Arc::clone(&shared))?;
+    let (asks, ask_queue) = mpsc::channel(ASKS);
     let (stop, stopped) = oneshot::channel();
     let (ending, ended) = oneshot::channel();
     let (bound, is_bound) = std::sync::mpsc::channel();
-    let mut core = Core {
-        replica,
-        disk: Disk::new(opened.store, Arc::clone(&shared)),
-        shared: Arc::clone(&shared),
-        began,
-        inputs: std::collections::VecDeque::new(),
-        effects: Vec::new(),
-        timer: None,
-        peers: std::collections::BTreeMap::new(),
-        pending: std::collections::BTreeMap::new(),
-        native: std::collections::BTreeMap::new(),
-        next_ticket: 0,
-        fatal: None,
-        writable: true,
-    };
-    effects.into_iter().for_each(|effect| core.perform(effect));
-    let quic = config.quic;
-    let run_thread = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| error.to_string())?;
-        let result = runtime.block_on(async {
-            let endpoint = match Endpoint::bind(quic, Arc::new(credentials), true, links) {
-                Ok(endpoint) => endpoint,
-                Err(error) => {
-                    let _ = bound.send(Err(error.to_string()));
-                    return Err(error.to_string());
-                }
-            };
-            let _ = bound.send(Ok(()));
-            for (peer, addresses) in ring.addresses.into_iter().filter(|(peer, _)| *peer > node) {
-                tokio::spawn(dial::keep_connected(endpoint.clone(), peer, addresses));
-            }
-            run(core, endpoint, link_queue, ask_queue, stopped).await
-        });
+    let life = Life { node, quic: config.quic, credentials, ring, bound, ask_queue, stopped };
+    let thread = std::thread::Builder::new().name("shard-0".to_owned()).spawn(move || {
+        let result = live(core, life);
+        // Whoever waits for the end may have gone.
         let _ = ending.send(());
         result
-    };
-    let thread = std::thread::Builder::new().name("shard-0".to_owned()).spawn(run_thread)?;
-    match is_bound.recv_timeout(Duration::from_secs(10)) {
-        Ok(Ok(())) => {}
+    })?;
+    match is_bound.recv_timeout(START) {
+        Ok(Ok(())) => Ok(Driver { handle: Handle { asks, shared }, stop: Some(stop), ended, thread }),
         Ok(Err(error)) => bail!("{error}"),
         Err(_) => bail!("the node's thread did not start"),
     }
-    Ok(Driver { handle: Handle { asks, shared }, stop: Some(stop), ended, thread })
+}
+
+/// Questions and link events that may wait for the driver; whoever has more waits itself.
+const ASKS: usize = 4_096;
+const EVENTS: usize = 1_024;
+/// How long the thread may take to bind its socket.
+const START: Duration = Duration::from_secs(10);
+
+/// The node that the certificate names; it must be one of the ring's.
+fn node_of(config: &Config, credentials: &Credentials, ring: &RingReply) -> anyhow::Result<NodeId> {
+    let Role::Node(node) = *credentials.role() else {
+        bail!("{} is a client's certificate, not a node's", config.cert.display());
+    };
+    if ring.layout.members().iter().all(|member| member.id != node) {
+        let (cert, ring) = (config.cert.display(), config.ring.display());
+        bail!("{cert} names node {node}, which is not in the ring {ring}");
+    }
+    Ok(node)
+}
+
+impl Core {
+    /// Starts the replica on what the store holds.
+    fn start(
+        config: gramme_replica::Config,
+        opened: gramme_storage::Opened,
+        shared: Arc<Shared>,
+    ) -> anyhow::Result<Self> {
+        let recovered = disk::recovered(&opened);
+        let began = Instant::now();
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let wall = wall.context("the clock is before 1970")?.as_micros() as u64;
+        let mut effects = Vec::new();
+        let now = Now { monotonic: 0, wall };
+        let replica = Replica::start(config, recovered, rand::random(), now, &mut effects)?;
+        let mut core = Self {
+            replica,
+            disk: Disk::new(opened.store, Arc::clone(&shared)),
+            shared,
+            began,
+            inputs: VecDeque::new(),
+            effects: Vec::new(),
+            timer: None,
+            peers: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            native: BTreeMap::new(),
+            next_ticket: 0,
+            fatal: None,
+            writable: true,
+        };
+        effects.into_iter().for_each(|effect| core.perform(effect));
+        Ok(core)
+    }
+}
+
+/// What the driver's thread is made of beside its core.
+struct Life {
+    node: NodeId,
+    quic: SocketAddr,
+    credentials: Credentials,
+    ring: RingReply,
+    /// Told whether the socket could be bound.
+    bound: std::sync::mpsc::Sender<Result<(), String>>,
+    ask_queue: mpsc::Receiver<Ask>,
+    stopped: oneshot::Receiver<()>,
+}
+
+/// The driver's thread, from binding its socket to closing its store.
+fn live(core: Core, life: Life) -> Result<(), String> {
+    let Life { node, quic, credentials, ring, bound, ask_queue, stopped } = life;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(async {
+        let (links, link_queue) = mpsc::channel(EVENTS);
+        let endpoint = Endpoint::bind(quic, Arc::new(credentials), true, links);
+        let told = endpoint.as_ref().map(drop).map_err(ToString::to_string);
+        // If nobody waits for this any more, the node is told to stop next.
+        let _ = bound.send(told);
+        let endpoint = endpoint.map_err(|error| error.to_string())?;
+        for (peer, addresses) in ring.addresses.into_iter().filter(|(peer, _)| *peer > node) {
+            tokio::spawn(dial::keep_connected(endpoint.clone(), peer, addresses));
+        }
+        run(core, endpoint, link_queue, ask_queue, stopped).await
+    })
 }
 
 fn read_credentials(config: &Config) -> anyhow::Result<Credentials> {
