@@ -1,4 +1,4 @@
-//! The numbers, as measured on two busy cores over loopback (`docs/performance.md`).
+//! The numbers, chosen by measuring round trips on two busy cores over loopback.
 
 use std::sync::Arc;
 use std::time::Duration;
