@@ -40,10 +40,7 @@ fn check_sources() -> anyhow::Result<()> {
                 wrong.push(format!("{}:{}: {forbidden}", path.display(), line + 1));
             }
         }
-        if is_root(&path)
-            && !text.contains("#![forbid(unsafe_code)]")
-            && !path.starts_with("crates/sim/src/main.rs")
-        {
+        if is_root(&path) && !text.contains("#![forbid(unsafe_code)]") {
             wrong.push(format!("{}: does not forbid unsafe code", path.display()));
         }
         if is_root(&path) && !text.starts_with("//!") {

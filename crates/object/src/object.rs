@@ -4,7 +4,7 @@ use bytes::Bytes;
 use gramme_vclock::{Context, Dot, VersionSet};
 
 use crate::codec::{self, DecodeError};
-use crate::{Content, Sibling, Stamp};
+use crate::{Sibling, Stamp};
 
 /// The siblings of a key under one causal context.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,14 +98,6 @@ impl Object {
 
     pub(crate) const fn from_versions(versions: VersionSet<Sibling>) -> Self {
         Self { versions }
-    }
-
-    /// The largest value among its siblings, in bytes.
-    #[must_use]
-    pub fn largest_value(&self) -> usize {
-        let size =
-            |sibling: &Sibling| sibling.content.as_ref().map_or(0, |content: &Content| content.body().len());
-        self.versions.values().map(size).max().unwrap_or(0)
     }
 }
 

@@ -142,12 +142,6 @@ impl Link {
         self.inner.connection.close(CLOSED, reason.as_bytes());
     }
 
-    /// The smoothed round-trip time of the path.
-    #[must_use]
-    pub fn rtt(&self) -> Duration {
-        self.inner.connection.rtt()
-    }
-
     /// Closes the connection for a reason of our own, unless it is gone for another.
     fn end(&self, code: VarInt, reason: &str) {
         if !self.is_closed() {

@@ -69,12 +69,6 @@ impl<V> VersionSet<V> {
         self.live.binary_search_by_key(&dot, |(dot, _)| *dot).is_ok()
     }
 
-    /// Whether `dot` was once merged here and has been replaced since.
-    #[must_use]
-    pub fn is_replaced(&self, dot: Dot) -> bool {
-        self.context.covers(dot) && !self.is_live(dot)
-    }
-
     /// How many live versions there are.
     #[must_use]
     pub fn len(&self) -> usize {
