@@ -1,20 +1,23 @@
-//! A disk with a process buffer, the operating system's cache, and a platter.
+//! A disk with a process's buffer, the operating system's cache, and a platter.
 //!
-//! A batch is handed over (it may still be lost with the process), written (it survives the process), and
-//! synced (it survives a loss of power). A loss of power keeps what was synced and a random part of the rest,
-//! in order, as the commit log's checksummed frames do.
+//! A batch is handed over (it goes with the process), written (it goes with the power), and synced (it stays).
+//! A loss of power keeps what was synced and a random beginning of the rest, as a log of checksummed frames
+//! does. A sync that fails leaves its batches readable and never writes them: the kernel holds them as clean.
+//! What comes after them in the log is lost with them, until a start writes all of it anew.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use gramme_merkle::Leaf;
 use gramme_object::Key;
-use gramme_replica::{Change, Recovered, RecoveredPartition};
+use gramme_replica::{Change, LoadFailed, Recovered, RecoveredPartition};
 use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 
+use crate::random::Rng;
+
+/// A disk's content.
 #[derive(Clone, Debug, Default)]
-struct Image {
+pub(crate) struct Image {
     objects: BTreeMap<Key, Bytes>,
     recovered: Recovered,
 }
@@ -46,76 +49,162 @@ impl Image {
     }
 }
 
+#[derive(Debug)]
+struct Batch {
+    changes: Vec<Change>,
+    sync: bool,
+}
+
 /// One node's disk.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     synced: Image,
     written: Image,
-    unsynced: VecDeque<Vec<Change>>,
-    buffered: VecDeque<Vec<Change>>,
+    unsynced: VecDeque<Batch>,
+    buffered: VecDeque<Batch>,
     /// Batches of this process that are written, and synced.
-    pub(crate) written_through: u64,
-    pub(crate) synced_through: u64,
+    written_through: u64,
+    synced_through: u64,
+    /// What the sync that is under way covers.
+    syncing_through: u64,
+    /// A sync has failed in this start: what the log holds from there on will not survive.
+    has_hole: bool,
+    pub(crate) fails_next_write: bool,
+    pub(crate) fails_next_sync: bool,
+    pub(crate) fails_reads: bool,
+    pub(crate) slowness: u64,
+    /// Whether an event that writes, or syncs, is on its way.
+    pub(crate) is_writing: bool,
+    pub(crate) is_syncing: bool,
+    snapshot: Option<Image>,
 }
 
+/// A batch did not become durable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failed;
+
 impl Disk {
-    pub(crate) fn submit(&mut self, changes: Vec<Change>) {
-        self.buffered.push_back(changes);
+    pub(crate) fn submit(&mut self, changes: Vec<Change>, sync: bool) {
+        self.buffered.push_back(Batch { changes, sync });
     }
 
     /// Writes all that was handed over.
-    pub(crate) fn write(&mut self) {
-        while let Some(changes) = self.buffered.pop_front() {
-            self.written.apply(&changes);
-            self.unsynced.push_back(changes);
+    pub(crate) fn write(&mut self) -> Result<(), Failed> {
+        if std::mem::take(&mut self.fails_next_write) {
+            self.buffered.clear();
+            return Err(Failed);
+        }
+        while let Some(batch) = self.buffered.pop_front() {
+            self.written.apply(&batch.changes);
+            self.unsynced.push_back(batch);
             self.written_through += 1;
         }
+        Ok(())
     }
 
-    /// Syncs all that was written.
-    pub(crate) fn sync(&mut self) {
-        for changes in self.unsynced.drain(..) {
-            self.synced.apply(&changes);
+    /// Begins a sync of what is written; says whether somebody waits for it.
+    pub(crate) fn begin_sync(&mut self) -> bool {
+        self.syncing_through = self.written_through;
+        self.is_syncing = true;
+        self.unsynced.iter().any(|batch| batch.sync)
+    }
+
+    /// Whether something written waits for a sync.
+    pub(crate) fn needs_sync(&self) -> bool {
+        !self.unsynced.is_empty()
+    }
+
+    /// Ends the sync that is under way.
+    pub(crate) fn end_sync(&mut self) -> Result<(), Failed> {
+        self.is_syncing = false;
+        let failed = std::mem::take(&mut self.fails_next_sync);
+        self.has_hole |= failed;
+        let count = (self.syncing_through - self.synced_through) as usize;
+        for batch in self.unsynced.drain(..count) {
+            if !self.has_hole {
+                self.synced.apply(&batch.changes);
+            }
         }
-        self.synced_through = self.written_through;
+        self.synced_through = self.syncing_through;
+        if failed { Err(Failed) } else { Ok(()) }
+    }
+
+    /// What survives the process, and the power.
+    pub(crate) const fn progress(&self) -> (u64, u64) {
+        (self.written_through, self.synced_through)
     }
 
     /// The process is gone: what it had not written is lost.
     pub(crate) fn crash(&mut self) {
         self.buffered.clear();
-        (self.written_through, self.synced_through) = (0, 0);
+        self.unsynced.clear();
+        (self.written_through, self.synced_through, self.syncing_through) = (0, 0, 0);
+        (self.fails_next_write, self.fails_next_sync) = (false, false);
+        (self.is_writing, self.is_syncing) = (false, false);
     }
 
-    /// The power is gone: of what was not synced a random beginning survives. Returns how many batches went.
-    pub(crate) fn lose_power(&mut self, rng: &mut ChaCha8Rng) -> usize {
-        let kept = rng.random_range(0..=self.unsynced.len());
+    /// The power is gone: of what was not synced a random beginning survives. Says how many batches went.
+    pub(crate) fn lose_power(&mut self, rng: &mut Rng) -> usize {
+        let kept = if self.has_hole { 0 } else { rng.random_range(0..=self.unsynced.len()) };
         let lost = self.unsynced.len() - kept + self.buffered.len();
-        for changes in self.unsynced.drain(..).take(kept) {
-            self.synced.apply(&changes);
+        for batch in self.unsynced.drain(..).take(kept) {
+            self.synced.apply(&batch.changes);
         }
         self.written = self.synced.clone();
         self.crash();
         lost
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<Bytes> {
-        self.written.objects.get(key).cloned()
-    }
-
-    /// What a start finds.
-    pub(crate) fn recover(&self) -> Recovered {
+    /// A start: the log is written anew and synced before anything is shown of it.
+    pub(crate) fn recover(&mut self) -> Recovered {
+        self.synced = self.written.clone();
+        self.has_hole = false;
         self.written.recovered.clone()
     }
 
+    /// Remembers what is on the platter, for [`Self::roll_back`].
+    pub(crate) fn take_snapshot(&mut self) {
+        self.snapshot = Some(self.synced.clone());
+    }
+
+    pub(crate) fn roll_back(&mut self) {
+        self.replace(|disk| disk.snapshot.take().unwrap_or_default());
+    }
+
+    pub(crate) fn lose(&mut self) {
+        self.replace(|_| Image::default());
+    }
+
+    fn replace(&mut self, by: impl FnOnce(&mut Self) -> Image) {
+        self.crash();
+        self.synced = by(self);
+        self.written = self.synced.clone();
+    }
+
+    /// Flips one bit of one object; says of which key, if there is any.
+    pub(crate) fn flip_bit(&mut self, rng: &mut Rng) -> Option<Key> {
+        let count = self.written.objects.len();
+        let at = rng.random_range(0..count.max(1));
+        let (key, object) = self.written.objects.iter().nth(at)?;
+        let (key, mut bytes) = (key.clone(), object.to_vec());
+        let bit = rng.random_range(0..bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        self.written.objects.insert(key.clone(), bytes.clone().into());
+        self.synced.objects.insert(key.clone(), bytes.into());
+        Some(key)
+    }
+
+    pub(crate) fn load(&self, key: &Key) -> Result<Option<Bytes>, LoadFailed> {
+        if self.fails_reads { Err(LoadFailed) } else { Ok(self.written.objects.get(key).cloned()) }
+    }
+
     /// All objects, as written.
-    pub(crate) fn objects(&self) -> &BTreeMap<Key, Bytes> {
+    pub(crate) const fn objects(&self) -> &BTreeMap<Key, Bytes> {
         &self.written.objects
     }
 
-    /// The sum of all leaves, to compare with the objects.
-    pub(crate) fn leaves(&self) -> Leaf {
-        let mut sum = Leaf::default();
-        self.written.recovered.leaves.values().for_each(|leaf| sum.add(*leaf));
-        sum
+    /// The leaves of the hash tree, as written.
+    pub(crate) const fn leaves(&self) -> &BTreeMap<u32, Leaf> {
+        &self.written.recovered.leaves
     }
 }

@@ -1,51 +1,253 @@
-//! What clients did and were told.
+//! What clients did and were told, and what was destroyed meanwhile.
+//!
+//! Nothing in here comes from the system's own clocks. A value that is written is written once in a run, and
+//! so names its write for ever. A history is written down as lines of JSON, so that clients of real processes
+//! can keep one too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, Write as _};
 
-/// Names a write for ever: it is the value that was written.
+use serde::{Deserialize, Serialize};
+
+/// Names a write for ever: it is the value that was written. The n-th write of a history has number n, from 1.
 pub type WriteId = u64;
 
+/// What a key's bucket promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Siblings, each acknowledgement synced.
+    #[default]
+    Fsync,
+    /// Siblings, one acknowledgement synced.
+    OneOfN,
+    /// Siblings, no acknowledgement synced.
+    Buffered,
+    /// The last write wins, each acknowledgement synced.
+    Lww,
+}
+
+/// A key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// What its bucket promises.
+    pub kind: Kind,
+    /// Which nodes hold it, where that is known.
+    #[serde(default)]
+    pub owners: Vec<usize>,
+}
+
+/// What a writer was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// Nothing: it may be done or not.
+    #[default]
+    Unknown,
+    /// For certain that it was not done.
+    Refused,
+    /// That it was done.
+    Acked {
+        /// When.
+        at: u64,
+        /// By at least how many replicas.
+        copies: u8,
+        /// How many of these had synced it.
+        synced: u8,
+    },
+}
+
 /// One write.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteRecord {
+    /// Which client wrote.
+    pub client: usize,
     /// The key's number.
     pub key: usize,
     /// The writes whose values its writer had read, or written itself, when it sent the context along.
-    pub read: BTreeSet<WriteId>,
+    pub read: Vec<WriteId>,
     /// Whether it deleted instead of storing a value.
     pub is_delete: bool,
     /// When it was sent.
     pub sent: u64,
-    /// When it was acknowledged; `None` if the outcome is unknown.
-    pub acked: Option<u64>,
-    /// Whether the client was told for certain that it was not done.
-    pub refused: bool,
+    /// What its writer was told.
+    pub fate: Fate,
+}
+
+impl WriteRecord {
+    /// When it was acknowledged.
+    #[must_use]
+    pub const fn acked(&self) -> Option<u64> {
+        match self.fate {
+            Fate::Acked { at, .. } => Some(at),
+            _ => None,
+        }
+    }
 }
 
 /// One read that was answered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadRecord {
+    /// Which client read.
+    pub client: usize,
     /// The key's number.
     pub key: usize,
-    /// The values that it showed.
-    pub values: BTreeSet<WriteId>,
+    /// How many replicas answered at least.
+    pub r: u8,
+    /// The values that it showed, sorted.
+    pub values: Vec<WriteId>,
     /// When it was sent.
     pub sent: u64,
     /// When it was answered.
     pub answered: u64,
 }
 
+/// What was destroyed of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// Whose disk.
+    pub node: usize,
+    /// When.
+    pub at: u64,
+    /// Only this key, if not all.
+    #[serde(default)]
+    pub key: Option<usize>,
+    /// Whether synced data went too, not only what was not synced yet.
+    pub synced: bool,
+}
+
+/// A promise that the simulator itself saw broken, with no client involved.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Broken {
+    /// Replicas differ after everything was healed and read.
+    Unequal(String),
+    /// Something grows without a bound, or never ends.
+    Unbounded(String),
+    /// Nothing is done though nothing stands in the way.
+    NoProgress(String),
+    /// A node did what it never may: it did not start, it ended, it said what cannot be decoded.
+    Misbehaved(String),
+}
+
+/// A line of a written history.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line {
+    Cluster { replicas: u8 },
+    Key(KeyRecord),
+    Write(WriteRecord),
+    Read(ReadRecord),
+    Last(ReadRecord),
+    Damage(Damage),
+    Broken(Broken),
+}
+
 /// A whole run.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// All writes.
-    pub writes: BTreeMap<WriteId, WriteRecord>,
-    /// All reads.
+    /// N.
+    pub replicas: u8,
+    /// All keys, by number.
+    pub keys: Vec<KeyRecord>,
+    /// All writes, by number less one.
+    pub writes: Vec<WriteRecord>,
+    /// All reads, in the order of their answers.
     pub reads: Vec<ReadRecord>,
-    /// What each key shows in the end, read at R=N after everything was healed.
-    pub last: BTreeMap<usize, BTreeSet<WriteId>>,
-    /// Which value each dot named, by key and dot.
-    pub dots: BTreeMap<(usize, String), BTreeSet<WriteId>>,
-    /// The keys on which replicas differ in the end.
-    pub unequal: Vec<String>,
+    /// What each key shows in the end, after everything was healed: each key is read several times.
+    pub last: Vec<ReadRecord>,
+    /// What was destroyed.
+    pub damage: Vec<Damage>,
+    /// Which write-ids each dot of a partition named; the one place where dots are looked at, as mere names.
+    pub dots: BTreeMap<(u32, String), BTreeSet<u64>>,
+    /// Which dots each value had.
+    pub names: BTreeMap<WriteId, BTreeSet<String>>,
+    /// What the simulator saw itself.
+    pub broken: Vec<Broken>,
+}
+
+/// Why a history cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file cannot be read.
+    #[error("cannot read the history: {0}")]
+    Io(#[from] std::io::Error),
+    /// A line is not one of a history.
+    #[error("line {number} is not a line of a history: {error}")]
+    Line {
+        /// Which, from 1.
+        number: usize,
+        /// What is wrong.
+        error: serde_json::Error,
+    },
+    /// Something names what is not there.
+    #[error("the history speaks of {0}, which it does not have")]
+    Dangling(String),
+}
+
+impl History {
+    /// The write of this number, if there is one.
+    #[must_use]
+    pub fn write(&self, id: WriteId) -> Option<&WriteRecord> {
+        self.writes.get(id.checked_sub(1)? as usize)
+    }
+
+    /// Writes it down, one line of JSON for each thing. Dots are left out.
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn write_to(&self, out: impl std::io::Write) -> std::io::Result<()> {
+        let mut out = std::io::BufWriter::new(out);
+        let mut line = |line: &Line| -> std::io::Result<()> {
+            serde_json::to_writer(&mut out, line)?;
+            out.write_all(b"\n")
+        };
+        line(&Line::Cluster { replicas: self.replicas })?;
+        self.keys.iter().try_for_each(|key| line(&Line::Key(key.clone())))?;
+        self.writes.iter().try_for_each(|write| line(&Line::Write(write.clone())))?;
+        self.reads.iter().try_for_each(|read| line(&Line::Read(read.clone())))?;
+        self.last.iter().try_for_each(|read| line(&Line::Last(read.clone())))?;
+        self.damage.iter().try_for_each(|damage| line(&Line::Damage(damage.clone())))?;
+        self.broken.iter().try_for_each(|broken| line(&Line::Broken(broken.clone())))?;
+        out.flush()
+    }
+
+    /// Reads what [`Self::write_to`], or a client of real processes, has written.
+    ///
+    /// # Errors
+    /// [`ReadError`] if it is none.
+    pub fn read_from(input: impl BufRead) -> Result<Self, ReadError> {
+        let mut history = Self { replicas: 3, ..Self::default() };
+        for (at, text) in input.lines().enumerate() {
+            let text = text?;
+            if text.trim().is_empty() {
+                continue;
+            }
+            let line = serde_json::from_str(&text);
+            match line.map_err(|error| ReadError::Line { number: at + 1, error })? {
+                Line::Cluster { replicas } => history.replicas = replicas,
+                Line::Key(key) => history.keys.push(key),
+                Line::Write(write) => history.writes.push(write),
+                Line::Read(read) => history.reads.push(read),
+                Line::Last(read) => history.last.push(read),
+                Line::Damage(damage) => history.damage.push(damage),
+                Line::Broken(broken) => history.broken.push(broken),
+            }
+        }
+        history.check_references()?;
+        Ok(history)
+    }
+
+    fn check_references(&self) -> Result<(), ReadError> {
+        let keys = self.writes.iter().map(|write| write.key);
+        let keys = keys.chain(self.reads.iter().chain(&self.last).map(|read| read.key));
+        if let Some(key) = keys.into_iter().find(|key| *key >= self.keys.len()) {
+            return Err(ReadError::Dangling(format!("key {key}")));
+        }
+        let read = self.writes.iter().flat_map(|write| &write.read);
+        match read.into_iter().find(|id| self.write(**id).is_none()) {
+            Some(id) => Err(ReadError::Dangling(format!("write {id}"))),
+            None => Ok(()),
+        }
+    }
 }

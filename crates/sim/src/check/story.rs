@@ -1,0 +1,145 @@
+//! What all checkers need of a history: who replaced whom, and what was destroyed.
+
+use std::collections::BTreeSet;
+
+use crate::history::{Fate, History, Kind, ReadRecord, WriteId, WriteRecord};
+
+pub(super) struct Story<'a> {
+    pub(super) history: &'a History,
+    /// For each write, those whose writers had read it, sorted.
+    replacers: Vec<Vec<WriteId>>,
+    /// For each write, the acknowledged ones that replaced it, itself or through others: for each number of
+    /// copies the earliest.
+    buried: Vec<Vec<Burial>>,
+}
+
+/// An acknowledged write that replaced another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Burial {
+    pub(super) by: WriteId,
+    pub(super) at: u64,
+    pub(super) copies: u8,
+}
+
+impl<'a> Story<'a> {
+    pub(super) fn new(history: &'a History) -> Self {
+        let mut replacers = vec![Vec::new(); history.writes.len()];
+        for (at, write) in history.writes.iter().enumerate() {
+            for read in &write.read {
+                replacers[*read as usize - 1].push(at as WriteId + 1);
+            }
+        }
+        let mut story = Self { history, replacers, buried: vec![Vec::new(); history.writes.len()] };
+        story.bury();
+        story
+    }
+
+    /// Walks down from each acknowledged write, the earliest first, so that each write is reached once for
+    /// each number of copies.
+    fn bury(&mut self) {
+        let mut acked: Vec<Burial> = (1..).zip(&self.history.writes).filter_map(|(by, write)| match write.fate {
+            Fate::Acked { at, copies, .. } => Some(Burial { by, at, copies }),
+            _ => None,
+        }).collect();
+        acked.sort_by_key(|burial| burial.at);
+        for burial in acked {
+            let mut below = self.write(burial.by).read.clone();
+            while let Some(id) = below.pop() {
+                let buried = &mut self.buried[id as usize - 1];
+                if buried.iter().all(|earlier| earlier.copies < burial.copies) {
+                    buried.push(burial);
+                    below.extend(&self.history.writes[id as usize - 1].read);
+                }
+            }
+        }
+    }
+
+    pub(super) fn write(&self, id: WriteId) -> &'a WriteRecord {
+        &self.history.writes[id as usize - 1]
+    }
+
+    /// The write that a shown value names, if there is one.
+    pub(super) fn known(&self, id: WriteId) -> Option<&'a WriteRecord> {
+        self.history.write(id)
+    }
+
+    pub(super) fn kind(&self, key: usize) -> Kind {
+        self.history.keys[key].kind
+    }
+
+    /// Who buried a write, if anybody.
+    pub(super) fn burials(&self, id: WriteId) -> &[Burial] {
+        &self.buried[id as usize - 1]
+    }
+
+    /// Whether `id` is among `shown`, or was rightly replaced by one that is, or was. A delete that may have
+    /// happened by `until` counts, since it leaves no value to see.
+    pub(super) fn is_accounted(&self, shown: &[WriteId], id: WriteId, until: u64) -> bool {
+        let mut visited = BTreeSet::new();
+        let mut ahead = vec![id];
+        while let Some(id) = ahead.pop() {
+            if shown.contains(&id) {
+                return true;
+            }
+            for &next in &self.replacers[id as usize - 1] {
+                let write = self.write(next);
+                if write.fate == Fate::Refused || write.sent > until {
+                    continue;
+                }
+                if write.is_delete {
+                    return true;
+                }
+                if visited.insert(next) {
+                    ahead.push(next);
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether `newer`'s writer had read `older`, itself or through others.
+    pub(super) fn is_ancestor(&self, older: WriteId, newer: WriteId) -> bool {
+        let mut visited = BTreeSet::new();
+        let mut below = vec![newer];
+        while let Some(id) = below.pop() {
+            for &read in &self.write(id).read {
+                if read == older {
+                    return true;
+                }
+                // Who has read something has a greater number than what it has read.
+                if read > older && visited.insert(read) {
+                    below.push(read);
+                }
+            }
+        }
+        false
+    }
+
+    /// How many of `id`'s acknowledged copies may have been destroyed between its sending and `until`: those
+    /// on destroyed disks, and those not synced on nodes that lost their power.
+    pub(super) fn destroyed(&self, id: WriteId, until: u64) -> u8 {
+        let write = self.write(id);
+        let Fate::Acked { copies, synced, .. } = write.fate else { return 0 };
+        let owners = &self.history.keys[write.key].owners;
+        let (mut disks, mut any) = (BTreeSet::new(), BTreeSet::new());
+        for damage in &self.history.damage {
+            let concerns = damage.key.is_none_or(|key| key == write.key) && owners.contains(&damage.node);
+            if concerns && damage.at >= write.sent && damage.at <= until {
+                any.insert(damage.node);
+                if damage.synced {
+                    disks.insert(damage.node);
+                }
+            }
+        }
+        let synced_gone = disks.len().min(usize::from(synced));
+        let others = usize::from(copies - synced.min(copies));
+        let all_gone = any.len().min(synced_gone + others);
+        all_gone.max(synced_gone) as u8
+    }
+
+    /// Whether a read must meet a replica that still has `id`.
+    pub(super) fn must_meet(&self, id: WriteId, copies: u8, read: &ReadRecord) -> bool {
+        let met = (copies + read.r).saturating_sub(self.history.replicas);
+        met > 0 && met > self.destroyed(id, read.answered)
+    }
+}

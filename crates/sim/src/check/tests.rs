@@ -1,0 +1,2 @@
+use super::*;
+use crate::history::{Damage, Fate, KeyRecord, ReadRecord, WriteRecord};

@@ -1,0 +1,262 @@
+//! The beginning and the end of a run: founding, progress with one node broken for ever, the last reads, and
+//! the comparison of replicas.
+
+use gramme_merkle::{Digest, Leaf};
+use gramme_object::{Object, clock_bytes};
+use gramme_quorum::Threshold;
+use gramme_replica::{BucketDurability, ClientRequest, PropertiesPatch, Replica, Response, Ticket, leaf_bits};
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+
+use super::nemesis::set_properties;
+use super::{Cluster, clients};
+use crate::clients::Wish;
+use crate::event::Event;
+use crate::fault::Fault;
+use crate::history::{Broken, Kind, ReadRecord};
+
+/// In how much time every client must have got its work done, with a core that is well. Microseconds.
+const PROGRESS_WITHIN: u64 = 60_000_000;
+/// After how much time nothing that was begun may be left.
+const DRAIN: u64 = 20_000_000;
+/// How often each key is read in the end.
+const PASSES: usize = 3;
+
+impl Cluster {
+    /// Starts all nodes and gives the buckets their properties, before anything breaks.
+    pub(super) fn found(&mut self) {
+        (0..self.nodes.len()).for_each(|node| self.start(node));
+        self.turn_until(self.now + 500_000);
+        for (kind, durability) in
+            [(Kind::OneOfN, BucketDurability::OneOfN), (Kind::Buffered, BucketDurability::Buffered)]
+        {
+            let (bucket_type, bucket) = clients::bucket_of(kind);
+            let patch = PropertiesPatch { durability: Some(durability), ..PropertiesPatch::default() };
+            // The weather may already lose messages.
+            for _ in 0..20 {
+                let ticket = self.ask_directly(0, set_properties(bucket_type, bucket, patch));
+                self.turn_until(self.now + 1_500_000);
+                if matches!(self.answers.remove(&ticket), Some(Response::SetProperties(Ok(())))) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Heals a core of nodes, leaves the victim with a fault for ever, and demands that every client gets
+    /// something read and written.
+    pub(super) fn demand_progress(&mut self) {
+        self.end_faults(Some(self.victim));
+        self.break_for_ever();
+        for client in 0..self.clients.len() {
+            for wish in [Wish::Read, Wish::Write { blindly: false }, Wish::Read] {
+                let key = self.random.clients.random_range(0..self.keys.len());
+                // A key with too many siblings must be read first, and a client that waits is woken by itself.
+                self.clients[client].goals.push_back((key, wish));
+            }
+            if self.clients[client].waits_for.is_none() {
+                self.schedule(1_000, Event::Client(client));
+            }
+        }
+        let until = self.now + PROGRESS_WITHIN;
+        while self.clients.iter().any(|client| !client.goals.is_empty()) {
+            if self.queue.next_time().is_none_or(|at| at > until) {
+                let what = format!("a core of {} nodes is well, and clients get nothing done", self.nodes.len() - 1);
+                return self.broken(Broken::NoProgress(what));
+            }
+            self.turn();
+        }
+    }
+
+    /// No fault strikes any more, and what is broken is mended, but for what lasts on node `but`.
+    fn end_faults(&mut self, but: Option<usize>) {
+        self.left = 0;
+        self.queue.retain(|event| !matches!(event, Event::Strike(_) | Event::Mend(_)));
+        self.network.heal(but);
+        for node in (0..self.nodes.len()).filter(|node| Some(*node) != but) {
+            let disk = &mut self.nodes[node].disk;
+            (disk.fails_reads, disk.fails_next_write, disk.fails_next_sync, disk.slowness) = (false, false, false, 0);
+            self.nodes[node].clock_offset = 0;
+            self.input_writable(node);
+            if self.nodes[node].frozen.is_some() {
+                self.wake(node);
+            }
+            self.start(node);
+        }
+        for a in 0..self.nodes.len() {
+            for b in (0..a).filter(|b| but != Some(a) && but != Some(*b)) {
+                if !self.network.is_connected(a, b) || !self.network.is_connected(b, a) {
+                    self.schedule(10_000, Event::Connect { between: (a, b) });
+                }
+            }
+        }
+    }
+
+    fn input_writable(&mut self, node: usize) {
+        if self.has(Fault::DiskFull) {
+            self.input(node, gramme_replica::Input::Writable(true));
+        }
+    }
+
+    /// One of the run's faults takes the victim for good.
+    fn break_for_ever(&mut self) {
+        let lasting = [
+            Fault::Crash,
+            Fault::Freeze,
+            Fault::OneWayCut,
+            Fault::PartialCut,
+            Fault::SlowNode,
+            Fault::SlowDisk,
+            Fault::ReadError,
+            Fault::DiskFull,
+        ];
+        let enabled: Vec<_> = lasting.into_iter().filter(|fault| self.has(*fault)).collect();
+        let Some(fault) = enabled.choose(&mut self.random.nemesis).copied() else { return };
+        let node = self.victim;
+        let others = (0..self.nodes.len()).filter(|other| *other != node).collect::<Vec<_>>();
+        self.counts.note(fault);
+        match fault {
+            Fault::Crash => {
+                self.queue.retain(|event| !matches!(event, Event::Start(started) if *started == node));
+                self.nodes[node].disk.crash();
+                self.stop(node);
+            }
+            Fault::Freeze if self.nodes[node].replica.is_some() => {
+                self.nodes[node].frozen.get_or_insert_default();
+                for other in others {
+                    let after = self.random.nemesis.random_range(200_000..3_000_000);
+                    self.schedule(after, Event::Silence { between: (node, other) });
+                }
+            }
+            Fault::OneWayCut | Fault::PartialCut => {
+                for other in others {
+                    self.network.cut(node, other);
+                    if fault == Fault::PartialCut {
+                        self.network.cut(other, node);
+                    }
+                    let after = self.random.nemesis.random_range(200_000..3_000_000);
+                    self.schedule(after, Event::Silence { between: (node, other) });
+                }
+            }
+            Fault::SlowNode => self.network.slow(node, 300_000),
+            Fault::SlowDisk => self.nodes[node].disk.slowness = 200_000,
+            Fault::ReadError => self.nodes[node].disk.fails_reads = true,
+            Fault::DiskFull if self.nodes[node].replica.is_some() => {
+                self.input(node, gramme_replica::Input::Writable(false));
+            }
+            _ => {}
+        }
+    }
+
+    /// Everything is mended that can be, and what is under way ends.
+    pub(super) fn heal_all(&mut self) {
+        self.clients.iter_mut().for_each(|client| client.goals.clear());
+        self.end_faults(None);
+        self.turn_until(self.now + DRAIN);
+    }
+
+    /// Reads every key from all replicas that have it, several times, through different nodes.
+    pub(super) fn read_all(&mut self) {
+        for pass in 0..PASSES {
+            for number in 0..self.keys.len() {
+                let node = (number + pass) % self.nodes.len();
+                let all = self.healthy_owners(number).len() as u8;
+                let key = self.keys[number].key.clone();
+                let request =
+                    ClientRequest::Get { key, r: Threshold::Count(all), pr: Threshold::Default, timeout: 5_000 };
+                let (sent, ticket) = (self.now, self.ask_directly(node, request));
+                self.turn_until(self.now + 500_000);
+                self.take_last_read(number, all, sent, ticket);
+            }
+        }
+        // Long after the last deadline nothing may be under way.
+        self.turn_until(self.now + DRAIN);
+        self.compare_replicas();
+        self.compare_trees();
+        self.compare_tables();
+        self.demand_answers();
+        for node in 0..self.nodes.len() {
+            self.demand_rest(node);
+        }
+    }
+
+    /// The owners of a key whose data has not been damaged.
+    fn healthy_owners(&self, number: usize) -> Vec<usize> {
+        let owners = self.history.keys[number].owners.iter().copied();
+        owners.filter(|node| !self.nodes[*node].is_damaged).collect()
+    }
+
+    fn take_last_read(&mut self, key: usize, r: u8, sent: u64, ticket: Ticket) {
+        match self.answers.remove(&ticket) {
+            Some(Response::Get(Ok(found))) => {
+                let partition = self.layout.partition_of(self.keys[key].hash).prefix;
+                clients::note_dots(partition, &found.object, &mut self.history);
+                let values = clients::values(&found.object);
+                let read = ReadRecord { client: usize::MAX, key, r, values, sent, answered: self.now };
+                self.history.last.push(read);
+            }
+            other => {
+                let what = format!("key {key} cannot be read at r={r} though all is healed: {other:?}");
+                self.broken(Broken::NoProgress(what));
+            }
+        }
+    }
+
+    fn compare_replicas(&mut self) {
+        for number in 0..self.keys.len() {
+            let key = self.keys[number].key.clone();
+            let partition = self.layout.partition_of(self.keys[number].hash).prefix;
+            let mut shown = Vec::new();
+            for node in self.healthy_owners(number) {
+                let stored = self.nodes[node].disk.objects().get(&key).cloned().unwrap_or_default();
+                let object = if stored.is_empty() { Ok(Object::new()) } else { Object::decode(&stored) };
+                if let Ok(object) = &object {
+                    clients::note_dots(partition, object, &mut self.history);
+                }
+                let versions = object.map(|object| (object.versions().dots().collect::<Vec<_>>(), clients::values(&object)));
+                shown.push((node, versions));
+            }
+            if shown.windows(2).any(|pair| pair[0].1 != pair[1].1) {
+                self.broken(Broken::Unequal(format!("the replicas of key {number} differ: {shown:?}")));
+            }
+        }
+    }
+
+    /// Each node's hash tree must be that of its objects.
+    fn compare_trees(&mut self) {
+        let bits = leaf_bits(self.settings.depth);
+        for node in (0..self.nodes.len()).filter(|node| !self.nodes[*node].is_damaged).collect::<Vec<_>>() {
+            let mut leaves = std::collections::BTreeMap::<u32, Leaf>::new();
+            for (key, stored) in self.nodes[node].disk.objects() {
+                let hash = super::keyspace().hash(key.as_bytes());
+                let Ok(object) = Object::decode(stored) else { continue };
+                let digest = Digest::of(key.as_bytes(), &clock_bytes(&object));
+                leaves.entry(gramme_merkle::leaf_of(hash.0, bits)).or_default().replace(None, Some(digest));
+            }
+            if leaves != *self.nodes[node].disk.leaves() {
+                self.broken(Broken::Unequal(format!("node {node}: its hash tree is not that of its objects")));
+            }
+        }
+    }
+
+    /// Every node must have the same bucket properties.
+    fn compare_tables(&mut self) {
+        let mut versions = Vec::new();
+        for node in 0..self.nodes.len() {
+            let ticket = self.ask_directly(node, ClientRequest::Status);
+            if let Some(Response::Status(status)) = self.answers.remove(&ticket) {
+                versions.push(status.properties);
+            }
+        }
+        if versions.windows(2).any(|pair| pair[0] != pair[1]) {
+            self.broken(Broken::Unequal(format!("the versions of the bucket properties differ: {versions:?}")));
+        }
+    }
+
+    fn demand_rest(&mut self, node: usize) {
+        let left = self.nodes[node].replica.as_ref().map_or(0, Replica::requests_under_way);
+        if left > 0 {
+            self.broken(Broken::Unbounded(format!("node {node}: {left} requests never end")));
+        }
+    }
+}

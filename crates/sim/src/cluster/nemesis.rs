@@ -1,0 +1,245 @@
+//! The nemesis: strikes at random, and mends what it broke some time later.
+
+use std::collections::VecDeque;
+
+use gramme_replica::{ClientRequest, Input, PropertiesPatch};
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use super::{Cluster, clients};
+use crate::event::{Event, Mend};
+use crate::fault::Fault;
+use crate::history::{Damage, Kind};
+
+/// How long a cut goes unnoticed, in microseconds.
+const SILENCE: std::ops::Range<u64> = 200_000..3_000_000;
+
+impl Cluster {
+    /// Faults strike, and clients work, until the operations are used up.
+    pub(super) fn break_things(&mut self) {
+        self.left = self.settings.operations;
+        for client in 0..self.clients.len() {
+            let after = self.random.clients.random_range(0..10_000);
+            self.schedule(after, Event::Client(client));
+        }
+        for fault in self.settings.faults.iter() {
+            self.strike_later(fault);
+        }
+        while self.left > 0 && self.turn() {}
+    }
+
+    /// When this fault strikes next, if it strikes from time to time.
+    fn strike_later(&mut self, fault: Fault) {
+        let range = match fault {
+            Fault::Crash | Fault::ClockJump => 50_000..1_500_000,
+            Fault::PowerLoss | Fault::OneWayCut | Fault::PartialCut => 100_000..3_000_000,
+            Fault::SlowNode | Fault::SlowDisk | Fault::Freeze | Fault::ReadError => 100_000..2_000_000,
+            Fault::WriteError | Fault::SyncError | Fault::DiskFull | Fault::Swizzle => 200_000..4_000_000,
+            Fault::ClusterPowerLoss => 100_000..3_000_000,
+            Fault::BitFlip | Fault::PropertyChange => 100_000..2_000_000,
+            // Once in a run.
+            Fault::DiskLost | Fault::RolledBack => 100_000..1_500_000,
+            _ => return,
+        };
+        let after = self.random.nemesis.random_range(range);
+        self.schedule(after, Event::Strike(fault));
+    }
+
+    pub(super) fn strike(&mut self, fault: Fault) {
+        let node = self.random.nemesis.random_range(0..self.nodes.len());
+        let lasts = self.random.nemesis.random_range(20_000..3_000_000);
+        let is_running = self.nodes[node].replica.is_some();
+        match fault {
+            Fault::Crash if is_running => self.crash(node),
+            Fault::PowerLoss if is_running => self.lose_power(node, Fault::PowerLoss),
+            Fault::ClusterPowerLoss => {
+                self.counts.note(fault);
+                (0..self.nodes.len()).for_each(|node| self.lose_power(node, fault));
+            }
+            Fault::OneWayCut => self.cut_one_way(node, lasts),
+            Fault::PartialCut => self.cut_some(lasts),
+            Fault::Swizzle => self.swizzle(),
+            Fault::SlowNode => {
+                self.counts.note(fault);
+                let micros = self.random.nemesis.random_range(1_000..100_000);
+                self.network.slow(node, micros);
+                self.schedule(lasts, Event::Mend(Mend::SlowNode(node)));
+            }
+            Fault::SlowDisk => {
+                self.counts.note(fault);
+                self.nodes[node].disk.slowness = self.random.nemesis.random_range(1_000..60_000);
+                self.schedule(lasts, Event::Mend(Mend::SlowDisk(node)));
+            }
+            Fault::Freeze if is_running && self.nodes[node].frozen.is_none() => self.freeze(node, lasts),
+            Fault::ReadError => {
+                self.nodes[node].disk.fails_reads = true;
+                self.schedule(lasts / 4, Event::Mend(Mend::ReadErrors(node)));
+            }
+            Fault::WriteError => self.nodes[node].disk.fails_next_write = true,
+            Fault::SyncError => self.nodes[node].disk.fails_next_sync = true,
+            Fault::DiskFull if is_running => {
+                self.counts.note(fault);
+                self.input(node, Input::Writable(false));
+                self.schedule(lasts, Event::Mend(Mend::DiskFull(node)));
+            }
+            Fault::ClockJump => {
+                self.counts.note(fault);
+                // Mostly some seconds, now and then an hour.
+                let most = if self.random.nemesis.random_range(0..4) == 0 { 3_600_000_000 } else { 8_000_000 };
+                self.nodes[node].clock_offset = self.random.nemesis.random_range(-most..most);
+                self.schedule(lasts, Event::Mend(Mend::Clock(node)));
+            }
+            Fault::BitFlip => self.flip_bits(),
+            Fault::DiskLost => return self.lose_disk(),
+            Fault::RolledBack => {
+                self.nodes[self.victim].disk.take_snapshot();
+                return self.schedule(lasts, Event::Mend(Mend::RollBack(self.victim)));
+            }
+            Fault::PropertyChange if is_running => self.change_properties(node),
+            _ => {}
+        }
+        self.strike_later(fault);
+    }
+
+    pub(super) fn mend(&mut self, mend: Mend) {
+        match mend {
+            Mend::Cut(directions) => {
+                for (from, to) in directions {
+                    self.network.mend(from, to);
+                    self.schedule(10_000, Event::Connect { between: (from, to) });
+                }
+            }
+            Mend::SlowNode(node) => self.network.slow(node, 0),
+            Mend::SlowDisk(node) => self.nodes[node].disk.slowness = 0,
+            Mend::Wake(node) => self.wake(node),
+            Mend::ReadErrors(node) => self.nodes[node].disk.fails_reads = false,
+            Mend::DiskFull(node) => self.input(node, Input::Writable(true)),
+            Mend::Clock(node) => self.nodes[node].clock_offset = 0,
+            Mend::RollBack(node) => self.roll_back(node),
+        }
+    }
+
+    fn crash(&mut self, node: usize) {
+        self.counts.note(Fault::Crash);
+        self.nodes[node].disk.crash();
+        self.stop(node);
+        self.start_later(node, 3_000_000);
+    }
+
+    fn start_later(&mut self, node: usize, most: u64) {
+        let after = self.random.nemesis.random_range(1_000..most);
+        self.schedule(after, Event::Start(node));
+    }
+
+    fn lose_power(&mut self, node: usize, fault: Fault) {
+        if fault == Fault::PowerLoss {
+            self.counts.note(fault);
+        }
+        let lost = self.nodes[node].disk.lose_power(&mut self.random.disk);
+        self.batches_destroyed += lost as u64;
+        self.stop(node);
+        self.history.damage.push(Damage { node, at: self.now, key: None, synced: false });
+        self.start_later(node, 1_500_000);
+    }
+
+    fn cut_one_way(&mut self, from: usize, lasts: u64) {
+        let to = (from + self.random.nemesis.random_range(1..self.nodes.len())) % self.nodes.len();
+        self.counts.note(Fault::OneWayCut);
+        self.cut(vec![(from, to)], lasts);
+    }
+
+    fn cut_some(&mut self, lasts: u64) {
+        self.counts.note(Fault::PartialCut);
+        let count = self.nodes.len();
+        let pairs = (0..count).flat_map(|a| (0..a).map(move |b| (a, b)));
+        let mut directions = Vec::new();
+        for (a, b) in pairs {
+            if self.random.nemesis.random_range(0..3) == 0 {
+                directions.extend([(a, b), (b, a)]);
+            }
+        }
+        self.cut(directions, lasts);
+    }
+
+    /// Cuts nodes off one after the other, and joins them again in another order.
+    fn swizzle(&mut self) {
+        self.counts.note(Fault::Swizzle);
+        let mut nodes: Vec<usize> = (0..self.nodes.len()).collect();
+        nodes.shuffle(&mut self.random.nemesis);
+        nodes.truncate(self.random.nemesis.random_range(1..=nodes.len()));
+        for node in nodes {
+            let others = (0..self.nodes.len()).filter(|other| *other != node);
+            let directions = others.flat_map(|other| [(node, other), (other, node)]).collect();
+            let lasts = self.random.nemesis.random_range(100_000..2_000_000);
+            self.cut(directions, lasts);
+        }
+    }
+
+    fn cut(&mut self, directions: Vec<(usize, usize)>, lasts: u64) {
+        for &(from, to) in &directions {
+            self.network.cut(from, to);
+            let after = self.random.nemesis.random_range(SILENCE);
+            self.schedule(after, Event::Silence { between: (from, to) });
+        }
+        self.schedule(lasts, Event::Mend(Mend::Cut(directions)));
+    }
+
+    fn freeze(&mut self, node: usize, lasts: u64) {
+        self.counts.note(Fault::Freeze);
+        self.nodes[node].frozen = Some(VecDeque::new());
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            let (suspect, silence) = (300_000, self.random.nemesis.random_range(SILENCE));
+            let life = self.nodes[other].life;
+            let input = Box::new(Input::PeerSuspect(super::id_of(node)));
+            self.schedule(suspect, Event::Own { node: other, life, input });
+            self.schedule(silence, Event::Silence { between: (node, other) });
+            self.schedule(lasts + 10_000, Event::Connect { between: (node, other) });
+        }
+        self.schedule(lasts, Event::Mend(Mend::Wake(node)));
+    }
+
+    fn flip_bits(&mut self) {
+        let node = self.victim;
+        let Some(key) = self.nodes[node].disk.flip_bit(&mut self.random.disk) else { return };
+        self.counts.note(Fault::BitFlip);
+        self.nodes[node].is_damaged = true;
+        let key = self.keys.iter().position(|named| named.key == key);
+        self.history.damage.push(Damage { node, at: self.now, key, synced: true });
+    }
+
+    fn lose_disk(&mut self) {
+        self.counts.note(Fault::DiskLost);
+        self.nodes[self.victim].disk.lose();
+        self.replace_data(self.victim);
+    }
+
+    fn roll_back(&mut self, node: usize) {
+        self.counts.note(Fault::RolledBack);
+        self.nodes[node].disk.roll_back();
+        self.replace_data(node);
+    }
+
+    /// The node's data was replaced while it was not running.
+    fn replace_data(&mut self, node: usize) {
+        self.nodes[node].is_damaged = true;
+        self.stop(node);
+        self.history.damage.push(Damage { node, at: self.now, key: None, synced: true });
+        self.start_later(node, 500_000);
+    }
+
+    /// Changes what no checker looks at, and what every node must agree on all the same.
+    fn change_properties(&mut self, node: usize) {
+        self.counts.note(Fault::PropertyChange);
+        let kinds = [Kind::Fsync, Kind::OneOfN, Kind::Buffered, Kind::Lww];
+        let kind = kinds[self.random.nemesis.random_range(0..kinds.len())];
+        let (bucket_type, bucket) = clients::bucket_of(kind);
+        let patch =
+            PropertiesPatch { max_siblings: Some(self.random.nemesis.random_range(5..200)), ..PropertiesPatch::default() };
+        self.ask_directly(node, set_properties(bucket_type, bucket, patch));
+    }
+}
+
+pub(super) fn set_properties(bucket_type: &str, bucket: &'static str, patch: PropertiesPatch) -> ClientRequest {
+    let (bucket_type, bucket) = (bucket_type.to_owned(), bytes::Bytes::from_static(bucket.as_bytes()));
+    ClientRequest::SetProperties { bucket_type, bucket, patch, timeout: clients::TIMEOUT }
+}

@@ -1,0 +1,278 @@
+//! Nodes: starting and stopping, what goes into a replica, and what becomes of its effects.
+
+use std::collections::VecDeque;
+
+use gramme_replica::{Config, Effect, Input, Now, Replica, Secrets};
+use gramme_ring::NodeId;
+use gramme_wire::PeerMessage;
+use rand::RngExt;
+
+use super::{Cluster, Hold, id_of, keyspace, node_of};
+use crate::event::Event;
+use crate::fault::Fault;
+use crate::history::Broken;
+use crate::network::{Fate, Packet};
+
+/// The clock on the wall when a run begins: some day, in microseconds.
+const EPOCH: u64 = 1_700_000_000_000_000;
+/// Client requests that a node takes at once.
+const MAX_REQUESTS: usize = 1_000;
+
+impl Cluster {
+    fn time(&self, node: usize) -> Now {
+        let wall = (EPOCH + self.now).saturating_add_signed(self.nodes[node].clock_offset);
+        Now { monotonic: self.now, wall }
+    }
+
+    /// Starts a node on what its disk holds, if it is not running.
+    pub(super) fn start(&mut self, node: usize) {
+        if self.nodes[node].replica.is_some() {
+            return;
+        }
+        let config = Config {
+            node: id_of(node),
+            layout: self.layout.clone(),
+            keyspace: keyspace(),
+            secrets: Secrets { current: (1, [1; 32]), previous: None },
+            max_requests: MAX_REQUESTS,
+        };
+        let mut seed = [0; 32];
+        seed.fill_with(|| self.random.starts.random());
+        let now = self.time(node);
+        let mut effects = Vec::new();
+        let this = &mut self.nodes[node];
+        this.life += 1;
+        this.timer = None;
+        let recovered = this.disk.recover();
+        match Replica::start(config, recovered, seed, now, &mut effects) {
+            Ok(replica) => this.replica = Some(replica),
+            Err(error) => {
+                return self.broken(Broken::Misbehaved(format!("node {node} does not start: {error}")));
+            }
+        }
+        self.run_effects(node, &mut effects);
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            let after = self.random.nemesis.random_range(100..50_000);
+            self.schedule(after, Event::Connect { between: (node, other) });
+        }
+    }
+
+    /// Ends a process; its disk is as it is.
+    pub(super) fn stop(&mut self, node: usize) {
+        let this = &mut self.nodes[node];
+        this.replica = None;
+        this.frozen = None;
+        this.fatal = None;
+        this.life += 1;
+        self.tickets.retain(|_, asked| !asked.is_at(node));
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            self.network.set_connected(node, other, false);
+            // The others notice some time later, or when it is back.
+            let after = self.random.nemesis.random_range(1_000..3_000_000);
+            self.schedule(after, Event::Silence { between: (node, other) });
+        }
+    }
+
+    /// Two nodes notice that nothing comes from the other.
+    pub(super) fn silence(&mut self, a: usize, b: usize) {
+        let alive = |node: usize| self.nodes[node].replica.is_some() && self.nodes[node].frozen.is_none();
+        if alive(a) && alive(b) && self.network.is_open(a, b) {
+            return;
+        }
+        for (from, to) in [(a, b), (b, a)] {
+            if self.network.set_connected(from, to, false) {
+                self.input(from, Input::PeerDown(id_of(to)));
+            }
+        }
+    }
+
+    /// Two nodes make a connection, or try again later.
+    pub(super) fn connect(&mut self, a: usize, b: usize) {
+        if self.nodes[a].replica.is_none() || self.nodes[b].replica.is_none() {
+            // Whoever starts connects.
+            return;
+        }
+        if !self.network.is_open(a, b) {
+            return self.schedule(100_000, Event::Connect { between: (a, b) });
+        }
+        for (from, to) in [(a, b), (b, a)] {
+            // A new connection ends what was left of the old one.
+            if self.network.set_connected(from, to, false) {
+                self.input(from, Input::PeerDown(id_of(to)));
+            }
+        }
+        for (from, to) in [(a, b), (b, a)] {
+            self.network.set_connected(from, to, true);
+            self.input(from, Input::PeerUp(id_of(to)));
+        }
+    }
+
+    pub(super) fn arrive(&mut self, packet: Packet) {
+        let Packet { from, to, id, method, body } = packet;
+        self.trace.update(&body);
+        if self.nodes[to].replica.is_none() {
+            return;
+        }
+        match PeerMessage::decode(method, body) {
+            Ok(message) => self.input(to, Input::Message { from: id_of(from), id, message }),
+            Err(error) => self.broken(Broken::Misbehaved(format!("a message does not decode: {error}"))),
+        }
+    }
+
+    pub(super) fn timer(&mut self, node: usize, life: u64) {
+        if self.is_alive(node, life) && self.nodes[node].timer == Some(self.now) {
+            self.nodes[node].timer = None;
+            self.input(node, Input::Timer);
+        }
+    }
+
+    /// Hands an input over, and whatever inputs its effects make at once, in order.
+    pub(super) fn input(&mut self, node: usize, input: Input) {
+        if let Some(waiting) = &mut self.nodes[node].frozen {
+            return waiting.push_back(input);
+        }
+        self.inputs.push_back((node, input));
+        if self.is_stepping {
+            return;
+        }
+        self.is_stepping = true;
+        let mut effects = Vec::new();
+        while let Some((node, input)) = self.inputs.pop_front() {
+            let now = self.time(node);
+            if let Some(replica) = &mut self.nodes[node].replica {
+                replica.step(now, input, &mut effects);
+            }
+            self.run_effects(node, &mut effects);
+        }
+        self.is_stepping = false;
+        self.end_doomed();
+    }
+
+    /// Ends the processes that have said that they cannot go on.
+    fn end_doomed(&mut self) {
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].fatal.take().is_some() {
+                self.nodes[node].disk.crash();
+                self.stop(node);
+                let after = self.random.nemesis.random_range(1_000..1_000_000);
+                self.schedule(after, Event::Start(node));
+            }
+        }
+    }
+
+    pub(super) fn wake(&mut self, node: usize) {
+        let waiting = self.nodes[node].frozen.take().unwrap_or_else(VecDeque::new);
+        for input in waiting {
+            self.input(node, input);
+        }
+    }
+
+    fn run_effects(&mut self, node: usize, effects: &mut Vec<Effect>) {
+        let life = self.nodes[node].life;
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send { to, id, message, .. } => self.send(node, to, id, &message),
+                Effect::Reply { ticket, response } => self.reply(ticket, response),
+                Effect::Load { load, key, .. } => {
+                    let disk = &self.nodes[node].disk;
+                    let result = disk.load(&key);
+                    if result.is_err() {
+                        self.counts.note(Fault::ReadError);
+                    }
+                    let after = self.random.disk.random_range(5..200) + disk.slowness;
+                    let input = Box::new(Input::Loaded { load, result });
+                    self.schedule(after, Event::Own { node, life, input });
+                }
+                Effect::Commit { changes, sync, .. } => self.commit(node, life, changes, sync),
+                Effect::SetTimer(at) => {
+                    let at = at.max(self.now);
+                    self.nodes[node].timer = Some(at);
+                    self.queue.push(at, Event::Timer { node, life });
+                }
+                Effect::Fatal(why) => self.nodes[node].fatal = Some(why),
+            }
+        }
+    }
+
+    fn commit(&mut self, node: usize, life: u64, changes: Vec<gramme_replica::Change>, sync: bool) {
+        let disk = &mut self.nodes[node].disk;
+        disk.submit(changes, sync);
+        if !disk.is_writing {
+            disk.is_writing = true;
+            let after = self.random.disk.random_range(10..200) + disk.slowness;
+            self.schedule(after, Event::Written { node, life });
+        }
+    }
+
+    pub(super) fn written(&mut self, node: usize, life: u64) {
+        if !self.is_alive(node, life) {
+            return;
+        }
+        let disk = &mut self.nodes[node].disk;
+        disk.is_writing = false;
+        match disk.write() {
+            Ok(()) => self.report_commits(node),
+            Err(_) => {
+                self.counts.note(Fault::WriteError);
+                self.input(node, Input::CommitFailed);
+            }
+        }
+        self.sync_next(node, life);
+    }
+
+    /// Begins a sync if there is something to sync and none is under way.
+    fn sync_next(&mut self, node: usize, life: u64) {
+        if !self.is_alive(node, life) {
+            return;
+        }
+        let disk = &mut self.nodes[node].disk;
+        if disk.is_syncing || !disk.needs_sync() {
+            return;
+        }
+        // What nobody waits for is synced within a second.
+        let is_urgent = disk.begin_sync();
+        let range = if is_urgent { 200..3_000 } else { 300_000..1_000_000 };
+        let after = self.random.disk.random_range(range) + disk.slowness * 4;
+        self.schedule(after, Event::Synced { node, life });
+    }
+
+    pub(super) fn synced(&mut self, node: usize, life: u64) {
+        if !self.is_alive(node, life) {
+            return;
+        }
+        match self.nodes[node].disk.end_sync() {
+            Ok(()) => self.report_commits(node),
+            Err(_) => {
+                self.counts.note(Fault::SyncError);
+                self.input(node, Input::CommitFailed);
+            }
+        }
+        self.sync_next(node, life);
+    }
+
+    fn report_commits(&mut self, node: usize) {
+        let (written, synced) = self.nodes[node].disk.progress();
+        self.input(node, Input::Committed { written, synced });
+    }
+
+    fn send(&mut self, from: usize, to: NodeId, id: u64, message: &PeerMessage) {
+        let to_node = node_of(to);
+        match self.network.send(from, to_node, self.now, &mut self.counts) {
+            Fate::Undelivered { busy } => {
+                let input = Box::new(Input::Undelivered { to, id, busy });
+                self.schedule(5, Event::Own { node: from, life: self.nodes[from].life, input });
+            }
+            Fate::Lost => {}
+            Fate::Arrives(first, again) => {
+                let packet = Packet::new(from, to_node, id, message);
+                if self.holds.contains(&Hold { name: message.name(), from, to: to_node }) {
+                    return self.held.push(packet);
+                }
+                if let Some(again) = again {
+                    self.queue.push(again, Event::Arrive(packet.clone()));
+                }
+                self.queue.push(first, Event::Arrive(packet));
+            }
+        }
+    }
+}

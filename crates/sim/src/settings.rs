@@ -1,0 +1,91 @@
+//! What a run is made of: a seed, and all that it expands to.
+
+use std::fmt;
+
+use rand::RngExt;
+
+use crate::fault::{Fault, FaultSet};
+use crate::random::{Rng, fork};
+
+/// What a run is made of. The same settings give the same run, to the last bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Everything random comes from here.
+    pub seed: u64,
+    /// Operations of all clients together.
+    pub operations: u64,
+    /// Nodes.
+    pub nodes: usize,
+    /// N.
+    pub replicas: u8,
+    /// Q as a power of two.
+    pub depth: u8,
+    /// Clients, each with one operation under way.
+    pub clients: usize,
+    /// Keys that they contend for.
+    pub keys: usize,
+    /// Which faults are on.
+    pub faults: FaultSet,
+}
+
+impl Settings {
+    /// The run that a seed stands for.
+    #[must_use]
+    pub fn of_seed(seed: u64, operations: u64) -> Self {
+        let mut rng = fork(seed, "settings");
+        let replicas = if rng.random_range(0..12) == 0 { 5 } else { 3 };
+        Self {
+            seed,
+            operations,
+            nodes: usize::from(replicas) + rng.random_range(0..3),
+            replicas,
+            depth: rng.random_range(0..5),
+            clients: rng.random_range(2..13),
+            keys: rng.random_range(1..25),
+            faults: some_faults(&mut rng),
+        }
+    }
+
+    /// The command that runs it again.
+    #[must_use]
+    pub fn command(&self) -> String {
+        let usual = Self::of_seed(self.seed, self.operations);
+        let mut command = format!("cargo xtask sim --seed {} --operations {}", self.seed, self.operations);
+        let mut differs = |name: &str, value: String, is_usual: bool| {
+            if !is_usual {
+                command += &format!(" --{name} {value}");
+            }
+        };
+        differs("clients", self.clients.to_string(), self.clients == usual.clients);
+        differs("keys", self.keys.to_string(), self.keys == usual.keys);
+        differs("faults", self.faults.to_string(), self.faults == usual.faults);
+        command
+    }
+}
+
+/// A random subset: few faults at once show what many would drown, and the reverse.
+fn some_faults(rng: &mut Rng) -> FaultSet {
+    let share = rng.random_range(1..9);
+    let mut faults: FaultSet = Fault::ALL.into_iter().filter(|_| rng.random_range(0..10) < share).collect();
+    // At most one way to destroy what was synced, and that not always.
+    let destructive: Vec<_> = faults.iter().filter(|fault| fault.is_destructive()).collect();
+    let kept = rng.random_range(0..=destructive.len());
+    for (at, fault) in destructive.iter().enumerate() {
+        if at != kept {
+            faults = faults.without(*fault);
+        }
+    }
+    faults
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, operations, nodes, replicas, depth, clients, keys, faults } = self;
+        write!(
+            f,
+            "seed {seed}: {operations} operations, {nodes} nodes, N={replicas}, Q={}, {clients} clients, \
+             {keys} keys; faults {faults}",
+            1_u32 << depth
+        )
+    }
+}
