@@ -169,20 +169,25 @@ impl Client {
         let candidates = self.route(key);
         let mut why = "the cluster has no nodes".to_owned();
         let mut unknown = false;
+        let mut refusal = None;
         for (at, &node) in candidates.iter().take(ATTEMPTS).enumerate() {
             let second = candidates.get(at + 1).copied().filter(|_| operation == Operation::Read);
             let left = deadline.saturating_duration_since(Instant::now());
             let answer = self.ask_hedged(node, second, method, &body, left).await;
             match answer {
                 Ok(reply) => return self.take_reply(node, reply),
-                Err((outcome, error)) => {
-                    why = error;
-                    unknown |= outcome == Outcome::Unknown;
-                    if !outcome.may_retry(operation) {
+                Err(failed) => {
+                    why = failed.why;
+                    refusal = failed.reply.map(|reply| (node, reply)).or(refusal);
+                    unknown |= failed.outcome == Outcome::Unknown;
+                    if !failed.outcome.may_retry(operation) {
                         break;
                     }
                 }
             }
+        }
+        if let Some((node, reply)) = refusal.filter(|_| !unknown) {
+            return self.take_reply(node, reply);
         }
         match (operation, unknown) {
             (_, false) => Err(Error::Unreachable(why)),
@@ -199,7 +204,7 @@ impl Client {
         method: u16,
         body: &Bytes,
         within: Duration,
-    ) -> Result<(u16, Bytes), (Outcome, String)> {
+    ) -> Result<(u16, Bytes), Failed> {
         let first = self.ask(node, method, body, within);
         tokio::pin!(first);
         let hedge_after = self.state().router.hedge_after(node).map(Duration::from_micros);
@@ -225,22 +230,24 @@ impl Client {
         method: u16,
         body: &Bytes,
         within: Duration,
-    ) -> Result<(u16, Bytes), (Outcome, String)> {
+    ) -> Result<(u16, Bytes), Failed> {
         let deadline = Instant::now() + within;
         let dialled = tokio::time::timeout(within, self.inner.connections.caller(node)).await;
         let caller = match dialled.unwrap_or_else(|_| Err("no connection in time".to_owned())) {
             Ok(caller) => caller,
             Err(why) => {
                 self.state().router.on_outcome(node, Outcome::NotSent, self.now());
-                return Err((Outcome::NotSent, why));
+                return Err(Failed { outcome: Outcome::NotSent, why, reply: None });
             }
         };
         let sent = Instant::now();
         let within = deadline.saturating_duration_since(sent);
         let answer = caller.call(method, body.clone(), within).await;
-        if answer.as_ref().is_ok_and(|(method, body)| is_busy(*method, body)) {
-            self.state().router.on_outcome(node, Outcome::Busy, self.now());
-            return Err((Outcome::Busy, format!("{node} is overloaded")));
+        if let Ok((method, body)) = &answer
+            && let Some(outcome) = refusal(*method, body)
+        {
+            self.state().router.on_outcome(node, outcome, self.now());
+            return Err(Failed { outcome, why: format!("{node} cannot do it now"), reply: answer.ok() });
         }
         let outcome = match &answer {
             Ok(_) => Outcome::Answered(sent.elapsed().as_micros() as u64),
@@ -248,7 +255,7 @@ impl Client {
             Err(CallError::Unknown) => Outcome::Unknown,
         };
         self.state().router.on_outcome(node, outcome, self.now());
-        answer.map_err(|error| (outcome, error.to_string()))
+        answer.map_err(|error| Failed { outcome, why: error.to_string(), reply: None })
     }
 
     fn take_reply(&self, node: NodeId, (method, body): (u16, Bytes)) -> Result<ClientMessage, Error> {
@@ -290,18 +297,35 @@ impl Client {
     }
 }
 
-/// No such answer is longer; others need not be decoded twice.
-const BUSY_BYTES: usize = 16;
+/// Why one node did not do it.
+struct Failed {
+    outcome: Outcome,
+    why: String,
+    /// What it said, if it said so itself.
+    reply: Option<(u16, Bytes)>,
+}
 
-/// Whether a node answers that it is too busy and has not begun.
-fn is_busy(method: u16, body: &Bytes) -> bool {
-    if body.len() > BUSY_BYTES {
-        return false;
+/// Few refusals are longer, with a shortfall of many nodes; other answers need not be decoded twice.
+const REFUSAL_BYTES: usize = 256;
+
+/// What it means if a node answers that it could not do it, and that nothing was changed: another may be able
+/// to, one that is not cut off from the others.
+fn refusal(method: u16, body: &Bytes) -> Option<Outcome> {
+    if body.len() > REFUSAL_BYTES {
+        return None;
     }
-    match ClientMessage::decode(method, body.clone()) {
-        Ok(ClientMessage::GetReply(reply)) => matches!(reply.outcome, Err(GetError::Busy)),
-        Ok(ClientMessage::PutReply(reply)) => matches!(reply.outcome, Err(PutError::Busy)),
-        _ => false,
+    match ClientMessage::decode(method, body.clone()).ok()? {
+        ClientMessage::GetReply(reply) => match reply.outcome.err()? {
+            GetError::Busy => Some(Outcome::Busy),
+            GetError::Unavailable(_) => Some(Outcome::Unable),
+            _ => None,
+        },
+        ClientMessage::PutReply(reply) => match reply.outcome.err()? {
+            PutError::Busy => Some(Outcome::Busy),
+            PutError::NoCoordinator(_) | PutError::WriteStopped | PutError::Disk => Some(Outcome::Unable),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

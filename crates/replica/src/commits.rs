@@ -28,11 +28,6 @@ pub(crate) struct Commits {
 }
 
 impl Commits {
-    /// How many batches have been handed to the disk.
-    pub(crate) const fn last(&self) -> u64 {
-        self.last
-    }
-
     /// Whether batch `sequence` is durable to `level`.
     pub(crate) const fn is_durable(&self, sequence: u64, level: Level) -> bool {
         match level {
@@ -83,6 +78,7 @@ impl Replica {
         // Reports may come out of order; what was durable stays so.
         self.commits.written = self.commits.written.max(written).max(synced);
         self.commits.synced = self.commits.synced.max(synced);
+        self.lives.synced(self.commits.synced);
         for waiter in self.commits.take_ready() {
             self.on_durable(waiter);
         }

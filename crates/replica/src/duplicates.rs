@@ -1,8 +1,9 @@
 //! Puts that were seen before.
 //!
 //! A put must not be applied twice, whatever the network repeats: the second copy would come back as a
-//! sibling that nobody wrote. So a coordinator remembers each put by who began it until its deadline, and
-//! answers a duplicate as the first.
+//! sibling that nobody wrote. So whoever takes a put remembers it, by who began it, until some seconds
+//! after its deadline, and answers a duplicate as the first. A copy that is later still is the transport's to
+//! prevent: it repeats nothing, and what was on a connection goes with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,7 +79,7 @@ impl Duplicates {
         std::mem::take(&mut entry.askers)
     }
 
-    /// Forgets what is past its deadline and concluded: who waits must still be told.
+    /// Forgets what is past its time and concluded: who waits must still be told.
     pub(crate) fn forget(&mut self, now: u64) {
         let past = self.by_age.iter().take_while(|(until, _)| *until <= now).copied();
         for (until, identity) in past.collect::<Vec<_>>() {

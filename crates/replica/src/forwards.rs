@@ -4,7 +4,6 @@
 //! only where it is certain that the last one has not begun: it did not leave, or the owner said so. Once it
 //! has left and no answer comes, its outcome is unknown, and the client is told exactly that.
 
-use gramme_object::Key;
 use gramme_quorum::{Failure, PutError, Shortfall};
 use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::PeerMessage;
@@ -12,16 +11,12 @@ use gramme_wire::peer::{self, ForwardReply};
 
 use crate::Replica;
 use crate::duplicates::Identity;
-use crate::io::Ticket;
 use crate::puts::Asker;
-use crate::request::Response;
 use crate::timers::Timer;
 
 /// A put on its way through an owner.
 #[derive(Debug)]
 pub(crate) struct Forward {
-    ticket: Ticket,
-    key: Key,
     partition: PartitionId,
     identity: Identity,
     put: peer::Put,
@@ -34,10 +29,10 @@ pub(crate) struct Forward {
 }
 
 impl Replica {
-    pub(crate) fn start_forward(&mut self, ticket: Ticket, identity: Identity, put: peer::Put) {
+    pub(crate) fn start_forward(&mut self, identity: Identity, put: peer::Put) {
         if self.is_overloaded() {
             self.stats.busy += 1;
-            return self.reply(ticket, Response::Put(Err(PutError::Busy)));
+            return self.conclude(identity, Err(PutError::Busy));
         }
         self.stats.forwards += 1;
         let (_, partition) = self.place(&put.key);
@@ -48,9 +43,8 @@ impl Replica {
         candidates.sort_by_key(|&node| self.peers.is_up(node));
         let id = self.next_request();
         let deadline = self.now.monotonic + u64::from(put.timeout) * 1_000;
-        let (key, failed) = (put.key.clone(), Vec::new());
-        let forward =
-            Forward { ticket, key, partition, identity, put, candidates, failed, sent_to: None, deadline };
+        let failed = Vec::new();
+        let forward = Forward { partition, identity, put, candidates, failed, sent_to: None, deadline };
         self.forwards.insert(id, forward);
         self.timers.set(deadline, Timer::Forward(id));
         self.forward_to_next(id);
@@ -77,13 +71,19 @@ impl Replica {
     pub(crate) fn on_forward(&mut self, from: NodeId, id: u64, forward: peer::Forward) {
         let peer::Forward { header, put } = forward;
         let (_, partition) = self.place(&put.key);
-        if !self.partitions.contains_key(&partition.prefix) {
-            let failed = vec![(self.config.node, Failure::NotOwner)];
+        let refusal = match self.partitions.get(&partition.prefix) {
+            None => Some(Failure::NotOwner),
+            Some(owned) => owned.is_amnesiac.then_some(Failure::Amnesiac),
+        };
+        if let Some(failure) = refusal {
+            let failed = vec![(self.config.node, failure)];
             let shortfall = Shortfall { needed: 1, answered: Vec::new(), failed };
             return self.tell(Asker::Peer(from, id, put.key), Err(PutError::NoCoordinator(shortfall)));
         }
         let identity = Identity { origin: header.origin, boot: header.boot, request: header.request };
-        self.start_put(Asker::Peer(from, id, put.key.clone()), identity, put);
+        if self.is_first(identity, &put, Asker::Peer(from, id, put.key.clone())) {
+            self.start_put(identity, put);
+        }
     }
 
     pub(crate) fn on_forward_reply(&mut self, from: NodeId, id: u64, reply: ForwardReply) {
@@ -116,8 +116,7 @@ impl Replica {
     fn conclude_forward(&mut self, id: u64, outcome: Result<peer::PutDone, PutError>) {
         let Some(forward) = self.forwards.remove(&id) else { return };
         self.timers.cancel(forward.deadline, Timer::Forward(id));
-        let response = self.put_response(&forward.key, outcome);
-        self.reply(forward.ticket, response);
+        self.conclude(forward.identity, outcome);
     }
 
     pub(crate) fn on_forward_deadline(&mut self, id: u64) {

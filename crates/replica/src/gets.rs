@@ -45,8 +45,11 @@ impl Replica {
         let request = GetRequest::new(vec![ReplicaSet { members: members.clone(), need }]);
         self.gets.insert(id, Get { ticket, key: key.clone(), partition, allow_mult, request, deadline });
         self.timers.set(deadline, Timer::Get(id));
+        let is_amnesiac = self.is_amnesiac(&key);
         for node in members {
-            if node == self.config.node {
+            if node == self.config.node && is_amnesiac {
+                self.on_get_reply(id, node, GetReply::Failed(Failure::Amnesiac));
+            } else if node == self.config.node {
                 self.with_key(&key, Operation::Read(Reader::Get(id)));
             } else {
                 let header = self.request_header(partition, id);
@@ -82,7 +85,7 @@ impl Replica {
     pub(crate) fn on_read_reply(&mut self, from: NodeId, id: u64, reply: &ReadReply) {
         let Some(get) = self.gets.get(&id) else { return };
         let partition = get.partition;
-        self.learn_from_reply(from, partition, &reply.header);
+        self.learn_from_reply(from, partition, &reply.header, reply.position);
         let reply = match failure(reply.header.status) {
             Some(failure) => GetReply::Failed(failure),
             None if reply.object.is_empty() => GetReply::Object(Object::new()),

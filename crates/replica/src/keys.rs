@@ -232,6 +232,7 @@ impl Replica {
         // What is shown must be as durable as the most careful of the batches in it.
         let show = old.staged.map_or(level, |(_, staged)| staged.max(level));
         let sequence = self.commit(changes, show);
+        self.lives.staged(sequence);
         let mut maybe_live = (*old.maybe_live).clone();
         maybe_live.extend(object.versions().dots());
         let ready = Ready {

@@ -23,6 +23,7 @@
 //! | `partition` | terms, counters, seen-sets |
 //! | `properties`, `change_properties` | what buckets promise |
 //! | `peers` | what the other nodes say of themselves |
+//! | `amnesia` | noticing that the directory is older than what was acknowledged |
 //!
 //! All writes take one path: coordinator, replica write and repair end in `keys`, which merges over what is
 //! staged. A read of a key that has a batch under way waits for that batch, so nothing is ever shown that a
@@ -34,6 +35,7 @@
 //! not built yet.
 #![forbid(unsafe_code)]
 
+mod amnesia;
 mod change_properties;
 mod commits;
 mod config;
@@ -99,6 +101,7 @@ pub struct Replica {
     newest_table: (u64, gramme_ring::NodeId),
     change: Option<change_properties::PropertyChange>,
     peers: peers::Peers,
+    lives: amnesia::Lives,
     timers: timers::Timers,
     stats: Stats,
 }

@@ -6,7 +6,7 @@
 //! ```text
 //! record  u8 format = 1 | u8 state | u8 role | u64 actor | u64 born | u64 counter | u64 life | u64 commits
 //!         | u64 bytes | u32 generation | u64 epoch | seen-set | entry | floors | fence | amnesia | cursors
-//!         (five byte strings, empty for now) | peers still to pull from (ids) | tenures being closed (actors)
+//!         (five byte strings, empty for now but amnesia: a 1 if there is any) | peers still to pull from (ids) | tenures being closed (actors)
 //!         | known tenures (id, tenure)
 //! note    u8 format = 1 | u64 actor | u64 counter | u64 commits | u64 bytes | dots
 //! ```
@@ -46,6 +46,8 @@ pub(crate) struct Partition {
     /// Bytes of all objects.
     pub(crate) bytes: u64,
     known: BTreeMap<NodeId, Tenure>,
+    /// It cannot prove that it holds what it acknowledged.
+    pub(crate) is_amnesiac: bool,
     notes: u32,
 }
 
@@ -59,6 +61,7 @@ struct Stored {
     epoch: u64,
     seen: SeenSet,
     known: Vec<(NodeId, Tenure)>,
+    is_amnesiac: bool,
 }
 
 impl Partition {
@@ -88,6 +91,7 @@ impl Partition {
             total,
             bytes: stored.bytes,
             known: stored.known.into_iter().collect(),
+            is_amnesiac: stored.is_amnesiac,
             notes: 0,
         })
     }
@@ -108,6 +112,17 @@ impl Partition {
     pub(crate) fn see(&mut self, object: &Object) -> Vec<Dot> {
         let shown = object.versions().dots().chain(object.context().outside().iter().copied());
         shown.filter(|&dot| self.seen.insert(dot)).collect()
+    }
+
+    /// How many batches have changed it, over all tenures.
+    pub(crate) const fn commits(&self) -> u64 {
+        self.commits
+    }
+
+    /// Data was lost: it counts for nothing, and is another disk from now on.
+    pub(crate) const fn lose(&mut self, life: u64) {
+        self.life = life;
+        self.is_amnesiac = true;
     }
 
     /// Learns another member's term; a later birth replaces an earlier.
@@ -150,9 +165,12 @@ impl Partition {
         self.generation.encode_to(&mut out);
         self.epoch.encode_to(&mut out);
         self.seen.encode(&mut out);
-        for _ in ["entry", "floors", "fence", "amnesia", "cursors"] {
+        for _ in ["entry", "floors", "fence"] {
             Bytes::new().encode_to(&mut out);
         }
+        let amnesia: &'static [u8] = if self.is_amnesiac { &[1] } else { &[] };
+        Bytes::from_static(amnesia).encode_to(&mut out);
+        Bytes::new().encode_to(&mut out);
         Vec::<NodeId>::new().encode_to(&mut out);
         Vec::<Actor>::new().encode_to(&mut out);
         self.known().encode_to(&mut out);
@@ -163,7 +181,17 @@ impl Partition {
 impl Stored {
     const fn none(life: u64) -> Self {
         let seen = SeenSet::new();
-        Self { born: 0, life, commits: 0, bytes: 0, generation: 1, epoch: 1, seen, known: Vec::new() }
+        Self {
+            born: 0,
+            life,
+            commits: 0,
+            bytes: 0,
+            generation: 1,
+            epoch: 1,
+            seen,
+            known: Vec::new(),
+            is_amnesiac: false,
+        }
     }
 
     fn add_note(&mut self, mut note: Bytes) -> Result<(), WireError> {
@@ -196,14 +224,16 @@ fn decode_record(mut input: Bytes) -> Result<Stored, WireError> {
     let mut rest = &input[..];
     let seen = SeenSet::decode(&mut rest).map_err(|_| WireError::Malformed)?;
     let mut input = input.slice_ref(rest);
-    for _ in ["entry", "floors", "fence", "amnesia", "cursors"] {
+    for _ in ["entry", "floors", "fence"] {
         Bytes::parse(&mut input)?;
     }
+    let is_amnesiac = !Bytes::parse(&mut input)?.is_empty();
+    let _cursors = Bytes::parse(&mut input)?;
     Vec::<NodeId>::parse(&mut input)?;
     Vec::<Actor>::parse(&mut input)?;
     let known = Vec::parse(&mut input)?;
     if input.is_empty() {
-        Ok(Stored { born, life, commits, bytes, generation, epoch, seen, known })
+        Ok(Stored { born, life, commits, bytes, generation, epoch, seen, known, is_amnesiac })
     } else {
         Err(WireError::Malformed)
     }

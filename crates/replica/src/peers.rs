@@ -53,6 +53,7 @@ impl Replica {
 
     pub(crate) fn say_hello_to_all(&mut self) {
         self.duplicates.forget(self.now.monotonic);
+        self.store_heard();
         for node in self.config.others() {
             if self.peers.is_up(node) {
                 self.say_hello(node);
@@ -62,6 +63,7 @@ impl Replica {
     }
 
     fn say_hello(&mut self, node: NodeId) {
+        let (lives, position, heard) = self.standings(node);
         let hello = Hello {
             boot: self.boot,
             layout: self.config.layout.version(),
@@ -69,6 +71,9 @@ impl Replica {
             keys: self.stats.keys,
             bytes: self.stats.bytes,
             writable: self.writable,
+            lives,
+            position,
+            heard,
         };
         let id = self.next_request();
         self.send(node, id, HELLO_INTERVAL, PeerMessage::Hello(hello));
@@ -79,6 +84,7 @@ impl Replica {
             let table = self.table.clone();
             self.send_table(from, &table);
         }
+        self.on_standings(from, &hello.lives, hello.position, hello.heard.as_ref());
         let peer = self.peers.peers.entry(from).or_default();
         peer.hello = Some((hello.clone(), self.now.monotonic));
     }

@@ -23,6 +23,9 @@ use crate::timers::Timer;
 /// How long a put whose quorum is reached still waits for the last replicas, in microseconds.
 pub(crate) const LINGER: u64 = 2_000_000;
 
+/// How long a put is remembered beyond its deadline, in microseconds: a copy may be late.
+const REMEMBERED: u64 = 5_000_000;
+
 /// Who is to be told of a put's outcome.
 #[derive(Clone, Debug)]
 pub(crate) enum Asker {
@@ -68,34 +71,42 @@ impl Replica {
         let content = put.content.map(|content| content.as_bytes().clone());
         let ClientPut { key, w, pw, dw, timeout, return_body, .. } = put;
         let put = peer::Put { key, read, content, w, pw, dw, timeout, return_body };
+        let asker = Asker::Client(ticket, put.key.clone());
+        if !self.is_first(identity, &put, asker) {
+            return;
+        }
         let (_, partition) = self.place(&put.key);
         let is_owner = self.partitions.contains_key(&partition.prefix);
-        if is_owner && self.writable {
-            let asker = Asker::Client(ticket, put.key.clone());
-            self.start_put(asker, identity, put);
+        if is_owner && self.writable && !self.is_amnesiac(&put.key) {
+            self.start_put(identity, put);
         } else {
-            self.start_forward(ticket, identity, put);
+            self.start_forward(identity, put);
         }
     }
 
-    /// Coordinates a put, unless it is a duplicate of one that is or was.
-    pub(crate) fn start_put(&mut self, asker: Asker, identity: Identity, put: peer::Put) {
-        let deadline = self.now.monotonic + u64::from(put.timeout) * 1_000;
-        match self.duplicates.see(identity, &put.key, asker, deadline) {
-            Seen::First => {}
+    /// Whether a put is no duplicate of one that is or was. Who asks for a duplicate is told what the first
+    /// one is told. Asked before a put is coordinated, and before it is handed on: two copies of one put must
+    /// not reach two owners.
+    pub(crate) fn is_first(&mut self, identity: Identity, put: &peer::Put, asker: Asker) -> bool {
+        let until = self.now.monotonic + u64::from(put.timeout) * 1_000 + REMEMBERED;
+        match self.duplicates.see(identity, &put.key, asker, until) {
+            Seen::First => return true,
             Seen::Reused(asker) => {
                 let message = "request-reused: this request's number was used for another key";
-                return self.tell(asker, Err(PutError::Context(message.to_owned())));
+                self.tell(asker, Err(PutError::Context(message.to_owned())));
             }
-            Seen::UnderWay => {
-                self.stats.duplicates += 1;
-                return;
-            }
+            Seen::UnderWay => self.stats.duplicates += 1,
             Seen::Done(asker, outcome) => {
                 self.stats.duplicates += 1;
-                return self.tell(asker, *outcome);
+                self.tell(asker, *outcome);
             }
         }
+        false
+    }
+
+    /// Coordinates a put.
+    pub(crate) fn start_put(&mut self, identity: Identity, put: peer::Put) {
+        let deadline = self.now.monotonic + u64::from(put.timeout) * 1_000;
         let properties = match self.check_put(&put) {
             Ok(properties) => properties,
             Err(error) => return self.conclude(identity, Err(error)),
@@ -233,6 +244,7 @@ impl Replica {
         let level = put.levels.own;
         let Some(owned) = self.partitions.get(&partition.prefix) else { return };
         let (tenure, known) = (owned.tenure(), owned.known());
+        let status = if owned.is_amnesiac { Status::Amnesiac } else { status };
         let verdict = match failure(status) {
             None => {
                 let slot = self.config.layout.slot_of(partition, node).unwrap_or(0);
@@ -248,7 +260,7 @@ impl Replica {
     pub(crate) fn on_write_reply(&mut self, from: NodeId, id: u64, reply: WriteReply) {
         let Some(put) = self.puts.get(&id) else { return };
         let partition = put.partition;
-        self.learn_from_reply(from, partition, &reply.header);
+        self.learn_from_reply(from, partition, &reply.header, reply.position);
         let zone = self.config.zone(from);
         let Some(put) = self.puts.get_mut(&id) else { return };
         if !put.request.awaits(from) {
@@ -366,7 +378,7 @@ impl Replica {
     }
 
     /// Tells everybody who asked for this put what became of it, and remembers it for duplicates.
-    fn conclude(&mut self, identity: Identity, outcome: Result<PutDone, PutError>) {
+    pub(crate) fn conclude(&mut self, identity: Identity, outcome: Result<PutDone, PutError>) {
         for asker in self.duplicates.conclude(identity, &outcome) {
             self.tell(asker, outcome.clone());
         }

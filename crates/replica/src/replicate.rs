@@ -21,7 +21,8 @@ const REPLY_TTL: u64 = 5_000_000;
 impl Replica {
     pub(crate) fn on_read(&mut self, from: NodeId, id: u64, read: Read) {
         let Read { header, key, asked } = read;
-        if let Err(status) = self.admit(&header, &key) {
+        let admitted = self.admit(&header, &key);
+        if let Err(status) = admitted.and_then(|()| self.remembers(&key)) {
             return self.send_read_reply(from, id, &key, status, Bytes::new(), Vec::new());
         }
         self.stats.replica_reads += 1;
@@ -72,6 +73,11 @@ impl Replica {
             return Err(Status::Stale);
         }
         Ok(())
+    }
+
+    /// Whether this node can prove that it holds what it acknowledged.
+    fn remembers(&self, key: &Key) -> Result<(), Status> {
+        if self.is_amnesiac(key) { Err(Status::Amnesiac) } else { Ok(()) }
     }
 
     /// The state that a write brings, and how durable it must be to be acknowledged.
@@ -148,8 +154,8 @@ impl Replica {
         covered: Vec<Dot>,
     ) {
         let (header, slot) = (self.reply_header(key, status), self.own_slot(key));
-        let log_position = self.commits.last();
-        let message = ReadReply { header, slot, log_position, object, covered };
+        let position = self.lives.position();
+        let message = ReadReply { header, slot, position, object, covered };
         self.send(to, id, REPLY_TTL, PeerMessage::ReadReply(message));
     }
 
@@ -160,8 +166,11 @@ impl Replica {
     }
 
     pub(crate) fn answer_write(&mut self, to: NodeId, id: u64, key: &Key, slot: u8, status: Status) {
-        let log_position = self.commits.last();
-        let message = WriteReply { header: self.reply_header(key, status), slot, log_position };
+        // What counts for nothing says so, however well it went.
+        let is_done = failure(status).is_none();
+        let status = if is_done && self.is_amnesiac(key) { Status::Amnesiac } else { status };
+        let position = self.lives.position();
+        let message = WriteReply { header: self.reply_header(key, status), slot, position };
         self.send(to, id, REPLY_TTL, PeerMessage::WriteReply(message));
     }
 
@@ -195,7 +204,14 @@ impl Replica {
     }
 
     /// Remembers what a reply says of its sender.
-    pub(crate) fn learn_from_reply(&mut self, from: NodeId, partition: PartitionId, header: &ReplyHeader) {
+    pub(crate) fn learn_from_reply(
+        &mut self,
+        from: NodeId,
+        partition: PartitionId,
+        header: &ReplyHeader,
+        position: u64,
+    ) {
+        self.lives.hear_position(from, position);
         if let Some(owned) = self.partitions.get_mut(&partition.prefix) {
             owned.learn(from, header.tenure);
         }

@@ -10,6 +10,7 @@ use gramme_wire::codec::Wire;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::amnesia::Lives;
 use crate::change_properties::META_NAME;
 use crate::commits::{Commits, Level};
 use crate::config::leaf_bits;
@@ -57,9 +58,15 @@ impl Replica {
         for (number, leaf) in &recovered.leaves {
             tree.set_leaf(*number, *leaf);
         }
+        let position = partitions.values().map(Partition::commits).sum();
+        let lives = Lives::begin(&recovered, position, rng.random());
+        let lives = lives
+            .map_err(|error| StartError::Record { what: "the directory's names".to_owned(), error })?;
+        let amnesiac_partitions = partitions.values().filter(|partition| partition.is_amnesiac).count() as u64;
         let stats = Stats {
             keys: partitions.values().map(|partition| partition.total.count).sum(),
             bytes: partitions.values().map(|partition| partition.bytes).sum(),
+            amnesiac_partitions,
             ..Stats::default()
         };
         let mut replica = Self {
@@ -84,6 +91,7 @@ impl Replica {
             table,
             change: None,
             peers: Peers::default(),
+            lives,
             timers: Timers::default(),
             stats,
         };
@@ -101,6 +109,7 @@ impl Replica {
         let mut changes = vec![
             Change::Meta { name: META_BOOT, value: boot.into() },
             Change::Meta { name: META_NAME, value: self.table.encode() },
+            self.lives.record(),
         ];
         for (prefix, partition) in &mut self.partitions {
             let (prefix, total, record) = (*prefix, partition.total, partition.record());

@@ -37,6 +37,8 @@ pub struct Stats {
     pub keys: u64,
     /// Bytes of objects stored.
     pub bytes: u64,
+    /// Partitions that cannot prove that they hold what they acknowledged.
+    pub amnesiac_partitions: u64,
 }
 
 impl Stats {

@@ -11,7 +11,7 @@ use gramme_ring::{Keyspace, Member, NodeId, PartitionId, PlanRequest, plan};
 use gramme_vclock::{Actor, Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
-    Durability, ForwardReply, Hello, Read, ReplyHeader, RequestHeader, Status, Write, WriteReply,
+    Durability, ForwardReply, Hello, Read, ReplyHeader, RequestHeader, Standing, Status, Write, WriteReply,
 };
 
 const ME: NodeId = NodeId(1);
@@ -153,7 +153,7 @@ impl Bench {
 
     fn acknowledge(&mut self, from: NodeId, id: u64, status: Status) {
         let slot = self.replica.layout().slot_of(self.partition(), from).expect("an owner");
-        let reply = WriteReply { header: header(status), slot, log_position: 0 };
+        let reply = WriteReply { header: header(status), slot, position: 0 };
         self.step(Input::Message { from, id, message: PeerMessage::WriteReply(reply) });
     }
 
@@ -393,7 +393,12 @@ fn an_older_epoch_is_stale() {
 #[test]
 fn a_node_that_was_away_hears_of_the_properties() {
     let mut bench = bench(3);
-    let hello = Hello { boot: 1, layout: 1, properties: (0, NodeId(0)), keys: 0, bytes: 0, writable: true };
+    let hello = greeting((0, NodeId(0)), None);
     bench.step(Input::Message { from: B, id: 1, message: PeerMessage::Hello(hello) });
     assert!(matches!(bench.sent.as_slice(), [(B, _, PeerMessage::Properties(_))]), "{:?}", bench.sent);
+}
+
+fn greeting(properties: (u64, NodeId), heard: Option<Standing>) -> Hello {
+    let (lives, position) = (vec![77], 5);
+    Hello { boot: 1, layout: 1, properties, keys: 0, bytes: 0, writable: true, lives, position, heard }
 }

@@ -61,6 +61,8 @@ pub enum Outcome {
     Answered(u64),
     /// The node said that it is too busy and had not begun.
     Busy,
+    /// The node said that it could not do it, and that nothing was changed: too few replicas, a full disk.
+    Unable,
     /// Not a byte had left: no connection.
     NotSent,
     /// It had left, and no answer came.
@@ -74,7 +76,7 @@ impl Outcome {
     pub fn may_retry(self, operation: Operation) -> bool {
         match self {
             Self::Answered(_) => false,
-            Self::Busy | Self::NotSent => true,
+            Self::Busy | Self::Unable | Self::NotSent => true,
             Self::Unknown => operation == Operation::Read,
         }
     }
@@ -170,7 +172,7 @@ impl Router {
                     health.latency = ((7 * health.latency + micros) / 8).max(1);
                 }
             }
-            Outcome::Busy | Outcome::NotSent | Outcome::Unknown => {
+            Outcome::Busy | Outcome::Unable | Outcome::NotSent | Outcome::Unknown => {
                 health.avoid_until = now.saturating_add(AVOID_MICROS);
             }
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use gramme_object::{Content, Key, Object};
-use gramme_quorum::{PutError, Threshold};
+use gramme_quorum::{GetError, PutError, Threshold};
 use gramme_replica::{ClientPut, ClientRequest, Response, Ticket};
 use gramme_ring::{KeyHash, NodeId};
 use gramme_router::{Outcome, Router};
@@ -58,6 +58,7 @@ pub(crate) struct Client {
     pub(crate) waits_for: Option<Ticket>,
     /// What it must still achieve, key by key.
     pub(crate) goals: VecDeque<(usize, Wish)>,
+    pub(crate) last_error: Option<String>,
 }
 
 /// The bucket of a kind: its type and its name.
@@ -88,6 +89,7 @@ impl Client {
             replicas,
             waits_for: None,
             goals: VecDeque::new(),
+            last_error: None,
         }
     }
 
@@ -149,13 +151,19 @@ impl Client {
     }
 
     /// Takes an answer, or the lack of one. Says whether it was a success.
-    pub(crate) fn take(&mut self, now: u64, response: Option<&Response>, history: &mut History) -> bool {
+    pub(crate) fn take(
+        &mut self,
+        now: u64,
+        response: Option<&Response>,
+        partition_of: impl Fn(usize) -> u32,
+        history: &mut History,
+    ) -> bool {
         if let Some((node, sent)) = self.asked.take() {
-            let outcome = if response.is_some() { Outcome::Answered(now - sent) } else { Outcome::Unknown };
-            self.router.on_outcome(node, outcome, now);
+            self.router.on_outcome(node, outcome(response, now - sent), now);
         }
         match (self.doing.take(), response) {
             (Some(Doing::Reading { key, r, sent }), Some(Response::Get(Ok(found)))) => {
+                note_dots(partition_of(key), &found.object, history);
                 let values = values(&found.object);
                 // What a later write with this context replaces.
                 self.held[key] = Held { context: found.context.clone(), read: values.clone() };
@@ -175,13 +183,36 @@ impl Client {
                 true
             }
             (Some(Doing::Writing { id, .. }), Some(Response::Put(Err(error)))) => {
+                self.last_error = Some(error.to_string());
+                if matches!(error, PutError::TooManySiblings { .. }) {
+                    // Whoever is told so reads what there is, and writes with its context.
+                    let first = self.goals.front().map(|(number, _)| (*number, Wish::Read));
+                    first.into_iter().for_each(|goal| self.goals.push_front(goal));
+                }
                 if !matches!(error, PutError::Unavailable(_) | PutError::Unknown(_)) {
                     history.writes[id as usize - 1].fate = Fate::Refused;
                 }
                 false
             }
+            (Some(Doing::Reading { .. }), Some(Response::Get(Err(error)))) => {
+                self.last_error = Some(error.to_string());
+                false
+            }
             _ => false,
         }
+    }
+}
+
+/// What an answer says of its node: whoever is cut off from the others answers at once, and is no use.
+const fn outcome(response: Option<&Response>, after: u64) -> Outcome {
+    match response {
+        None => Outcome::Unknown,
+        Some(
+            Response::Get(Err(GetError::Unavailable(_)))
+            | Response::Put(Err(PutError::NoCoordinator(_) | PutError::WriteStopped | PutError::Disk)),
+        ) => Outcome::Unable,
+        Some(Response::Put(Err(PutError::Unavailable(_) | PutError::Unknown(_)))) => Outcome::Unknown,
+        Some(_) => Outcome::Answered(after),
     }
 }
 

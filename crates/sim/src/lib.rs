@@ -37,6 +37,7 @@ mod fault;
 mod history;
 mod network;
 mod random;
+pub mod report;
 mod settings;
 
 pub use cluster::{Outcome, run};

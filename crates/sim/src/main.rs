@@ -16,6 +16,7 @@ fn main() {
         total.add(&o.counts);
         ok += o.succeeded;
         if only { println!("{} {st}", o.counts); }
+        if only { for (n, d) in &o.history.names { if d.len()>1 {println!("{n} {d:?}");}} if let Some(k) = v.iter().find_map(|v| v.key) { println!("{}", gramme_sim::report::story_of(&o.history, k)); } }
         for v in v.iter().take(5) { println!("seed {seed}: {v}"); }
     }
     println!("{total}\n{ok} of {} {:?}", seeds*ops, began.elapsed());

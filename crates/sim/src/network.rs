@@ -15,16 +15,18 @@ use crate::random::Rng;
 pub(crate) struct Packet {
     pub(crate) from: usize,
     pub(crate) to: usize,
+    /// The receiving process: what was on a connection never reaches a later one.
+    pub(crate) life: u64,
     pub(crate) id: u64,
     pub(crate) method: u16,
     pub(crate) body: Bytes,
 }
 
 impl Packet {
-    pub(crate) fn new(from: usize, to: usize, id: u64, message: &PeerMessage) -> Self {
+    pub(crate) fn new(from: usize, to: usize, life: u64, id: u64, message: &PeerMessage) -> Self {
         let mut body = Vec::with_capacity(256);
         message.encode(&mut body);
-        Self { from, to, id, method: message.method(), body: body.into() }
+        Self { from, to, life, id, method: message.method(), body: body.into() }
     }
 }
 
@@ -162,8 +164,8 @@ impl Network {
         let first = self.arrival(from, to, now, counts);
         let again = self.chance(self.weather.duplication).then(|| {
             counts.note(Fault::Duplicate);
-            // A copy may come long after: whatever it was for is over by then.
-            let late = if self.chance(100) { self.rng.random_range(0..3_000_000) } else { 0 };
+            // A copy may come when what it was for is over.
+            let late = if self.chance(100) { self.rng.random_range(0..1_000_000) } else { 0 };
             self.arrival(from, to, now, counts) + late
         });
         Fate::Arrives(first, again)

@@ -63,8 +63,8 @@ wire_structs! {
         pub header: ReplyHeader,
         /// The slot that the replica holds.
         pub slot: u8,
-        /// How many batches the replica has handed to its disk since its start.
-        pub log_position: u64,
+        /// How many batches the replica has synced, over all starts.
+        pub position: u64,
         /// The stored object, empty if there is none.
         pub object: Bytes,
         /// Which of the asked dots the replica has seen and does not hold live.
@@ -109,8 +109,8 @@ wire_structs! {
         pub header: ReplyHeader,
         /// The slot that the write was for.
         pub slot: u8,
-        /// How many batches the replica has handed to its disk since its start.
-        pub log_position: u64,
+        /// How many batches the replica has synced, over all starts.
+        pub position: u64,
     }
 
     /// A put as its coordinator needs it.
@@ -175,6 +175,20 @@ wire_structs! {
         pub bytes: u64,
         /// Whether it takes writes.
         pub writable: bool,
+        /// The names of its directory, the present one last; none while they are not stored yet.
+        pub lives: Vec<u64>,
+        /// How many batches it has synced, over all starts.
+        pub position: u64,
+        /// What it remembers of the receiver.
+        pub heard: Option<Standing>,
+    }
+
+    /// How far a node's directory has come.
+    pub struct Standing {
+        /// The directory's name.
+        pub life: u64,
+        /// Batches that were synced.
+        pub position: u64,
     }
 
     /// The bucket properties, whole.

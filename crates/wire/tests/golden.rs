@@ -8,7 +8,7 @@ use gramme_vclock::{Actor, Context, Dot};
 use gramme_wire::client::{Found, Get, GetReply, Put as ClientPut, PutReply, Ring, RingReply, Stored};
 use gramme_wire::peer::{
     Durability, Forward, ForwardReply, Hello, Properties, PropertiesReply, Put, PutDone, Read, ReadReply,
-    Repair, ReplyHeader, RequestHeader, Status, Write, WriteReply,
+    Repair, ReplyHeader, RequestHeader, Standing, Status, Write, WriteReply,
 };
 use gramme_wire::{ClientMessage, PeerMessage, WireError};
 use proptest::prelude::*;
@@ -73,12 +73,15 @@ fn peer_messages() -> Vec<PeerMessage> {
             keys: 5,
             bytes: 6,
             writable: true,
+            lives: vec![7, 8],
+            position: 9,
+            heard: Some(Standing { life: 10, position: 11 }),
         }),
         PeerMessage::Read(Read { header: header(), key: key(), asked: vec![Dot::new(Actor(1), 2)] }),
         PeerMessage::ReadReply(ReadReply {
             header: reply(Status::DoneSynced),
             slot: 1,
-            log_position: 14,
+            position: 14,
             object: "o".into(),
             covered: vec![],
         }),
@@ -92,7 +95,7 @@ fn peer_messages() -> Vec<PeerMessage> {
             read: context(),
             object: "o".into(),
         }),
-        PeerMessage::WriteReply(WriteReply { header: reply(Status::Covered), slot: 2, log_position: 13 }),
+        PeerMessage::WriteReply(WriteReply { header: reply(Status::Covered), slot: 2, position: 13 }),
         PeerMessage::Repair(Repair { header: header(), key: key(), slot: 1, object: "o".into() }),
         PeerMessage::Forward(Box::new(Forward { header: header(), put: put() })),
         forward_reply(Ok(done)),

@@ -34,9 +34,11 @@ fn check_key(story: &Story<'_>, key: usize, found: &mut Vec<Violation>, stalenes
     let mut newest: Vec<(u64, WriteId, u8)> = Vec::new();
     for read in reads {
         while let Some(write) = acked.next_if(|(at, ..)| *at < read.sent) {
-            let (_, id, copies) = write;
+            let (_, id, _) = write;
             let replaced = &story.write(id).read;
-            newest.retain(|(_, older, weight)| *weight > copies || !replaced.contains(older));
+            // What was replaced may be gone from a replica that has not heard of its replacement: whoever
+            // replaced it, and wrote other things since, may say so with them.
+            newest.retain(|(_, older, _)| !replaced.contains(older));
             if !story.write(id).is_delete {
                 newest.push(write);
             }

@@ -61,7 +61,9 @@ impl Cluster {
         let until = self.now + PROGRESS_WITHIN;
         while self.clients.iter().any(|client| !client.goals.is_empty()) {
             if self.queue.next_time().is_none_or(|at| at > until) {
-                let what = format!("a core of {} nodes is well, and clients get nothing done", self.nodes.len() - 1);
+                let idle = self.clients.iter().filter(|client| !client.goals.is_empty());
+                let idle: Vec<_> = idle.map(|client| (&client.goals, &client.last_error)).collect();
+                let what = format!("all nodes but {} are well, and clients get nothing done: {idle:?}", self.victim);
                 return self.broken(Broken::NoProgress(what));
             }
             self.turn();
@@ -180,10 +182,15 @@ impl Cluster {
         }
     }
 
-    /// The owners of a key whose data has not been damaged.
+    /// The owners of a key that count: neither amnesiac, nor with a damaged copy of it.
     fn healthy_owners(&self, number: usize) -> Vec<usize> {
-        let owners = self.history.keys[number].owners.iter().copied();
-        owners.filter(|node| !self.nodes[*node].is_damaged).collect()
+        let is_healthy = |node: &usize| {
+            let this = &self.nodes[*node];
+            let stored = this.disk.objects().get(&self.keys[number].key);
+            let is_amnesiac = this.replica.as_ref().is_none_or(|replica| replica.stats().amnesiac_partitions > 0);
+            !is_amnesiac && stored.is_none_or(|stored| Object::decode(stored).is_ok())
+        };
+        self.history.keys[number].owners.iter().copied().filter(is_healthy).collect()
     }
 
     fn take_last_read(&mut self, key: usize, r: u8, sent: u64, ticket: Ticket) {
@@ -225,7 +232,7 @@ impl Cluster {
     /// Each node's hash tree must be that of its objects.
     fn compare_trees(&mut self) {
         let bits = leaf_bits(self.settings.depth);
-        for node in (0..self.nodes.len()).filter(|node| !self.nodes[*node].is_damaged).collect::<Vec<_>>() {
+        for node in (0..self.nodes.len()).filter(|node| !self.nodes[*node].has_flipped_bits).collect::<Vec<_>>() {
             let mut leaves = std::collections::BTreeMap::<u32, Leaf>::new();
             for (key, stored) in self.nodes[node].disk.objects() {
                 let hash = super::keyspace().hash(key.as_bytes());

@@ -52,8 +52,7 @@ struct Node {
     frozen: Option<VecDeque<Input>>,
     /// By how much its wall clock is off, in microseconds.
     clock_offset: i64,
-    /// Some of its objects were damaged, or all of its data.
-    is_damaged: bool,
+    has_flipped_bits: bool,
     /// Its process has been told to end, and why.
     fatal: Option<&'static str>,
 }
@@ -241,7 +240,7 @@ impl Node {
             timer: None,
             frozen: None,
             clock_offset: 0,
-            is_damaged: false,
+            has_flipped_bits: false,
             fatal: None,
         }
     }

@@ -202,7 +202,7 @@ impl Cluster {
         let node = self.victim;
         let Some(key) = self.nodes[node].disk.flip_bit(&mut self.random.disk) else { return };
         self.counts.note(Fault::BitFlip);
-        self.nodes[node].is_damaged = true;
+        self.nodes[node].has_flipped_bits = true;
         let key = self.keys.iter().position(|named| named.key == key);
         self.history.damage.push(Damage { node, at: self.now, key, synced: true });
     }
@@ -221,7 +221,6 @@ impl Cluster {
 
     /// The node's data was replaced while it was not running.
     fn replace_data(&mut self, node: usize) {
-        self.nodes[node].is_damaged = true;
         self.stop(node);
         self.history.damage.push(Damage { node, at: self.now, key: None, synced: true });
         self.start_later(node, 500_000);

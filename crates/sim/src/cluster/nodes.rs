@@ -108,9 +108,9 @@ impl Cluster {
     }
 
     pub(super) fn arrive(&mut self, packet: Packet) {
-        let Packet { from, to, id, method, body } = packet;
+        let Packet { from, to, life, id, method, body } = packet;
         self.trace.update(&body);
-        if self.nodes[to].replica.is_none() {
+        if !self.is_alive(to, life) {
             return;
         }
         match PeerMessage::decode(method, body) {
@@ -264,7 +264,7 @@ impl Cluster {
             }
             Fate::Lost => {}
             Fate::Arrives(first, again) => {
-                let packet = Packet::new(from, to_node, id, message);
+                let packet = Packet::new(from, to_node, self.nodes[to_node].life, id, message);
                 if self.holds.contains(&Hold { name: message.name(), from, to: to_node }) {
                     return self.held.push(packet);
                 }

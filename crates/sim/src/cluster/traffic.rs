@@ -125,7 +125,8 @@ impl Cluster {
             return;
         }
         this.waits_for = None;
-        let ok = this.take(self.now, response, &mut self.history);
+        let partition_of = |key: usize| self.layout.partition_of(self.keys[key].hash).prefix;
+        let ok = this.take(self.now, response, partition_of, &mut self.history);
         if ok {
             self.succeeded += 1;
             self.clients[client].goals.pop_front();
