@@ -189,6 +189,8 @@ impl Replica {
         let mut delta = Object::from_write(&read, dot, sibling.clone());
         // Not only what is live in the newest state: that is not durable yet, and if it is lost an older
         // version of ours is the value again, on which the raised entry must not have cast a shadow elsewhere.
+        // And not only our own versions: one that another node's write has replaced here may be the value
+        // elsewhere, until that write gets there.
         delta.versions_mut().raise_own_entry(dot, ready.maybe_live.iter().copied());
         let raise = delta.context().vector().covers(dot);
         let level = put.levels.own;

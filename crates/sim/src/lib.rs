@@ -28,6 +28,7 @@
 //! No tokio, no quinn, no files, no wall clock but the one that says how fast the simulator is.
 #![forbid(unsafe_code)]
 
+mod batch;
 pub mod check;
 mod clients;
 mod cluster;
@@ -39,8 +40,11 @@ mod network;
 mod random;
 pub mod report;
 mod settings;
+mod shrink;
 
+pub use batch::{Judged, judge, judge_all};
 pub use cluster::{Outcome, run};
 pub use fault::{Counts, Fault, FaultSet};
 pub use history::{Broken, Damage, Fate, History, KeyRecord, Kind, ReadError, ReadRecord, WriteId, WriteRecord};
 pub use settings::Settings;
+pub use shrink::shrink;

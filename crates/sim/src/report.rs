@@ -4,9 +4,13 @@ use std::fmt::Write as _;
 
 use crate::history::{Fate, History, ReadRecord, WriteId, WriteRecord};
 
-/// What happened to a key, one line for each thing, by when it was sent.
+/// Lines that are told before the moment in question, and after it.
+const BEFORE: usize = 60;
+const AFTER: usize = 10;
+
+/// What happened to a key around the moment `at`, one line for each thing, by when it was sent.
 #[must_use]
-pub fn story_of(history: &History, key: usize) -> String {
+pub fn story_of(history: &History, key: usize, at: u64) -> String {
     let mut lines: Vec<(u64, String)> = Vec::new();
     for (id, write) in (1..).zip(&history.writes).filter(|(_, write)| write.key == key) {
         lines.push((write.sent, tell_write(id, write)));
@@ -23,7 +27,9 @@ pub fn story_of(history: &History, key: usize) -> String {
     }
     lines.sort();
     let mut text = format!("key {key}: {:?}, owners {owners:?}\n", history.keys[key].kind);
-    for (at, line) in lines {
+    let moment = lines.partition_point(|(sent, _)| *sent <= at);
+    let first = moment.saturating_sub(BEFORE);
+    for (at, line) in lines.into_iter().skip(first).take(BEFORE + AFTER) {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{:>12} {line}", micros(at));
     }

@@ -97,17 +97,16 @@ impl<V> VersionSet<V> {
         self.context.insert(dot);
     }
 
-    /// Raises the context's entry for `dot`'s actor to `dot`, if no *other* live version of that actor would
-    /// be named by it without being here. Keeps contexts as short as there are writers.
+    /// Raises the context's entry for `dot`'s actor to `dot`, if every dot of `live` is covered by the context
+    /// already. Keeps contexts as short as there are writers.
     ///
     /// Only the actor itself may do this, to a state that it sends to replicas, never to a context that it
-    /// gives to a client: only the actor knows that its other dots up to here are of other keys, or in
-    /// `unseen_live`, which the caller passes: its live dots of this key wherever it keeps them.
-    pub fn raise_own_entry(&mut self, dot: Dot, unseen_live: impl IntoIterator<Item = Dot>) {
-        let names_another = |other: Dot| {
-            other.actor == dot.actor && other.counter <= dot.counter && !self.context.covers(other)
-        };
-        if !unseen_live.into_iter().any(names_another) {
+    /// gives to a client: only the actor knows which dots of its own up to here are of this key, and that each
+    /// of them was replaced, in the end, by something in `live`, the versions that it holds (in any state that
+    /// it could fall back to). Of *any* actor: where a replica drops a version because of the entry, what
+    /// replaced that version must not be known to the raising actor alone.
+    pub fn raise_own_entry(&mut self, dot: Dot, live: impl IntoIterator<Item = Dot>) {
+        if live.into_iter().all(|other| self.context.covers(other)) {
             self.context.raise(dot.actor, dot.counter);
         }
     }

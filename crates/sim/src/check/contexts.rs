@@ -19,7 +19,7 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
                     read.sent - burial.at,
                     name(burial.by)
                 );
-                found.push(violation(Promise::Causality, read.key, what));
+                found.push(violation(Promise::Causality, read.key, read.sent, what));
             }
         }
     }

@@ -11,7 +11,7 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
         let Some(first) = reads.next() else { continue };
         if let Some(other) = reads.find(|read| read.values != first.values) {
             let what = format!("the key showed {:?} and then {:?}, with no write between", first.values, other.values);
-            found.push(violation(Promise::Stability, key, what));
+            found.push(violation(Promise::Stability, key, first.answered, what));
         }
     }
 }

@@ -34,11 +34,9 @@ fn check_key(story: &Story<'_>, key: usize, found: &mut Vec<Violation>, stalenes
     let mut newest: Vec<(u64, WriteId, u8)> = Vec::new();
     for read in reads {
         while let Some(write) = acked.next_if(|(at, ..)| *at < read.sent) {
-            let (_, id, _) = write;
+            let (_, id, copies) = write;
             let replaced = &story.write(id).read;
-            // What was replaced may be gone from a replica that has not heard of its replacement: whoever
-            // replaced it, and wrote other things since, may say so with them.
-            newest.retain(|(_, older, _)| !replaced.contains(older));
+            newest.retain(|(_, older, weight)| *weight > copies || !replaced.contains(older));
             if !story.write(id).is_delete {
                 newest.push(write);
             }
@@ -68,7 +66,7 @@ fn judge(
                 name(id),
                 read.values
             );
-            found.push(violation(Promise::Freshness, read.key, what));
+            found.push(violation(Promise::Freshness, read.key, read.sent, what));
         }
     }
     staleness.note(&missed);

@@ -13,7 +13,7 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
                 Some(write) if write.fate == Fate::Refused => "was shown, and its writer was told that it was not stored",
                 Some(_) => continue,
             };
-            found.push(violation(Promise::Integrity, read.key, format!("{} {what}", name(id))));
+            found.push(violation(Promise::Integrity, read.key, read.sent, format!("{} {what}", name(id))));
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
         }
         if !story.is_accounted(last, id, u64::MAX) {
             let what = format!("{} was acknowledged by {copies} and is gone", name(id));
-            found.push(violation(Promise::Durability, write.key, what));
+            found.push(violation(Promise::Durability, write.key, write.sent, what));
         }
     }
 }

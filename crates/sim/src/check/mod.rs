@@ -82,8 +82,8 @@ impl Promise {
 pub struct Violation {
     /// Which.
     pub promise: Promise,
-    /// On which key, if on one.
-    pub key: Option<usize>,
+    /// On which key, if on one, and when.
+    pub at: Option<(usize, u64)>,
     /// What happened.
     pub what: String,
 }
@@ -110,8 +110,8 @@ pub fn check(history: &History) -> (Vec<Violation>, Staleness) {
     (found, staleness)
 }
 
-fn violation(promise: Promise, key: usize, what: String) -> Violation {
-    Violation { promise, key: Some(key), what: format!("{what} (key {key})") }
+fn violation(promise: Promise, key: usize, at: u64, what: String) -> Violation {
+    Violation { promise, at: Some((key, at)), what: format!("{what} (key {key})") }
 }
 
 fn name(id: WriteId) -> String {

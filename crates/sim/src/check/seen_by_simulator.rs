@@ -11,6 +11,6 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
             Broken::NoProgress(what) => (Promise::Progress, what),
             Broken::Misbehaved(what) => (Promise::Conduct, what),
         };
-        found.push(Violation { promise, key: None, what: what.clone() });
+        found.push(Violation { promise, at: None, what: what.clone() });
     }
 }

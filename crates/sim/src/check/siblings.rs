@@ -11,14 +11,14 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
     for read in story.history.reads.iter().chain(&story.history.last) {
         if story.kind(read.key) == Kind::Lww && read.values.len() > 1 {
             let what = format!("{} values in a last-write-wins bucket", read.values.len());
-            found.push(violation(Promise::Siblings, read.key, what));
+            found.push(violation(Promise::Siblings, read.key, read.sent, what));
         }
         let known: Vec<_> = read.values.iter().copied().filter(|id| story.known(*id).is_some()).collect();
         for &older in &known {
             for &newer in known.iter().filter(|newer| **newer > older) {
                 if story.is_ancestor(older, newer) {
                     let what = format!("{} was shown beside {}, whose writer had read it", name(older), name(newer));
-                    found.push(violation(Promise::Siblings, read.key, what));
+                    found.push(violation(Promise::Siblings, read.key, read.sent, what));
                 }
             }
         }
