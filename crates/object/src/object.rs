@@ -27,6 +27,13 @@ impl Object {
         Self { versions }
     }
 
+    /// One of its versions alone, with its dot and nothing that it replaced.
+    #[must_use]
+    pub fn only(&self, dot: Dot) -> Self {
+        let live = self.siblings().iter().filter(|(other, _)| *other == dot).cloned().collect();
+        Self { versions: VersionSet::from_parts(Context::new(), live) }
+    }
+
     /// The versions with their dots and context.
     #[must_use]
     pub const fn versions(&self) -> &VersionSet<Sibling> {

@@ -297,7 +297,7 @@ mod tests {
     fn a_vector_entry_is_not_seen() {
         let mut partition = partition();
         let mut object = Object::new();
-        object.versions_mut().raise_own_entry(Dot::new(Actor(9), 5), []);
+        object.versions_mut().raise_own_entry(Dot::new(Actor(9), 5));
         assert!(partition.see(&object).is_empty());
         assert!(!partition.seen.contains(Dot::new(Actor(9), 4)));
     }

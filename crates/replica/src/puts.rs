@@ -26,6 +26,9 @@ pub(crate) const LINGER: u64 = 2_000_000;
 /// How long a put is remembered beyond its deadline, in microseconds: a copy may be late.
 const REMEMBERED: u64 = 5_000_000;
 
+/// A state of more bytes than this is not sent whole with a put, and no entry is raised.
+const WHOLE: usize = 64 << 10;
+
 /// Who is to be told of a put's outcome.
 #[derive(Clone, Debug)]
 pub(crate) enum Asker {
@@ -186,17 +189,17 @@ impl Replica {
         let dot = owned.mint();
         put.dot = Some(dot);
         let read = replaced(put, &ready.object);
-        let mut delta = Object::from_write(&read, dot, sibling.clone());
-        // Not only what is live in the newest state: that is not durable yet, and if it is lost an older
-        // version of ours is the value again, on which the raised entry must not have cast a shadow elsewhere.
-        // And not only our own versions: one that another node's write has replaced here may be the value
-        // elsewhere, until that write gets there.
-        delta.versions_mut().raise_own_entry(dot, ready.maybe_live.iter().copied());
-        let raise = delta.context().vector().covers(dot);
+        let mut delta = Object::from_write(&read, dot, sibling);
+        let whole = may_raise(&ready, &read);
+        let brought = if whole {
+            delta.merge(&ready.object);
+            delta.versions_mut().raise_own_entry(dot);
+            delta.clone()
+        } else {
+            delta.only(dot)
+        };
         let level = put.levels.own;
-        // A copy of its own for the others, before the local merge takes the state.
-        let alone = Object::from_write(&Context::new(), dot, sibling);
-        self.send_writes(id, dot, raise, &read, &alone);
+        self.send_writes(id, dot, whole, &read, &brought);
         self.merge(&key, delta, Writer::Put(id), level);
         let merged = self.ready(&key).map(|ready| (*ready.object).clone());
         if let Some(put) = self.puts.get_mut(&id) {
@@ -205,7 +208,7 @@ impl Replica {
         }
     }
 
-    fn send_writes(&mut self, id: u64, dot: Dot, raise: bool, read: &Context, alone: &Object) {
+    fn send_writes(&mut self, id: u64, dot: Dot, whole: bool, read: &Context, brought: &Object) {
         let Some(put) = self.puts.get(&id) else { return };
         let (key, partition, deadline) = (put.put.key.clone(), put.partition, put.deadline);
         let durability = match put.levels.others {
@@ -214,14 +217,14 @@ impl Replica {
         };
         let mut members = put.request.members();
         members.retain(|&node| node != self.config.node);
-        let object = bytes::Bytes::from(alone.encode());
+        let object = bytes::Bytes::from(brought.encode());
         let ttl = deadline.saturating_sub(self.now.monotonic);
         for node in members {
             let header = self.request_header(partition, id);
             // Every member holds a slot of the partition.
             let slot = self.config.layout.slot_of(partition, node).unwrap_or(0);
             let (key, read, object) = (key.clone(), read.clone(), object.clone());
-            let write = Write { header, key, slot, durability, dot, raise, read, object };
+            let write = Write { header, key, slot, durability, dot, whole, read, object };
             self.send(node, id, ttl, PeerMessage::Write(write));
         }
     }
@@ -432,6 +435,16 @@ fn check_siblings(put: &Put, ready: &Ready) -> Result<(), PutError> {
         return Err(PutError::TooManySiblings { siblings, limit });
     }
     Ok(())
+}
+
+/// Whether the coordinator may raise its own entry of the key's vector past the put. It then sends the key's
+/// whole state: whoever merges it drops every version of ours that is not live in it, so what replaced those
+/// must not be known here alone. That holds for what is live in any state that this node could fall back to:
+/// what is staged may be lost, and then an older version is the value again. Without raising, contexts would
+/// grow by a dot with every write.
+fn may_raise(ready: &Ready, read: &Context) -> bool {
+    let goes_along = |dot: Dot| read.covers(dot) || ready.object.versions().is_live(dot);
+    ready.stored.len() <= WHOLE && ready.maybe_live.iter().all(|&dot| goes_along(dot))
 }
 
 /// What a put replaces: what its writer has read; in a last-write-wins bucket also every sibling that is

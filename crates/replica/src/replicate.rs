@@ -87,15 +87,18 @@ impl Replica {
             return Err(Status::WriteStopped);
         }
         let brought = Object::decode(&write.object).map_err(|_| Status::Refused)?;
-        let [(dot, sibling)] = brought.siblings() else { return Err(Status::Refused) };
-        if *dot != write.dot || sibling.stamp.is_runaway(self.now.wall / 1_000) {
+        let siblings = brought.siblings();
+        let own = siblings.iter().find(|(dot, _)| *dot == write.dot);
+        let Some((dot, sibling)) = own.filter(|_| write.whole || siblings.len() == 1) else {
+            return Err(Status::Refused);
+        };
+        if sibling.stamp.is_runaway(self.now.wall / 1_000) {
             return Err(Status::Refused);
         }
         self.observe(sibling.stamp);
         let mut delta = Object::from_write(&write.read, *dot, sibling.clone());
-        if write.raise {
-            // The coordinator has checked that no other live version of its own would be named.
-            delta.versions_mut().raise_own_entry(*dot, []);
+        if write.whole {
+            delta.merge(&brought);
         }
         let level = match write.durability {
             Durability::Synced => Level::Synced,

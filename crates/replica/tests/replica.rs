@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use gramme_object::{Content, Key, Object, Sibling, Stamp};
-use gramme_quorum::{PutError, Tenure, Threshold};
+use gramme_quorum::{Failure, GetError, PutError, Tenure, Threshold};
 use gramme_replica::{
     Change, ClientPut, ClientRequest, Config, Effect, Input, Now, Recovered, Replica, Response, Secrets,
     Ticket,
@@ -133,7 +133,7 @@ impl Bench {
             request: 1,
         };
         let durability = Durability::Synced;
-        let write = Write { header, key: key(), slot: 0, durability, dot, raise: false, read, object };
+        let write = Write { header, key: key(), slot: 0, durability, dot, whole: false, read, object };
         self.step(Input::Message { from, id: 77, message: PeerMessage::Write(write) });
     }
 
@@ -158,6 +158,17 @@ impl Bench {
     }
 
     /// The only answer that was given since the last time.
+    fn owners_of(&self, key: &Key) -> Vec<NodeId> {
+        let layout = self.replica.layout();
+        layout.owners(layout.partition_of(Keyspace::new([5; 32]).hash(key.as_bytes()))).collect()
+    }
+
+    /// A key that this node does not own.
+    fn foreign_key(&self) -> Key {
+        let mut keys = (0..).map(|number| Key::new("default", "b", format!("{number}")).expect("valid parts"));
+        keys.find(|key| !self.owners_of(key).contains(&ME)).expect("a key of others")
+    }
+
     fn answer(&mut self) -> Response {
         assert_eq!(self.replies.len(), 1, "{:?}", self.replies);
         self.replies.pop().expect("an answer").1
@@ -208,7 +219,7 @@ fn an_entry_is_not_raised_past_what_a_lost_batch_would_bring_back() {
     bench.write_from(B, Dot::new(Actor(2), 1), read);
     bench.put(2, client_put("blind"));
     assert!(
-        bench.writes().iter().all(|(_, _, write)| !write.raise),
+        bench.writes().iter().all(|(_, _, write)| !write.whole),
         "raised past a version that may come back"
     );
     // Once all of that is durable the first version is gone for good, and the entry may be raised; the blind
@@ -218,7 +229,92 @@ fn an_entry_is_not_raised_past_what_a_lost_batch_would_bring_back() {
     bench.replies.retain(|(ticket, _)| *ticket == Ticket(3));
     let Response::Get(Ok(found)) = bench.answer() else { panic!("no value") };
     bench.put(4, ClientPut { context: found.context, ..client_put("merged") });
-    assert!(bench.writes().iter().all(|(_, _, write)| write.raise));
+    assert!(bench.writes().iter().all(|(_, _, write)| write.whole));
+}
+
+/// A replica that hears of the raised entry drops our older version. If what replaced that version here did not
+/// go along, and only we had heard of it, the replica would show neither.
+#[test]
+fn a_raised_entry_goes_with_what_replaced_our_older_versions() {
+    let mut bench = bench(3);
+    bench.put(1, client_put("first"));
+    bench.commit_all();
+    let (_, _, first) = bench.writes().pop().expect("a write");
+    let second = Dot::new(Actor(2), 1);
+    bench.write_from(B, second, [first.dot].into_iter().collect());
+    bench.commit_all();
+    bench.put(2, client_put("blind"));
+    let (_, _, blind) = bench.writes().pop().expect("a write");
+    let sent = Object::decode(&blind.object).expect("an object");
+    assert!(blind.whole && sent.context().vector().covers(first.dot));
+    assert!(sent.versions().is_live(second), "the entry names what {second} replaced");
+}
+
+#[test]
+fn a_copy_of_a_put_is_not_handed_on_again() {
+    let mut bench = bench(4);
+    let identity = Some((9, 1));
+    let key = bench.foreign_key();
+    let put = ClientPut { key, identity, ..client_put("x") };
+    let handed_on = |bench: &Bench| {
+        let forwards = bench.sent.iter().filter(|(_, _, message)| matches!(message, PeerMessage::Forward(_)));
+        forwards.map(|(to, id, _)| (*to, *id)).collect::<Vec<_>>()
+    };
+    bench.put(1, put.clone());
+    bench.step(Input::PeerSuspect(handed_on(&bench)[0].0));
+    bench.put(2, put);
+    let [(owner, id)] = handed_on(&bench)[..] else { panic!("two owners: {:?}", bench.sent) };
+    let outcome = Err(PutError::Busy);
+    let reply = ForwardReply { header: header(Status::Refused), outcome };
+    bench.sent.clear();
+    bench.step(Input::Message { from: owner, id, message: PeerMessage::ForwardReply(Box::new(reply)) });
+    assert_eq!(handed_on(&bench).len(), 1, "the next owner gets it, once");
+}
+
+#[test]
+fn a_node_that_is_told_of_more_than_it_has_counts_for_nothing() {
+    let mut bench = bench(3);
+    bench.put(1, client_put("x"));
+    bench.commit_all();
+    // What it has reached is no news.
+    let standing = |bench: &Bench, more| {
+        let told = bench.sent.iter().rev().find_map(|(_, _, message)| match message {
+            PeerMessage::Hello(hello) => Some((hello.lives.clone(), hello.position)),
+            _ => None,
+        });
+        let (lives, position) = told.expect("a greeting");
+        Standing { life: lives[0], position: position + more }
+    };
+    bench.step(Input::PeerUp(B));
+    let reached = standing(&bench, 0);
+    assert_eq!(reached.position, 1);
+    let tell = |bench: &mut Bench, heard| {
+        let message = PeerMessage::Hello(greeting((9, NodeId(9)), Some(heard)));
+        bench.step(Input::Message { from: B, id: 1, message });
+    };
+    tell(&mut bench, reached);
+    assert_eq!(bench.replica.stats().amnesiac_partitions, 0);
+    let beyond = standing(&bench, 1);
+    tell(&mut bench, beyond);
+    assert_eq!(bench.replica.stats().amnesiac_partitions, 8);
+    bench.commit_all();
+    // Its own copy counts no longer, for reads or for writes.
+    bench.step(Input::PeerDown(B));
+    bench.step(Input::PeerDown(C));
+    bench.replies.clear();
+    bench.get(2);
+    bench.step(Input::PeerDown(B));
+    bench.step(Input::PeerDown(C));
+    let Response::Get(Err(GetError::Unavailable(shortfall))) = bench.answer() else { panic!("it counted") };
+    assert!(shortfall.failed.contains(&(ME, Failure::Amnesiac)), "{shortfall:?}");
+    bench.sent.clear();
+    bench.write_from(B, Dot::new(Actor(2), 1), Context::new());
+    bench.commit_all();
+    let is_amnesiac = |message: &PeerMessage| {
+        matches!(message, PeerMessage::WriteReply(reply) if reply.header.status == Status::Amnesiac)
+    };
+    assert!(bench.sent.iter().any(|(_, _, message)| is_amnesiac(message)), "{:?}", bench.sent);
+    assert!(bench.objects.contains_key(&key()), "it takes what it is sent all the same");
 }
 
 #[test]
@@ -317,7 +413,7 @@ fn a_runaway_stamp_is_refused_and_carries_nobody_away() {
         RequestHeader { generation: 1, epoch: 1, partition, properties: 1, origin: 2, boot: 1, request: 1 };
     let (durability, read) = (Durability::Synced, Context::new());
     let write =
-        Write { header, key: key(), slot: 0, durability, dot, raise: false, read, object: object.clone() };
+        Write { header, key: key(), slot: 0, durability, dot, whole: false, read, object: object.clone() };
     bench.step(Input::Message { from: B, id: 1, message: PeerMessage::Write(write) });
     let refused = |message: &PeerMessage| matches!(message, PeerMessage::WriteReply(reply) if reply.header.status == Status::Refused);
     assert!(bench.sent.iter().any(|(_, _, message)| refused(message)));
@@ -326,19 +422,14 @@ fn a_runaway_stamp_is_refused_and_carries_nobody_away() {
     bench.put(1, client_put("x"));
     let (_, _, write) = bench.writes().pop().expect("a write");
     let sent = Object::decode(&write.object).expect("an object");
-    assert!(!sent.newest_stamp().is_ahead(WALL / 1_000));
+    assert!(!sent.only(write.dot).newest_stamp().is_ahead(WALL / 1_000));
 }
 
 #[test]
 fn a_put_is_handed_on_until_an_owner_takes_it_and_never_to_two() {
     let mut bench = bench(8);
-    let owners_of = |key: &Key| -> Vec<NodeId> {
-        let layout = bench.replica.layout();
-        layout.owners(layout.partition_of(Keyspace::new([5; 32]).hash(key.as_bytes()))).collect()
-    };
-    let mut keys = (0..).map(|number| Key::new("default", "b", format!("{number}")).expect("valid parts"));
-    let foreign = keys.find(|key| !owners_of(key).contains(&ME)).expect("a key of others");
-    let owners = owners_of(&foreign);
+    let foreign = bench.foreign_key();
+    let owners = bench.owners_of(&foreign);
     bench.put(1, ClientPut { key: foreign, ..client_put("x") });
     let forwarded = |bench: &mut Bench| {
         let sent = std::mem::take(&mut bench.sent);

@@ -24,6 +24,8 @@ pub struct Settings {
     pub clients: usize,
     /// Keys that they contend for.
     pub keys: usize,
+    /// By how much faults are rarer than at their worst.
+    pub calm: u64,
     /// Which faults are on.
     pub faults: FaultSet,
 }
@@ -42,6 +44,7 @@ impl Settings {
             depth: rng.random_range(0..5),
             clients: rng.random_range(2..13),
             keys: rng.random_range(1..25),
+            calm: rng.random_range(1..12),
             faults: some_faults(&mut rng),
         }
     }
@@ -80,11 +83,11 @@ fn some_faults(rng: &mut Rng) -> FaultSet {
 
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, operations, nodes, replicas, depth, clients, keys, faults } = self;
+        let Self { seed, operations, nodes, replicas, depth, clients, keys, calm, faults } = self;
         write!(
             f,
             "seed {seed}: {operations} operations, {nodes} nodes, N={replicas}, Q={}, {clients} clients, \
-             {keys} keys; faults {faults}",
+             {keys} keys, calm {calm}; faults {faults}",
             1_u32 << depth
         )
     }

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use bytes::{Buf, BufMut};
 
 use crate::seen::Seen;
-use crate::{Actor, Context, Dot, SeenSet};
+use crate::{Actor, Context, Dot, SeenSet, VersionVector};
 
 const FINISHED: u8 = 1;
 
@@ -54,23 +54,20 @@ impl Context {
     /// # Errors
     /// [`DecodeError`] if the bytes are cut off or not what [`Context::encode`] writes.
     pub fn decode(input: &mut &[u8]) -> Result<Self, DecodeError> {
-        let mut context = Self::new();
-        let vector = get_dots(input)?;
-        if vector.windows(2).any(|pair| pair[0].actor >= pair[1].actor) {
+        let entries = get_dots(input)?;
+        if entries.windows(2).any(|pair| pair[0].actor >= pair[1].actor) {
             return Err(DecodeError::NotCanonical);
         }
-        for dot in vector {
-            context.raise(dot.actor, dot.counter);
+        let mut vector = VersionVector::new();
+        for entry in entries {
+            vector.raise(entry.actor, entry.counter);
         }
         let outside = get_dots(input)?;
         let unsorted = outside.windows(2).any(|pair| pair[0] >= pair[1]);
-        if unsorted || outside.iter().any(|&dot| context.covers(dot)) {
+        if unsorted || outside.iter().any(|&dot| vector.covers(dot)) {
             return Err(DecodeError::NotCanonical);
         }
-        for dot in outside {
-            context.insert(dot);
-        }
-        Ok(context)
+        Ok(Self::from_parts(vector, outside))
     }
 }
 

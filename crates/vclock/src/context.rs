@@ -34,6 +34,11 @@ impl Context {
         Self { vector: VersionVector::new(), outside: Vec::new() }
     }
 
+    /// The parts as they are stored: `outside` sorted, without what `vector` covers.
+    pub(crate) const fn from_parts(vector: VersionVector, outside: Vec<Dot>) -> Self {
+        Self { vector, outside }
+    }
+
     /// Whether the holder has read `dot`, or something that replaced it.
     #[must_use]
     pub fn covers(&self, dot: Dot) -> bool {
@@ -71,9 +76,10 @@ impl Context {
     /// Adds all that `other` covers. O(n + m).
     pub fn join(&mut self, other: &Self) {
         self.vector.join(&other.vector);
-        self.outside.extend_from_slice(&other.outside);
-        self.outside.sort_unstable();
-        self.outside.dedup();
+        if !other.outside.is_empty() {
+            let ours = core::mem::take(&mut self.outside);
+            self.outside = union(&ours, &other.outside);
+        }
         self.drop_covered();
     }
 
@@ -105,6 +111,24 @@ impl Context {
         let vector = &self.vector;
         self.outside.retain(|&dot| !vector.covers(dot));
     }
+}
+
+/// The dots of two sorted lists, each once, sorted.
+fn union(ours: &[Dot], theirs: &[Dot]) -> Vec<Dot> {
+    let mut all = Vec::with_capacity(ours.len() + theirs.len());
+    let (mut ours, mut theirs) = (ours, theirs);
+    while let (Some((a, after_a)), Some((b, after_b))) = (ours.split_first(), theirs.split_first()) {
+        all.push(*a.min(b));
+        if a <= b {
+            ours = after_a;
+        }
+        if b <= a {
+            theirs = after_b;
+        }
+    }
+    all.extend_from_slice(ours);
+    all.extend_from_slice(theirs);
+    all
 }
 
 impl FromIterator<Dot> for Context {

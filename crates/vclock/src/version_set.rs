@@ -97,18 +97,15 @@ impl<V> VersionSet<V> {
         self.context.insert(dot);
     }
 
-    /// Raises the context's entry for `dot`'s actor to `dot`, if every dot of `live` is covered by the context
-    /// already. Keeps contexts as short as there are writers.
+    /// Raises the context's entry for `dot`'s actor to `dot`. Keeps contexts as short as there are writers.
     ///
-    /// Only the actor itself may do this, to a state that it sends to replicas, never to a context that it
-    /// gives to a client: only the actor knows which dots of its own up to here are of this key, and that each
-    /// of them was replaced, in the end, by something in `live`, the versions that it holds (in any state that
-    /// it could fall back to). Of *any* actor: where a replica drops a version because of the entry, what
-    /// replaced that version must not be known to the raising actor alone.
-    pub fn raise_own_entry(&mut self, dot: Dot, live: impl IntoIterator<Item = Dot>) {
-        if live.into_iter().all(|other| self.context.covers(other)) {
-            self.context.raise(dot.actor, dot.counter);
-        }
+    /// Only the actor itself may decide this, for a state that it sends to replicas, never for a context that
+    /// it gives to a client: only the actor knows which dots of its own up to here are of this key. Whoever
+    /// merges the raised state drops those of them that are not live in it. So each must have been replaced by
+    /// what is live in this state or covered by its context, in every state that the actor could fall back to:
+    /// not by a write that the actor alone has heard of.
+    pub fn raise_own_entry(&mut self, dot: Dot) {
+        self.context.raise(dot.actor, dot.counter);
     }
 
     /// Drops the live versions that `keep` refuses. The context still covers them.

@@ -10,7 +10,7 @@ const SZ: Actor = Actor(3);
 fn put(read: &VersionSet<&'static str>, dot: Dot, value: &'static str) -> VersionSet<&'static str> {
     let mut next = read.clone();
     next.put(read.context(), dot, value);
-    next.raise_own_entry(dot, []);
+    next.raise_own_entry(dot);
     next
 }
 

@@ -71,7 +71,7 @@ wire_structs! {
         pub covered: Vec<Dot>,
     }
 
-    /// A write on its way to a replica: one new version with what it replaces.
+    /// A write on its way to a replica: a new version with what it replaces.
     pub struct Write {
         /// The request.
         pub header: RequestHeader,
@@ -83,11 +83,11 @@ wire_structs! {
         pub durability: Durability,
         /// The version's name, apart from what its writer had read.
         pub dot: Dot,
-        /// Whether the receiver raises the vector's entry of the dot's actor to the dot.
-        pub raise: bool,
+        /// Whether `object` is the key's state after the write, its coordinator's entry raised to the dot.
+        pub whole: bool,
         /// What the writer had read: this is replaced, and nothing else.
         pub read: Context,
-        /// The version itself, as a stored object that holds nothing else.
+        /// The version itself, as a stored object that holds nothing else; with `whole` all that is beside it state.
         pub object: Bytes,
     }
 

@@ -91,7 +91,7 @@ fn peer_messages() -> Vec<PeerMessage> {
             slot: 2,
             durability: Durability::Synced,
             dot: Dot::new(Actor(1), 2),
-            raise: true,
+            whole: true,
             read: context(),
             object: "o".into(),
         }),

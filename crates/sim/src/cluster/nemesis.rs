@@ -42,7 +42,9 @@ impl Cluster {
             _ => return,
         };
         let after = self.random.nemesis.random_range(range);
-        self.schedule(after, Event::Strike(fault));
+        // What strikes once, or must strike often to do anything, is as frequent in any run.
+        let calm = if fault.is_destructive() { 1 } else { self.settings.calm };
+        self.schedule(after * calm, Event::Strike(fault));
     }
 
     pub(super) fn strike(&mut self, fault: Fault) {

@@ -109,7 +109,12 @@ impl Cluster {
 
     pub(super) fn arrive(&mut self, packet: Packet) {
         let Packet { from, to, life, id, method, body } = packet;
-        self.trace.update(&body);
+        // A checksum of each message is enough to tell two runs apart, and a sixth of the cost.
+        let mut line = [0; 16];
+        line[..8].copy_from_slice(&id.to_le_bytes());
+        line[8..12].copy_from_slice(&crc32fast::hash(&body).to_le_bytes());
+        line[12..].copy_from_slice(&(from as u32 ^ (to as u32) << 16).to_le_bytes());
+        self.trace.update(&line);
         if !self.is_alive(to, life) {
             return;
         }
