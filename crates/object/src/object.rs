@@ -65,6 +65,12 @@ impl Object {
 
     /// Merges all that `other` knows. Commutative, associative, idempotent.
     pub fn merge(&mut self, other: &Self) {
+        #[cfg(gramme_planted)]
+        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::LastWriteWins) {
+            self.versions.merge(&other.versions);
+            *self = self.last_writer();
+            return;
+        }
         self.versions.merge(&other.versions);
     }
 

@@ -114,6 +114,11 @@ impl PutRequest {
 
     /// Tells it of an acknowledgement. A second one of the same node changes nothing.
     pub fn on_ack(&mut self, ack: Ack) -> PutVerdict {
+        #[cfg(gramme_planted)]
+        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::CountTwice) {
+            self.acks.push(ack);
+            return self.verdict();
+        }
         if self.has_heard(ack.node) {
             return PutVerdict::Wait;
         }
@@ -176,6 +181,8 @@ impl PutRequest {
         let mut counted: Vec<&Ack> = Vec::new();
         for ack in &self.acks {
             let twice = counted.iter().any(|other| other.node == ack.node || other.slot == ack.slot);
+            #[cfg(gramme_planted)]
+            let twice = twice && !gramme_vclock::planted::is(gramme_vclock::planted::Plant::CountTwice);
             if !twice && !self.is_over(ack) {
                 counted.push(ack);
             }

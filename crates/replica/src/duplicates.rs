@@ -56,6 +56,11 @@ impl Duplicates {
             if entry.key != *key {
                 return Seen::Reused(asker);
             }
+            #[cfg(gramme_planted)]
+            if gramme_vclock::planted::is(gramme_vclock::planted::Plant::ApplyTwice) {
+                entry.askers.push(asker);
+                return Seen::First;
+            }
             return match &entry.outcome {
                 Some(outcome) => Seen::Done(asker, outcome.clone()),
                 None => {

@@ -121,6 +121,10 @@ impl Replica {
 
     pub(crate) fn on_forward_deadline(&mut self, id: u64) {
         if let Some(node) = self.forwards.get(&id).and_then(|forward| forward.sent_to) {
+            #[cfg(gramme_planted)]
+            if gramme_vclock::planted::is(gramme_vclock::planted::Plant::SendAgain) {
+                return self.on_not_begun(id, node, Failure::Silent);
+            }
             self.stats.forwards_unknown += 1;
             self.conclude_forward(id, Err(PutError::Unknown(node)));
         }
@@ -135,6 +139,11 @@ impl Replica {
     pub(crate) fn on_forward_peer_down(&mut self, node: NodeId) {
         let with_it = self.forwards.iter().filter(|(_, forward)| forward.sent_to == Some(node));
         for id in with_it.map(|(id, _)| *id).collect::<Vec<_>>() {
+            #[cfg(gramme_planted)]
+            if gramme_vclock::planted::is(gramme_vclock::planted::Plant::SendAgain) {
+                self.on_not_begun(id, node, Failure::Silent);
+                continue;
+            }
             self.stats.forwards_unknown += 1;
             self.conclude_forward(id, Err(PutError::Unknown(node)));
         }

@@ -111,6 +111,11 @@ impl Replica {
     pub(crate) fn on_loaded(&mut self, load: u64, result: Result<Option<Bytes>, LoadFailed>) {
         let Some(key) = self.keys.loads.remove(&load) else { return };
         let Some(Slot::Loading(waiting)) = self.keys.slots.remove(&key) else { return };
+        #[cfg(gramme_planted)]
+        let result = match result {
+            Err(_) if gramme_vclock::planted::is(gramme_vclock::planted::Plant::ReadErrorIsAbsent) => Ok(None),
+            result => result,
+        };
         let stored = result.and_then(|stored| {
             let stored = stored.unwrap_or_default();
             let object = if stored.is_empty() { Ok(Object::new()) } else { Object::decode(&stored) };
@@ -150,6 +155,10 @@ impl Replica {
 
     fn read(&mut self, key: &Key, reader: Reader) {
         let Some(ready) = self.ready(key) else { return };
+        #[cfg(gramme_planted)]
+        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::ShowStaged) {
+            return self.on_read_done(reader, &ready);
+        }
         match ready.staged.filter(|&(sequence, level)| !self.commits.is_durable(sequence, level)) {
             Some((sequence, level)) => self.commits.wait(sequence, level, Waiter::Read(reader, ready)),
             None => self.on_read_done(reader, &ready),
@@ -174,6 +183,10 @@ impl Replica {
         let before = delta.versions().len();
         // A version that was seen here and is not here any more was replaced: it is refused from any source.
         delta.versions_mut().retain(|dot, _| {
+            #[cfg(gramme_planted)]
+            if gramme_vclock::planted::is(gramme_vclock::planted::Plant::ForgetSeen) {
+                return true;
+            }
             let gone = owned.seen.contains(dot) || ready.object.context().covers(dot);
             !gone || ready.object.versions().is_live(dot)
         });
@@ -197,6 +210,10 @@ impl Replica {
     }
 
     fn write_when_durable(&mut self, sequence: u64, level: Level, writer: Writer, status: Status) {
+        #[cfg(gramme_planted)]
+        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::AckBeforeDurable) {
+            return self.on_write_done(writer, status);
+        }
         if self.commits.is_durable(sequence, level) {
             self.on_write_done(writer, status);
         } else {

@@ -126,6 +126,8 @@ impl Replica {
             Input::PeerDown(node) => self.on_peer_down(node),
             Input::Loaded { load, result } => self.on_loaded(load, result),
             Input::Committed { written, synced } => self.on_committed(written, synced),
+            #[cfg(gramme_planted)]
+            Input::CommitFailed if gramme_vclock::planted::is(gramme_vclock::planted::Plant::RetrySync) => {}
             Input::CommitFailed => self.out.push(Effect::Fatal("a commit failed")),
             Input::Writable(writable) => self.writable = writable,
             Input::Timer => self.on_timer(),

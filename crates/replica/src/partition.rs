@@ -78,11 +78,15 @@ impl Partition {
         for note in notes {
             stored.add_note(note.clone())?;
         }
+        #[cfg(gramme_planted)]
+        let (fresh, counter) = planted_term(record, notes, fresh);
+        #[cfg(not(gramme_planted))]
+        let counter = 0;
         Ok(Self {
             actor: fresh.0,
             // Later than any before, even if the clock went back.
             born: wall.max(stored.born + 1),
-            counter: 0,
+            counter,
             life: stored.life,
             commits: stored.commits,
             generation: stored.generation,
@@ -208,6 +212,28 @@ impl Stored {
             self.seen.insert(dot);
         }
         if note.is_empty() { Ok(()) } else { Err(WireError::Malformed) }
+    }
+}
+
+/// The term that a bug goes on with: the last one, with the record's counter alone, or with the notes' and a
+/// margin for what a crash may have taken.
+#[cfg(gramme_planted)]
+fn planted_term(record: &Bytes, notes: &[Bytes], fresh: (Actor, u64)) -> ((Actor, u64), u64) {
+    use gramme_vclock::planted::{Plant, is};
+    let term = |mut bytes: Bytes, skip: usize, has_birth: bool| {
+        bytes = bytes.slice(skip..);
+        let actor = Actor::parse(&mut bytes).ok()?;
+        let _birth = if has_birth { u64::parse(&mut bytes).ok()? } else { 0 };
+        Some((actor, u64::parse(&mut bytes).ok()?))
+    };
+    let stored = (!record.is_empty()).then(|| term(record.clone(), 3, true)).flatten();
+    let noted = notes.last().and_then(|note| term(note.clone(), 1, false));
+    match stored {
+        Some((actor, counter)) if is(Plant::ReuseDot) => ((actor, fresh.1), counter),
+        Some((actor, counter)) if is(Plant::KeepTenure) => {
+            ((actor, fresh.1), noted.map_or(counter, |(_, noted)| noted.max(counter)) + 64)
+        }
+        _ => (fresh, 0),
     }
 }
 

@@ -75,16 +75,39 @@ impl Replica {
         let ClientPut { key, w, pw, dw, timeout, return_body, .. } = put;
         let put = peer::Put { key, read, content, w, pw, dw, timeout, return_body };
         let asker = Asker::Client(ticket, put.key.clone());
+        let (_, partition) = self.place(&put.key);
+        #[cfg(gramme_planted)]
+        let asker = match self.planted_hand_on(partition, identity, &put, asker) {
+            Some(asker) => asker,
+            None => return,
+        };
         if !self.is_first(identity, &put, asker) {
             return;
         }
-        let (_, partition) = self.place(&put.key);
         let is_owner = self.partitions.contains_key(&partition.prefix);
         if is_owner && self.writable && !self.is_amnesiac(&put.key) {
             self.start_put(identity, put);
         } else {
             self.start_forward(identity, put);
         }
+    }
+
+    /// A bug hands a put on without looking whether it has done so before.
+    #[cfg(gramme_planted)]
+    fn planted_hand_on(
+        &mut self,
+        partition: PartitionId,
+        identity: Identity,
+        put: &peer::Put,
+        asker: Asker,
+    ) -> Option<Asker> {
+        use gramme_vclock::planted::{Plant, is};
+        if !is(Plant::HandOnCopy) || self.partitions.contains_key(&partition.prefix) {
+            return Some(asker);
+        }
+        let _ = self.is_first(identity, put, asker);
+        self.start_forward(identity, put.clone());
+        None
     }
 
     /// Whether a put is no duplicate of one that is or was. Who asks for a duplicate is told what the first
@@ -191,6 +214,16 @@ impl Replica {
         let read = replaced(put, &ready.object);
         let mut delta = Object::from_write(&read, dot, sibling);
         let whole = may_raise(&ready, &read);
+        #[cfg(gramme_planted)]
+        let is_planted = gramme_vclock::planted::is(gramme_vclock::planted::Plant::RaiseAlone);
+        #[cfg(gramme_planted)]
+        if whole && is_planted {
+            delta.versions_mut().raise_own_entry(dot);
+            let level = put.levels.own;
+            self.send_writes(id, dot, whole, &read, &delta);
+            self.merge(&key, delta, Writer::Put(id), level);
+            return;
+        }
         let brought = if whole {
             delta.merge(&ready.object);
             delta.versions_mut().raise_own_entry(dot);
@@ -263,6 +296,8 @@ impl Replica {
     }
 
     pub(crate) fn on_write_reply(&mut self, from: NodeId, id: u64, reply: WriteReply) {
+        #[cfg(gramme_planted)]
+        let id = self.planted_put(id, from);
         let Some(put) = self.puts.get(&id) else { return };
         let partition = put.partition;
         self.learn_from_reply(from, partition, &reply.header, reply.position);
@@ -288,6 +323,15 @@ impl Replica {
             Some(failure) => put.request.on_failure(from, failure),
         };
         self.on_put_verdict(id, verdict);
+    }
+
+    /// The put that a bug takes a reply to an older one for.
+    #[cfg(gramme_planted)]
+    fn planted_put(&self, id: u64, from: NodeId) -> u64 {
+        use gramme_vclock::planted::{Plant, is};
+        let is_old = is(Plant::OldReply) && !self.puts.contains_key(&id);
+        let other = self.puts.iter().find(|(_, put)| is_old && put.request.awaits(from));
+        other.map_or(id, |(other, _)| *other)
     }
 
     fn on_put_verdict(&mut self, id: u64, verdict: PutVerdict) {
@@ -325,10 +369,16 @@ impl Replica {
             return;
         }
         put.receipt = None;
+        #[cfg(gramme_planted)]
+        let full = put.stored.as_ref().map(|object| object.context().clone());
         let shown = put.stored.take().filter(|_| put.put.return_body);
         let shown = shown.map(|object| if put.properties.allow_mult { object } else { object.last_writer() });
         let context = match &shown {
             Some(object) => object.context().clone(),
+            #[cfg(gramme_planted)]
+            None if gramme_vclock::planted::is(gramme_vclock::planted::Plant::FullContext) => {
+                full.unwrap_or_default()
+            }
             None => {
                 // What the writer had read and its own write, no more.
                 let mut context = put.put.read.clone();

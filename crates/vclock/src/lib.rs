@@ -54,6 +54,8 @@ extern crate alloc;
 mod codec;
 mod context;
 mod dot;
+#[cfg(gramme_planted)]
+pub mod planted;
 mod seen;
 pub mod truncation;
 mod version_set;

@@ -137,6 +137,16 @@ impl<'a> Story<'a> {
         all_gone.max(synced_gone) as u8
     }
 
+    /// Whether a disk that may have held `id` was destroyed after it was sent.
+    pub(super) fn lost_a_disk(&self, id: WriteId) -> bool {
+        let write = self.write(id);
+        let owners = &self.history.keys[write.key].owners;
+        self.history.damage.iter().any(|damage| {
+            let concerns = damage.key.is_none_or(|key| key == write.key) && owners.contains(&damage.node);
+            concerns && damage.synced && damage.at >= write.sent
+        })
+    }
+
     /// Whether a read must meet a replica that still has `id`.
     pub(super) fn must_meet(&self, id: WriteId, copies: u8, read: &ReadRecord) -> bool {
         let met = (copies + read.r).saturating_sub(self.history.replicas);
