@@ -39,6 +39,7 @@ mod history;
 mod network;
 mod random;
 pub mod report;
+mod scenario;
 mod settings;
 mod shrink;
 
@@ -46,5 +47,6 @@ pub use batch::{Judged, judge, judge_all};
 pub use cluster::{Outcome, run};
 pub use fault::{Counts, Fault, FaultSet};
 pub use history::{Broken, Damage, Fate, History, KeyRecord, Kind, ReadError, ReadRecord, WriteId, WriteRecord};
+pub use scenario::Scenario;
 pub use settings::Settings;
 pub use shrink::shrink;

@@ -1,2 +1,152 @@
+//! Each checker with a history that it accepts, and the nearest one that it does not.
+
 use super::*;
-use crate::history::{Damage, Fate, KeyRecord, ReadRecord, WriteRecord};
+use crate::history::{Broken, Damage, Fate, KeyRecord, Kind, ReadRecord, WriteRecord};
+
+const ACKED: u8 = 2;
+
+fn write(read: &[WriteId], sent: u64, acked: Option<u64>) -> WriteRecord {
+    let fate = acked.map_or(Fate::Unknown, |at| Fate::Acked { at, copies: ACKED, synced: ACKED });
+    WriteRecord { read: read.to_vec(), sent, fate, ..WriteRecord::default() }
+}
+
+fn delete(read: &[WriteId], sent: u64) -> WriteRecord {
+    WriteRecord { is_delete: true, ..write(read, sent, None) }
+}
+
+fn read(values: &[WriteId], sent: u64) -> ReadRecord {
+    ReadRecord { r: 2, values: values.to_vec(), sent, answered: sent + 1, ..ReadRecord::default() }
+}
+
+/// One key on nodes 0 to 2; the last reads begin at 1,000.
+fn history(writes: &[WriteRecord], reads: &[ReadRecord], last: &[WriteId]) -> History {
+    let last = ReadRecord { r: 3, ..read(last, 1_000) };
+    History {
+        replicas: 3,
+        keys: vec![KeyRecord { kind: Kind::Fsync, owners: vec![0, 1, 2] }],
+        writes: writes.to_vec(),
+        reads: reads.to_vec(),
+        last: vec![last],
+        ..History::default()
+    }
+}
+
+fn broken(history: &History) -> Vec<Promise> {
+    let mut promises: Vec<_> = check(history).0.into_iter().map(|violation| violation.promise).collect();
+    promises.dedup();
+    promises
+}
+
+#[test]
+fn an_acknowledged_write_is_there_or_was_replaced_by_a_reader() {
+    let two = [write(&[], 1, Some(2)), write(&[], 3, Some(4))];
+    assert_eq!(broken(&history(&two, &[], &[1, 2])), []);
+    assert_eq!(broken(&history(&two, &[], &[2])), [Promise::Durability]);
+    let replaced = [write(&[], 1, Some(2)), write(&[1], 3, None)];
+    assert_eq!(broken(&history(&replaced, &[], &[1])), []);
+    assert_eq!(broken(&history(&replaced, &[], &[2])), []);
+    assert_eq!(broken(&history(&replaced, &[], &[])), [Promise::Durability]);
+    let deleted = [write(&[], 1, Some(2)), delete(&[1], 3)];
+    assert_eq!(broken(&history(&deleted, &[], &[])), []);
+}
+
+#[test]
+fn a_loss_is_excused_by_what_was_destroyed_and_by_nothing_less() {
+    let mut run = history(&[write(&[], 1, Some(2))], &[], &[]);
+    let destroyed = |node, at, synced| Damage { node, at, key: None, synced };
+    run.damage = vec![destroyed(0, 5, true)];
+    assert_eq!(broken(&run), [Promise::Durability], "one of two copies");
+    run.damage = vec![destroyed(0, 5, false), destroyed(1, 5, false), destroyed(2, 5, false)];
+    assert_eq!(broken(&run), [Promise::Durability], "it was synced, whoever lost its power");
+    run.damage = vec![destroyed(0, 5, true), destroyed(1, 0, true)];
+    assert_eq!(broken(&run), [Promise::Durability], "the second before it was written");
+    run.damage = vec![destroyed(0, 5, true), destroyed(1, 5, true)];
+    assert_eq!(broken(&run), []);
+    run.keys[0].kind = Kind::Buffered;
+    run.writes[0].fate = Fate::Acked { at: 2, copies: 2, synced: 0 };
+    run.damage = vec![destroyed(0, 5, false), destroyed(1, 5, false)];
+    assert_eq!(broken(&run), [], "neither copy was synced");
+}
+
+#[test]
+fn a_read_that_must_meet_a_write_shows_it() {
+    let one = [write(&[], 1, Some(2))];
+    assert_eq!(broken(&history(&one, &[read(&[], 2), read(&[1], 3)], &[1])), []);
+    assert_eq!(broken(&history(&one, &[read(&[], 3)], &[1])), [Promise::Freshness]);
+    let alone = ReadRecord { r: 1, ..read(&[], 3) };
+    assert_eq!(broken(&history(&one, &[alone], &[1])), [], "one of three need not have it");
+}
+
+#[test]
+fn what_was_replaced_does_not_come_back() {
+    let two = [write(&[], 1, Some(2)), write(&[1], 3, Some(4)), write(&[], 5, None)];
+    assert_eq!(broken(&history(&two, &[read(&[1], 4)], &[2])), [], "it began before the acknowledgement");
+    assert_eq!(broken(&history(&two, &[read(&[1], 5)], &[2])), [Promise::Freshness, Promise::Causality]);
+    assert_eq!(broken(&history(&two, &[], &[1, 2])), [Promise::Causality, Promise::Siblings]);
+    let through = [write(&[], 1, Some(2)), write(&[1], 3, None), write(&[2], 5, Some(6))];
+    assert_eq!(broken(&history(&through, &[], &[1, 3])), [Promise::Causality, Promise::Siblings]);
+}
+
+#[test]
+fn nothing_is_invented() {
+    let one = [write(&[], 1, Some(2))];
+    assert_eq!(broken(&history(&one, &[], &[1, 9])), [Promise::Integrity]);
+    let refused = [WriteRecord { fate: Fate::Refused, ..write(&[], 1, None) }];
+    assert_eq!(broken(&history(&refused, &[], &[1])), [Promise::Integrity]);
+    assert_eq!(broken(&history(&[delete(&[], 1)], &[], &[1])), [Promise::Integrity]);
+}
+
+#[test]
+fn siblings_are_concurrent() {
+    let two = [write(&[], 1, None), write(&[1], 3, None)];
+    assert_eq!(broken(&history(&two, &[read(&[1, 2], 4)], &[2])), [Promise::Siblings]);
+    let mut run = history(&[write(&[], 1, None), write(&[], 3, None)], &[read(&[1, 2], 4)], &[1, 2]);
+    assert_eq!(broken(&run), []);
+    run.keys[0].kind = Kind::Lww;
+    assert_eq!(broken(&run), [Promise::Siblings]);
+}
+
+#[test]
+fn a_dot_names_one_write_and_a_write_has_one_dot() {
+    let mut run = history(&[write(&[], 1, Some(2))], &[], &[1]);
+    run.names = [(1, ["a:1".to_owned()].into())].into();
+    run.dots = [((0, "a:1".to_owned()), [77].into())].into();
+    assert_eq!(broken(&run), []);
+    run.dots = [((0, "a:1".to_owned()), [77, 78].into())].into();
+    assert_eq!(broken(&run), [Promise::Naming]);
+    run.dots.clear();
+    run.names = [(1, ["a:1".to_owned(), "b:1".to_owned()].into())].into();
+    assert_eq!(broken(&run), [Promise::Naming]);
+}
+
+#[test]
+fn what_was_shown_stays() {
+    let one = [write(&[], 1, None)];
+    assert_eq!(broken(&history(&one, &[read(&[], 2), read(&[1], 4), read(&[], 6)], &[1])), []);
+    let mut run = history(&one, &[read(&[1], 4)], &[]);
+    assert_eq!(broken(&run), [Promise::Stability]);
+    run.damage = vec![Damage { node: 1, at: 5, key: None, synced: true }];
+    assert_eq!(broken(&run), [], "the only copy may have been there");
+    let mut twice = history(&one, &[], &[1]);
+    twice.last.push(ReadRecord { r: 3, ..read(&[], 2_000) });
+    assert_eq!(broken(&twice), [Promise::Stability]);
+}
+
+#[test]
+fn what_the_simulator_saw_is_told() {
+    let mut run = history(&[], &[], &[]);
+    run.broken = vec![Broken::Unequal(String::new()), Broken::Unbounded(String::new())];
+    assert_eq!(broken(&run), [Promise::Convergence, Promise::Bounds]);
+    run.broken = vec![Broken::NoProgress(String::new()), Broken::Misbehaved(String::new())];
+    assert_eq!(broken(&run), [Promise::Progress, Promise::Conduct]);
+}
+
+#[test]
+fn staleness_is_measured() {
+    let two = [write(&[], 1, Some(2)), write(&[], 1, Some(3))];
+    let alone = ReadRecord { r: 1, ..read(&[], 5_000) };
+    let (violations, staleness) = check(&history(&two, &[alone, read(&[1, 2], 6_000)], &[1, 2]));
+    assert_eq!(violations, []);
+    let told = "1 of 2 reads missed an acknowledged write, at most 2 of them, acknowledged up to 4 ms before";
+    assert_eq!(staleness.to_string(), told);
+}

@@ -24,7 +24,7 @@ const PASSES: usize = 3;
 
 impl Cluster {
     /// Starts all nodes and gives the buckets their properties, before anything breaks.
-    pub(super) fn found(&mut self) {
+    pub(crate) fn found(&mut self) {
         (0..self.nodes.len()).for_each(|node| self.start(node));
         self.turn_until(self.now + 500_000);
         for (kind, durability) in

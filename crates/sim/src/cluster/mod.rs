@@ -5,6 +5,7 @@
 //! (liveness). In the end all is healed that can be, every key is read from all its replicas, and replicas
 //! are compared.
 
+mod by_hand;
 mod finish;
 mod nemesis;
 mod nodes;

@@ -25,7 +25,7 @@ impl Cluster {
     }
 
     /// Starts a node on what its disk holds, if it is not running.
-    pub(super) fn start(&mut self, node: usize) {
+    pub(crate) fn start(&mut self, node: usize) {
         if self.nodes[node].replica.is_some() {
             return;
         }

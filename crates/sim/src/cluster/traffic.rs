@@ -82,7 +82,7 @@ impl Cluster {
     }
 
     /// A request that no client waits for: its answer is kept.
-    pub(super) fn ask_directly(&mut self, node: usize, request: ClientRequest) -> Ticket {
+    pub(crate) fn ask_directly(&mut self, node: usize, request: ClientRequest) -> Ticket {
         let ticket = self.ticket();
         self.request(None, node, ticket, request);
         ticket
