@@ -10,6 +10,8 @@ use crate::{Failure, ReplicaSet, Shortfall};
 pub enum GetReply {
     /// All versions that it holds; an empty object if none.
     Object(Object),
+    /// What an amnesiac replica holds: it may add to the answer, and does not count towards R.
+    Amnesiac(Object),
     /// Nothing useful. A failed disk is here, never an empty object.
     Failed(Failure),
 }
@@ -122,7 +124,9 @@ impl GetRequest {
             return if heard_all { GetVerdict::Finished } else { GetVerdict::Wait };
         }
         #[cfg(gramme_planted)]
-        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::FirstReply) && self.objects().count() > 0 {
+        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::FirstReply)
+            && !self.answered_by().is_empty()
+        {
             self.answered = true;
             return GetVerdict::Answer(self.merged());
         }
@@ -151,9 +155,14 @@ impl GetRequest {
 
     fn objects(&self) -> impl Iterator<Item = (NodeId, &Object)> {
         self.replies.iter().filter_map(|(node, reply)| match reply {
-            GetReply::Object(object) => Some((*node, object)),
+            GetReply::Object(object) | GetReply::Amnesiac(object) => Some((*node, object)),
             GetReply::Failed(_) => None,
         })
+    }
+
+    fn answered_by(&self) -> Vec<NodeId> {
+        let answered = self.replies.iter().filter(|(_, reply)| matches!(reply, GetReply::Object(_)));
+        answered.map(|(node, _)| *node).collect()
     }
 
     fn merged(&self) -> Object {
@@ -166,12 +175,13 @@ impl GetRequest {
     fn shortfall(&self) -> Shortfall {
         let failure = |node: &NodeId| match self.replies.iter().find(|(from, _)| from == node) {
             Some((_, GetReply::Object(_))) => None,
+            Some((_, GetReply::Amnesiac(_))) => Some((*node, Failure::Amnesiac)),
             Some((_, GetReply::Failed(failure))) => Some((*node, *failure)),
             None => Some((*node, Failure::Silent)),
         };
         Shortfall {
             needed: self.sets.iter().map(|set| set.need).max().unwrap_or(0),
-            answered: self.objects().map(|(node, _)| node).collect(),
+            answered: self.answered_by(),
             failed: self.members().iter().filter_map(failure).collect(),
         }
     }

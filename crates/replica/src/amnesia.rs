@@ -6,8 +6,8 @@
 //! So a node has a *position*, the number of its batches that are synced, and tells it with every reply and
 //! greeting; the others remember the highest, durably within a second or so, and say it back when they greet.
 //! A node that is told of a position that it has not reached, or of a directory that it does not know, has
-//! lost data: from then on its partitions are *amnesiac*. They take writes and merge repairs, and count for
-//! nothing, R or W (rule 11 of the causality rules, which also says how amnesia ends; that is not built yet).
+//! lost data: from then on its partitions are *amnesiac*. They take writes and merge repairs, and add what
+//! they hold to reads, but count for nothing, R or W (rule 11 of the causality rules, which also says how amnesia ends; that is not built yet).
 //!
 //! What nobody was told, nobody remembers: a position that was acknowledged only by this node to itself is
 //! noticed within a greeting's interval, and not at all if every member is rolled back at once.
@@ -130,7 +130,13 @@ impl Replica {
     }
 
     /// Another node has greeted us.
-    pub(crate) fn on_standings(&mut self, from: NodeId, lives: &[u64], position: u64, heard: Option<&Standing>) {
+    pub(crate) fn on_standings(
+        &mut self,
+        from: NodeId,
+        lives: &[u64],
+        position: u64,
+        heard: Option<&Standing>,
+    ) {
         self.lives.hear(from, lives, position);
         if let Some(heard) = heard.filter(|heard| self.lives.is_contradicted(heard)) {
             self.become_amnesiac(heard);

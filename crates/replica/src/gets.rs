@@ -45,11 +45,8 @@ impl Replica {
         let request = GetRequest::new(vec![ReplicaSet { members: members.clone(), need }]);
         self.gets.insert(id, Get { ticket, key: key.clone(), partition, allow_mult, request, deadline });
         self.timers.set(deadline, Timer::Get(id));
-        let is_amnesiac = self.is_amnesiac(&key);
         for node in members {
-            if node == self.config.node && is_amnesiac {
-                self.on_get_reply(id, node, GetReply::Failed(Failure::Amnesiac));
-            } else if node == self.config.node {
+            if node == self.config.node {
                 self.with_key(&key, Operation::Read(Reader::Get(id)));
             } else {
                 let header = self.request_header(partition, id);
@@ -75,7 +72,9 @@ impl Replica {
     }
 
     pub(crate) fn on_own_read(&mut self, id: u64, result: Result<Object, LoadFailed>) {
+        let is_amnesiac = self.gets.get(&id).is_some_and(|get| self.is_amnesiac(&get.key));
         let reply = match result {
+            Ok(object) if is_amnesiac => GetReply::Amnesiac(object),
             Ok(object) => GetReply::Object(object),
             Err(LoadFailed) => GetReply::Failed(Failure::Disk),
         };
@@ -86,13 +85,14 @@ impl Replica {
         let Some(get) = self.gets.get(&id) else { return };
         let partition = get.partition;
         self.learn_from_reply(from, partition, &reply.header, reply.position);
-        let reply = match failure(reply.header.status) {
-            Some(failure) => GetReply::Failed(failure),
-            None if reply.object.is_empty() => GetReply::Object(Object::new()),
-            None => match Object::decode(&reply.object) {
-                Ok(object) => GetReply::Object(object),
-                Err(_) => GetReply::Failed(Failure::Disk),
-            },
+        let object = || match reply.object.is_empty() {
+            true => Ok(Object::new()),
+            false => Object::decode(&reply.object),
+        };
+        let reply = match (failure(reply.header.status), object()) {
+            (None, Ok(object)) => GetReply::Object(object),
+            (Some(Failure::Amnesiac), Ok(object)) => GetReply::Amnesiac(object),
+            (failure, _) => GetReply::Failed(failure.unwrap_or(Failure::Disk)),
         };
         self.on_get_reply(id, from, reply);
     }

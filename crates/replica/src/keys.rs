@@ -113,7 +113,9 @@ impl Replica {
         let Some(Slot::Loading(waiting)) = self.keys.slots.remove(&key) else { return };
         #[cfg(gramme_planted)]
         let result = match result {
-            Err(_) if gramme_vclock::planted::is(gramme_vclock::planted::Plant::ReadErrorIsAbsent) => Ok(None),
+            Err(_) if gramme_vclock::planted::is(gramme_vclock::planted::Plant::ReadErrorIsAbsent) => {
+                Ok(None)
+            }
             result => result,
         };
         let stored = result.and_then(|stored| {

@@ -21,8 +21,7 @@ const REPLY_TTL: u64 = 5_000_000;
 impl Replica {
     pub(crate) fn on_read(&mut self, from: NodeId, id: u64, read: Read) {
         let Read { header, key, asked } = read;
-        let admitted = self.admit(&header, &key);
-        if let Err(status) = admitted.and_then(|()| self.remembers(&key)) {
+        if let Err(status) = self.admit(&header, &key) {
             return self.send_read_reply(from, id, &key, status, Bytes::new(), Vec::new());
         }
         self.stats.replica_reads += 1;
@@ -73,11 +72,6 @@ impl Replica {
             return Err(Status::Stale);
         }
         Ok(())
-    }
-
-    /// Whether this node can prove that it holds what it acknowledged.
-    fn remembers(&self, key: &Key) -> Result<(), Status> {
-        if self.is_amnesiac(key) { Err(Status::Amnesiac) } else { Ok(()) }
     }
 
     /// The state that a write brings, and how durable it must be to be acknowledged.
@@ -132,7 +126,11 @@ impl Replica {
         asked: &[Dot],
         ready: Option<&Ready>,
     ) {
-        let status = if ready.is_some() { Status::DoneSynced } else { Status::DiskError };
+        let status = match ready {
+            Some(_) if self.is_amnesiac(key) => Status::Amnesiac,
+            Some(_) => Status::DoneSynced,
+            None => Status::DiskError,
+        };
         let (_, partition) = self.place(key);
         let seen = self.partitions.get(&partition.prefix).map(|owned| &owned.seen);
         let is_covered = |dot: &&Dot| match (ready, seen) {

@@ -60,9 +60,10 @@ impl Replica {
         }
         let position = partitions.values().map(Partition::commits).sum();
         let lives = Lives::begin(&recovered, position, rng.random());
-        let lives = lives
-            .map_err(|error| StartError::Record { what: "the directory's names".to_owned(), error })?;
-        let amnesiac_partitions = partitions.values().filter(|partition| partition.is_amnesiac).count() as u64;
+        let lives =
+            lives.map_err(|error| StartError::Record { what: "the directory's names".to_owned(), error })?;
+        let amnesiac_partitions =
+            partitions.values().filter(|partition| partition.is_amnesiac).count() as u64;
         let stats = Stats {
             keys: partitions.values().map(|partition| partition.total.count).sum(),
             bytes: partitions.values().map(|partition| partition.bytes).sum(),

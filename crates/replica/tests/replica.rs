@@ -165,7 +165,8 @@ impl Bench {
 
     /// A key that this node does not own.
     fn foreign_key(&self) -> Key {
-        let mut keys = (0..).map(|number| Key::new("default", "b", format!("{number}")).expect("valid parts"));
+        let mut keys =
+            (0..).map(|number| Key::new("default", "b", format!("{number}")).expect("valid parts"));
         keys.find(|key| !self.owners_of(key).contains(&ME)).expect("a key of others")
     }
 
@@ -310,9 +311,7 @@ fn a_node_that_is_told_of_more_than_it_has_counts_for_nothing() {
     bench.sent.clear();
     bench.write_from(B, Dot::new(Actor(2), 1), Context::new());
     bench.commit_all();
-    let is_amnesiac = |message: &PeerMessage| {
-        matches!(message, PeerMessage::WriteReply(reply) if reply.header.status == Status::Amnesiac)
-    };
+    let is_amnesiac = |message: &PeerMessage| matches!(message, PeerMessage::WriteReply(reply) if reply.header.status == Status::Amnesiac);
     assert!(bench.sent.iter().any(|(_, _, message)| is_amnesiac(message)), "{:?}", bench.sent);
     assert!(bench.objects.contains_key(&key()), "it takes what it is sent all the same");
 }

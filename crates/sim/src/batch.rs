@@ -50,7 +50,17 @@ pub fn judge(settings: Settings) -> Judged {
             let Outcome { history, counts, trace, succeeded, batches_destroyed } = outcome;
             let history = (!violations.is_empty()).then_some(history);
             let (settings, staleness) = (settings, staleness);
-            Judged { settings, violations, history, counts, staleness, trace, succeeded, batches_destroyed, cpu }
+            Judged {
+                settings,
+                violations,
+                history,
+                counts,
+                staleness,
+                trace,
+                succeeded,
+                batches_destroyed,
+                cpu,
+            }
         }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
@@ -86,7 +96,10 @@ pub fn judge_all(settings: &[Settings], mut told: impl FnMut(Judged) -> bool + S
                     let judged = judge(*settings_of);
                     let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
                     waiting.1.insert(at, judged);
-                    while let (turn, Some(judged)) = { let turn = waiting.0; (turn, waiting.1.remove(&turn)) } {
+                    while let (turn, Some(judged)) = {
+                        let turn = waiting.0;
+                        (turn, waiting.1.remove(&turn))
+                    } {
                         waiting.0 = turn + 1;
                         let goes_on = told.lock().unwrap_or_else(PoisonError::into_inner)(judged);
                         if !goes_on {

@@ -41,7 +41,9 @@ pub(crate) struct NamedKey {
 pub(crate) enum Wish {
     Read,
     /// With what is held, or (blindly) with nothing.
-    Write { blindly: bool },
+    Write {
+        blindly: bool,
+    },
     Delete,
 }
 
@@ -132,7 +134,8 @@ impl Client {
         }
         let is_delete = wish == Wish::Delete;
         let Held { context, read } = self.held[number].clone();
-        let record = WriteRecord { client: self.number, key: number, read, is_delete, sent: now, fate: Fate::Unknown };
+        let record =
+            WriteRecord { client: self.number, key: number, read, is_delete, sent: now, fate: Fate::Unknown };
         history.writes.push(record);
         self.doing = Some(Doing::Writing { key: number, id });
         let (w, _) = threshold(self.replicas, rng);
@@ -173,7 +176,8 @@ impl Client {
             (Some(Doing::Writing { key, id }), Some(Response::Put(Ok(stored)))) => {
                 let held = &mut self.held[key];
                 held.context = stored.context.clone();
-                let fate = Fate::Acked { at: now, copies: stored.receipt.acks, synced: stored.receipt.synced };
+                let fate =
+                    Fate::Acked { at: now, copies: stored.receipt.acks, synced: stored.receipt.synced };
                 match &stored.object {
                     // The context is that of all that was returned.
                     Some(object) => held.read = values(object),

@@ -13,12 +13,25 @@ pub(crate) enum Event {
     /// A message reaches its node.
     Arrive(Packet),
     /// Something of a node's own comes back to it: a row, a message that did not leave.
-    Own { node: usize, life: u64, input: Box<Input> },
-    Timer { node: usize, life: u64 },
+    Own {
+        node: usize,
+        life: u64,
+        input: Box<Input>,
+    },
+    Timer {
+        node: usize,
+        life: u64,
+    },
     /// The disk has written what was handed to it.
-    Written { node: usize, life: u64 },
+    Written {
+        node: usize,
+        life: u64,
+    },
     /// A sync ends.
-    Synced { node: usize, life: u64 },
+    Synced {
+        node: usize,
+        life: u64,
+    },
     /// A client does something.
     Client(usize),
     /// A client's request reaches its node.
@@ -31,16 +44,24 @@ pub(crate) enum Event {
         request: Box<ClientRequest>,
     },
     /// An answer reaches its client; `None` if it has waited long enough.
-    Answer { client: usize, ticket: Ticket, response: Option<Box<gramme_replica::Response>> },
+    Answer {
+        client: usize,
+        ticket: Ticket,
+        response: Option<Box<gramme_replica::Response>>,
+    },
     /// A fault strikes.
     Strike(Fault),
     /// A fault ends.
     Mend(Mend),
     Start(usize),
     /// Two nodes notice that they do not hear each other, unless they do.
-    Silence { between: (usize, usize) },
+    Silence {
+        between: (usize, usize),
+    },
     /// Two nodes find each other, if they can.
-    Connect { between: (usize, usize) },
+    Connect {
+        between: (usize, usize),
+    },
 }
 
 /// What ends.

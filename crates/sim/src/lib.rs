@@ -46,7 +46,9 @@ mod shrink;
 pub use batch::{Judged, judge, judge_all};
 pub use cluster::{Outcome, run};
 pub use fault::{Counts, Fault, FaultSet};
-pub use history::{Broken, Damage, Fate, History, KeyRecord, Kind, ReadError, ReadRecord, WriteId, WriteRecord};
+pub use history::{
+    Broken, Damage, Fate, History, KeyRecord, Kind, ReadError, ReadRecord, WriteId, WriteRecord,
+};
 pub use scenario::Scenario;
 pub use settings::Settings;
 pub use shrink::shrink;

@@ -49,7 +49,11 @@ fn tell_write(id: WriteId, write: &WriteRecord) -> String {
 }
 
 fn tell_read(read: &ReadRecord) -> String {
-    let who = if read.client == usize::MAX { "the last read".to_owned() } else { format!("client {}", read.client) };
+    let who = if read.client == usize::MAX {
+        "the last read".to_owned()
+    } else {
+        format!("client {}", read.client)
+    };
     format!("{who} at r={} shows {:?} at {}", read.r, read.values, micros(read.answered))
 }
 

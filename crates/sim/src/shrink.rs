@@ -8,8 +8,13 @@ use crate::settings::Settings;
 const ATTEMPTS: usize = 300;
 
 /// The shortest settings found for which `breaks` still says that the promise is broken.
-pub fn shrink(settings: Settings, promise: Promise, breaks: impl Fn(Settings) -> Option<Promise>) -> Settings {
-    let mut search = Search { best: settings, left: ATTEMPTS, breaks: |settings| breaks(settings) == Some(promise) };
+pub fn shrink(
+    settings: Settings,
+    promise: Promise,
+    breaks: impl Fn(Settings) -> Option<Promise>,
+) -> Settings {
+    let mut search =
+        Search { best: settings, left: ATTEMPTS, breaks: |settings| breaks(settings) == Some(promise) };
     loop {
         let before = search.best;
         search.fewer_operations();

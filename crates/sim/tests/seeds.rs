@@ -54,7 +54,8 @@ fn one_seed_is_one_run() {
 fn one_seed_is_one_run_in_every_process() {
     let run = || {
         let program = env!("CARGO_BIN_EXE_gramme-sim");
-        let output = std::process::Command::new(program).args(["--seed", "7", "--operations", "2000"]).output();
+        let output =
+            std::process::Command::new(program).args(["--seed", "7", "--operations", "2000"]).output();
         let printed = String::from_utf8(output.expect("it runs").stdout).expect("text");
         printed.lines().last().expect("a last line").to_owned()
     };

@@ -9,9 +9,10 @@ use super::{Promise, Story, Violation, name, violation};
 pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
     for read in story.history.reads.iter().chain(&story.history.last) {
         for &id in read.values.iter().filter(|id| story.known(**id).is_some()) {
-            let by = story.burials(id).iter().find(|burial| {
-                burial.at < read.sent && story.must_meet(burial.by, burial.copies, read)
-            });
+            let by = story
+                .burials(id)
+                .iter()
+                .find(|burial| burial.at < read.sent && story.must_meet(burial.by, burial.copies, read));
             if let Some(burial) = by {
                 let what = format!(
                     "{} was shown to a read that began {} µs after {} had replaced it",

@@ -10,7 +10,9 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
                 None => "was shown, and nobody wrote it to this key",
                 Some(write) if write.is_delete => "was shown as a value, and is a delete",
                 Some(write) if write.sent > read.answered => "was shown before it was sent",
-                Some(write) if write.fate == Fate::Refused => "was shown, and its writer was told that it was not stored",
+                Some(write) if write.fate == Fate::Refused => {
+                    "was shown, and its writer was told that it was not stored"
+                }
                 Some(_) => continue,
             };
             found.push(violation(Promise::Integrity, read.key, read.sent, format!("{} {what}", name(id))));

@@ -17,7 +17,8 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
         for &older in &known {
             for &newer in known.iter().filter(|newer| **newer > older) {
                 if story.is_ancestor(older, newer) {
-                    let what = format!("{} was shown beside {}, whose writer had read it", name(older), name(newer));
+                    let what =
+                        format!("{} was shown beside {}, whose writer had read it", name(older), name(newer));
                     found.push(violation(Promise::Siblings, read.key, read.sent, what));
                 }
             }

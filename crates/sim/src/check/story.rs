@@ -37,10 +37,13 @@ impl<'a> Story<'a> {
     /// Walks down from each acknowledged write, the earliest first, so that each write is reached once for
     /// each number of copies.
     fn bury(&mut self) {
-        let mut acked: Vec<Burial> = (1..).zip(&self.history.writes).filter_map(|(by, write)| match write.fate {
-            Fate::Acked { at, copies, .. } => Some(Burial { by, at, copies }),
-            _ => None,
-        }).collect();
+        let mut acked: Vec<Burial> = (1..)
+            .zip(&self.history.writes)
+            .filter_map(|(by, write)| match write.fate {
+                Fate::Acked { at, copies, .. } => Some(Burial { by, at, copies }),
+                _ => None,
+            })
+            .collect();
         acked.sort_by_key(|burial| burial.at);
         for burial in acked {
             let mut below = self.write(burial.by).read.clone();

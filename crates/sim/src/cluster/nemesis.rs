@@ -87,7 +87,8 @@ impl Cluster {
             Fault::ClockJump => {
                 self.counts.note(fault);
                 // Mostly some seconds, now and then an hour.
-                let most = if self.random.nemesis.random_range(0..4) == 0 { 3_600_000_000 } else { 8_000_000 };
+                let most =
+                    if self.random.nemesis.random_range(0..4) == 0 { 3_600_000_000 } else { 8_000_000 };
                 self.nodes[node].clock_offset = self.random.nemesis.random_range(-most..most);
                 self.schedule(lasts, Event::Mend(Mend::Clock(node)));
             }
@@ -234,13 +235,19 @@ impl Cluster {
         let kinds = [Kind::Fsync, Kind::OneOfN, Kind::Buffered, Kind::Lww];
         let kind = kinds[self.random.nemesis.random_range(0..kinds.len())];
         let (bucket_type, bucket) = clients::bucket_of(kind);
-        let patch =
-            PropertiesPatch { max_siblings: Some(self.random.nemesis.random_range(5..200)), ..PropertiesPatch::default() };
+        let patch = PropertiesPatch {
+            max_siblings: Some(self.random.nemesis.random_range(5..200)),
+            ..PropertiesPatch::default()
+        };
         self.ask_directly(node, set_properties(bucket_type, bucket, patch));
     }
 }
 
-pub(super) fn set_properties(bucket_type: &str, bucket: &'static str, patch: PropertiesPatch) -> ClientRequest {
+pub(super) fn set_properties(
+    bucket_type: &str,
+    bucket: &'static str,
+    patch: PropertiesPatch,
+) -> ClientRequest {
     let (bucket_type, bucket) = (bucket_type.to_owned(), bytes::Bytes::from_static(bucket.as_bytes()));
     ClientRequest::SetProperties { bucket_type, bucket, patch, timeout: clients::TIMEOUT }
 }
