@@ -26,8 +26,13 @@ const ROWS: [(&str, u8); 13] = [
 ];
 
 /// What only one crate may name.
-const ONLY: [(&str, &str); 4] =
-    [("quinn", "transport"), ("quinn-proto", "transport"), ("rustls", "transport"), ("sled", "storage")];
+const ONLY: [(&str, &str); 5] = [
+    ("quinn", "transport"),
+    ("quinn-proto", "transport"),
+    ("rustls", "transport"),
+    ("sled", "storage"),
+    ("redb", "storage"),
+];
 
 /// Crates that are state machines or pure: no runtime, no sockets, no files.
 const SANS_IO: [&str; 8] = ["vclock", "ring", "merkle", "object", "quorum", "router", "wire", "replica"];

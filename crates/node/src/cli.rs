@@ -45,7 +45,7 @@ pub(crate) struct DevArgs {
     /// The first node's HTTP port; the others follow it
     #[arg(long)]
     pub(crate) http_port: Option<u16>,
-    /// The storage engine of a new cluster: sled or memory
+    /// The storage engine of a new cluster: sled, redb or memory
     #[arg(long, default_value = "sled")]
     pub(crate) engine: String,
 }

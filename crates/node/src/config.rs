@@ -278,7 +278,7 @@ mod tests {
              command line: shape: there is no such setting\n  \
              gramme.toml:1: http: an address like 127.0.0.1:8098 is wanted, not 'nowhere'\n  \
              quic: it must be set, and has no default\n  \
-             gramme.toml:2: engine: no engine is called 'rocks'; there are sled and memory\n  \
+             gramme.toml:2: engine: no engine is called 'rocks'; there are sled, redb and memory\n  \
              GRAMME_MAX_REQUESTS: max_requests: a number from 1 to 1000000 is wanted, not 'none'"
         );
     }

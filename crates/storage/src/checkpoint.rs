@@ -163,6 +163,9 @@ impl Checkpointer {
             let sealed = rows::seal(&name, &encode_partition(state));
             ops.push(EngineOp::Put(name, sealed));
         }
+        let mark = rows::checkpoint_key();
+        let sealed = rows::seal(&mark, &sequence.to_le_bytes());
+        ops.push(EngineOp::Put(mark, sealed));
         self.apply(ops)
     }
 

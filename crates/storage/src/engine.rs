@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::engine_memory::MemoryEngine;
+use crate::engine_redb::RedbEngine;
 use crate::engine_sled::SledEngine;
 
 /// One change.
@@ -72,19 +73,22 @@ pub trait Engine: Send + Sync + fmt::Debug {
 pub enum EngineKind {
     /// sled 0.34: the default.
     Sled,
+    /// redb 4.
+    Redb,
     /// A map in memory; the log is the store. For tests, and data small enough to replay.
     Memory,
 }
 
 impl EngineKind {
     /// All of them, so that one suite can run against each.
-    pub const ALL: [Self; 2] = [Self::Sled, Self::Memory];
+    pub const ALL: [Self; 3] = [Self::Sled, Self::Redb, Self::Memory];
 
     /// Its name in configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sled => "sled",
+            Self::Redb => "redb",
             Self::Memory => "memory",
         }
     }
@@ -93,6 +97,7 @@ impl EngineKind {
         match self {
             Self::Sled => 1,
             Self::Memory => 2,
+            Self::Redb => 3,
         }
     }
 
@@ -103,6 +108,7 @@ impl EngineKind {
     pub(crate) fn open(self, directory: &Path) -> Result<Arc<dyn Engine>, EngineError> {
         Ok(match self {
             Self::Sled => Arc::new(SledEngine::open(directory)?),
+            Self::Redb => Arc::new(RedbEngine::open(directory)?),
             Self::Memory => Arc::new(MemoryEngine::default()),
         })
     }
@@ -115,6 +121,6 @@ impl FromStr for EngineKind {
         Self::ALL
             .into_iter()
             .find(|kind| kind.name() == name)
-            .ok_or_else(|| format!("no engine is called '{name}'; there are sled and memory"))
+            .ok_or_else(|| format!("no engine is called '{name}'; there are sled, redb and memory"))
     }
 }

@@ -42,6 +42,7 @@ mod committer;
 mod directory;
 mod engine;
 mod engine_memory;
+mod engine_redb;
 mod engine_sled;
 mod error;
 mod log;

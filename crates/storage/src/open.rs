@@ -86,6 +86,7 @@ pub(crate) fn open(path: &Path, options: Options, hooks: Hooks) -> Result<Opened
         directory.release_reserve();
     }
     let engine = options.engine.open(&directory.engine())?;
+    check_mark(engine.as_ref(), &manifest)?;
     let mut buffer = Buffer::default();
     let damaged_records = load_partitions(engine.as_ref(), &manifest, &mut buffer)?;
     buffer.sequence = manifest.sequence;
@@ -117,6 +118,23 @@ pub(crate) fn open(path: &Path, options: Options, hooks: Hooks) -> Result<Opened
     let partitions = buffer.partitions.iter().map(|(prefix, state)| (*prefix, row(state))).collect();
     let store = Store::start(directory, options, identity.id, engine, buffer, recovered.writer, hooks)?;
     Ok(Opened { store, partitions, leaves: proof.leaves, meta, damaged })
+}
+
+/// The engine must hold all that the manifest says it was given. Leaves and totals prove the data; records
+/// carry nothing that says how new they must be, and an engine that falls back to an earlier state of its own
+/// after damage would bring back old ones.
+fn check_mark(engine: &dyn Engine, manifest: &Manifest) -> Result<(), OpenError> {
+    if !engine.is_persistent() || manifest.sequence == 0 {
+        return Ok(());
+    }
+    let name = rows::checkpoint_key();
+    let sealed = engine.get(&name)?;
+    let mark = sealed.and_then(|sealed| rows::unseal(&name, &sealed).ok());
+    let mark = mark.and_then(|mark| mark.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)));
+    match mark {
+        Some(sequence) if sequence >= manifest.sequence => Ok(()),
+        _ => Err(OpenError::damaged("engine", "it does not hold what its last checkpoint wrote")),
+    }
 }
 
 fn check_identity(path: &Path, identity: &Identity, options: &Options) -> Result<(), OpenError> {

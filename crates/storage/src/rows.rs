@@ -2,7 +2,7 @@
 //!
 //! Keys: one byte for the space, then
 //! data `hash u64 BE ‖ key`, leaf `number u32 BE`, partition `prefix u32 BE`, meta `name`,
-//! chunk `hash u64 BE ‖ id u64 BE ‖ number u32 BE`.
+//! chunk `hash u64 BE ‖ id u64 BE ‖ number u32 BE`; one row says which checkpoint wrote last.
 //! So data, leaves and partitions are contiguous ranges of the hash, and doubling the number of partitions
 //! moves nothing.
 //!
@@ -24,6 +24,7 @@ const LEAF: u8 = 2;
 const PARTITION: u8 = 3;
 const META: u8 = 4;
 const CHUNKS: u8 = 5;
+const CHECKPOINT: u8 = 6;
 
 const INLINE: u8 = 0;
 const CHUNKED: u8 = 1;
@@ -67,6 +68,11 @@ pub(crate) fn numbered_key(space: [u8; 1], number: u32) -> Vec<u8> {
 
 pub(crate) fn split_number(name: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(name.get(1..)?.try_into().ok()?))
+}
+
+/// The row that says which checkpoint wrote last: its sequence, u64 LE.
+pub(crate) fn checkpoint_key() -> Vec<u8> {
+    vec![CHECKPOINT]
 }
 
 pub(crate) fn meta_key(name: &[u8]) -> Vec<u8> {

@@ -21,8 +21,8 @@ const DIRECTORY: &str = "GRAMME_TEST_WRITER_DIRECTORY";
 const KEYS: u64 = 50;
 
 fn engine_of(directory: &Path) -> EngineKind {
-    let memory = directory.file_name().is_some_and(|name| name == "memory");
-    if memory { EngineKind::Memory } else { EngineKind::Sled }
+    let name = directory.file_name().and_then(|name| name.to_str()).expect("the engine's name");
+    name.parse().expect("an engine")
 }
 
 fn say(line: &str) {
@@ -160,6 +160,11 @@ fn kill_everywhere(engine: &str) {
 #[test]
 fn killed_anywhere_sled_has_what_was_acknowledged() {
     kill_everywhere("sled");
+}
+
+#[test]
+fn killed_anywhere_redb_has_what_was_acknowledged() {
+    kill_everywhere("redb");
 }
 
 #[test]

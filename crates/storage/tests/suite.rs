@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 
-use common::{Bench, object, value};
+use common::{Bench, copy, object, value};
 use gramme_storage::{Batch, CommitError, Damage, EngineKind, OpenError, Row};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -148,12 +148,31 @@ fn what_is_missing_is_said() {
 
 #[test]
 fn an_emptied_engine_is_noticed() {
-    let mut bench = Bench::new(EngineKind::Sled);
-    bench.put("key", 10, true);
-    bench.close();
-    fs::remove_dir_all(bench.path().join("engine")).expect("the engine's files");
-    let opened = bench.try_open().expect("an engine that starts empty");
-    assert!(!opened.damaged.is_empty());
+    for engine in [EngineKind::Sled, EngineKind::Redb] {
+        let mut bench = Bench::new(engine);
+        bench.put("key", 10, true);
+        bench.close();
+        fs::remove_dir_all(bench.path().join("engine")).expect("the engine's files");
+        assert!(matches!(bench.try_open(), Err(OpenError::Damaged { .. })));
+    }
+}
+
+/// An engine that falls back to an earlier state of its own brings back old records.
+#[test]
+fn an_older_engine_is_noticed() {
+    for engine in [EngineKind::Sled, EngineKind::Redb] {
+        let mut bench = Bench::new(engine);
+        bench.put("key", 10, true);
+        bench.close();
+        let (now, earlier) = (bench.path().join("engine"), bench.path().with_file_name("earlier"));
+        copy(&now, &earlier);
+        bench.reopen();
+        bench.commit(vec![Row::Meta { name: "name".into(), value: "newer".into() }], true);
+        bench.close();
+        fs::remove_dir_all(&now).expect("the engine's files");
+        copy(&earlier, &now);
+        assert!(matches!(bench.try_open(), Err(OpenError::Damaged { .. })));
+    }
 }
 
 #[test]
