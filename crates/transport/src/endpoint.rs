@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gramme_ring::NodeId;
-use quinn::TokioRuntime;
+use quinn::{AsyncUdpSocket, Runtime, TokioRuntime};
 use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 use tokio::sync::mpsc;
 
@@ -69,11 +69,41 @@ impl Endpoint {
         listen: bool,
         events: mpsc::Sender<LinkEvent>,
     ) -> Result<Self, BindError> {
+        let socket = bind_socket(address).and_then(|socket| TokioRuntime.wrap_udp_socket(socket));
+        let socket = socket.map_err(|error| BindError::Socket { address, error })?;
+        Self::over(address, socket, credentials, listen, events, None)
+    }
+
+    /// The same over a network in memory.
+    ///
+    /// # Errors
+    /// [`BindError`] if the credentials do not fit together.
+    #[cfg(feature = "memory")]
+    pub fn in_memory(
+        net: &crate::memory::Net,
+        address: SocketAddr,
+        credentials: Arc<Credentials>,
+        listen: bool,
+        events: mpsc::Sender<LinkEvent>,
+        seed: [u8; 32],
+    ) -> Result<Self, BindError> {
+        Self::over(address, net.bind(address), credentials, listen, events, Some(seed))
+    }
+
+    fn over(
+        address: SocketAddr,
+        socket: Arc<dyn AsyncUdpSocket>,
+        credentials: Arc<Credentials>,
+        listen: bool,
+        events: mpsc::Sender<LinkEvent>,
+        seed: Option<[u8; 32]>,
+    ) -> Result<Self, BindError> {
         let server = if listen { Some(server_config(&credentials)?) } else { None };
-        let socket = bind_socket(address).map_err(|error| BindError::Socket { address, error })?;
-        let config = settings::endpoint(credentials.secret());
-        let endpoint = quinn::Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
-            .map_err(|error| BindError::Socket { address, error })?;
+        let mut config = settings::endpoint(credentials.secret());
+        config.rng_seed(seed);
+        let endpoint =
+            quinn::Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
+                .map_err(|error| BindError::Socket { address, error })?;
         let bound = Self { endpoint, credentials, events };
         if listen {
             tokio::spawn(accept_all(bound.clone()));

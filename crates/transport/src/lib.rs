@@ -30,6 +30,8 @@ mod frame;
 mod identity;
 mod lane;
 mod link;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod pki;
 mod settings;
 

@@ -5,12 +5,19 @@ use std::time::Duration;
 
 use gramme_ring::NodeId;
 use gramme_transport::{Endpoint, Protocol};
+use rand::RngExt;
+use rand::rngs::StdRng;
 
 /// Between two attempts, at least and at most.
 const PAUSE: std::ops::Range<u64> = 100..300;
 
 /// Dials `node` whenever there is no connection to it, for ever.
-pub(crate) async fn keep_connected(endpoint: Endpoint, node: NodeId, addresses: Vec<String>) {
+pub(crate) async fn keep_connected(
+    endpoint: Endpoint,
+    node: NodeId,
+    addresses: Vec<String>,
+    mut rng: StdRng,
+) {
     let mut warned = false;
     loop {
         for address in &addresses {
@@ -27,6 +34,6 @@ pub(crate) async fn keep_connected(endpoint: Endpoint, node: NodeId, addresses: 
                 Err(error) => tracing::debug!(peer = %node, %address, %error, "cannot connect"),
             }
         }
-        tokio::time::sleep(Duration::from_millis(rand::random_range(PAUSE))).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(PAUSE))).await;
     }
 }

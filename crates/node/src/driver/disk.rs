@@ -18,6 +18,8 @@ pub(crate) struct Disk {
     store: Store,
     shared: Arc<Shared>,
     base: Option<u64>,
+    /// Whether each commit is waited for on the spot: on paused time no thread may work on the side.
+    waits: bool,
 }
 
 /// Tells the driver of commits. The numbers are the store's.
@@ -49,8 +51,8 @@ pub(crate) fn recovered(opened: &Opened) -> Recovered {
 }
 
 impl Disk {
-    pub(crate) const fn new(store: Store, shared: Arc<Shared>) -> Self {
-        Self { store, shared, base: None }
+    pub(crate) const fn new(store: Store, shared: Arc<Shared>, waits: bool) -> Self {
+        Self { store, shared, base: None, waits }
     }
 
     /// Reads inline: from the object buffer mostly, else from the engine.
@@ -63,8 +65,14 @@ impl Disk {
 
     pub(crate) fn commit(&mut self, sequence: u64, changes: Vec<Change>, sync: bool) {
         let rows = changes.into_iter().map(row).collect();
-        let submitted = self.store.submit(Batch { rows }, sync);
+        let submitted = self.store.submit(Batch { rows }, sync || self.waits);
         self.base.get_or_insert(submitted - sequence);
+        while self.waits
+            && self.shared.synced.load(Ordering::Acquire) < submitted
+            && !self.shared.commit_failed.load(Ordering::Acquire)
+        {
+            std::thread::yield_now();
+        }
     }
 
     /// How far batches are written and synced, in the replica's numbers, and whether one has failed.

@@ -6,18 +6,21 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use gramme_replica::{ClientRequest, Now, Replica, Response};
 use gramme_ring::{Keyspace, NodeId};
 use gramme_storage::{Options, Store};
-use gramme_transport::{Credentials, Endpoint, Role};
+use gramme_transport::{Credentials, Endpoint, LinkEvent, Role};
 use gramme_wire::client::RingReply;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::disk::{self, Disk};
-use super::{Core, dial, run};
+use super::{Core, Wall, dial, run};
 use crate::config::Config;
 use crate::founding::shape;
 use crate::metrics::Metrics;
@@ -92,7 +95,7 @@ impl Shared {
 /// Speaks to a driver. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Handle {
-    asks: mpsc::Sender<Ask>,
+    pub(super) asks: mpsc::Sender<Ask>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -132,6 +135,51 @@ impl Driver {
 
 /// Opens the store, starts the replica and its thread.
 pub(crate) fn start(config: &Config) -> anyhow::Result<Driver> {
+    let Prepared { core, life, asks, stop, shared } = prepare(config, World::real()?)?;
+    let (ending, ended) = oneshot::channel();
+    let (bound, is_bound) = std::sync::mpsc::channel();
+    let quic = config.quic;
+    let thread = std::thread::Builder::new().name("shard-0".to_owned()).spawn(move || {
+        let result = live(core, life, quic, &bound);
+        // Whoever waits for the end may have gone.
+        let _ = ending.send(());
+        result
+    })?;
+    match is_bound.recv_timeout(START) {
+        Ok(Ok(())) => Ok(Driver { handle: Handle { asks, shared }, stop: Some(stop), ended, thread }),
+        Ok(Err(error)) => bail!("{error}"),
+        Err(_) => bail!("the node's thread did not start"),
+    }
+}
+
+/// What a driver takes from outside beside its files: clock and randomness.
+pub(super) struct World {
+    pub(super) seed: [u8; 32],
+    pub(super) wall: Wall,
+    /// Whether commits are waited for on the spot.
+    pub(super) waits: bool,
+}
+
+impl World {
+    fn real() -> anyhow::Result<Self> {
+        let wall = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        wall().context("the clock is before 1970")?;
+        let wall = move || wall().unwrap_or_default().as_micros() as u64;
+        Ok(Self { seed: rand::random(), wall: Box::new(wall), waits: false })
+    }
+}
+
+/// A driver that has everything but a socket and a thread.
+pub(super) struct Prepared {
+    pub(super) core: Core,
+    pub(super) life: Life,
+    pub(super) asks: mpsc::Sender<Ask>,
+    pub(super) stop: oneshot::Sender<()>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// Opens the store and starts the replica.
+pub(super) fn prepare(config: &Config, world: World) -> anyhow::Result<Prepared> {
     let RingFile { ring, secrets } = RingFile::read(&config.ring)?;
     let credentials = read_credentials(config)?;
     let node = node_of(config, &credentials, &ring)?;
@@ -145,28 +193,17 @@ pub(crate) fn start(config: &Config) -> anyhow::Result<Driver> {
         secrets,
         max_requests: config.max_requests,
     };
-    let core = Core::start(replica_config, opened, Arc::clone(&shared))?;
+    let rng = StdRng::from_seed(world.seed);
+    let core = Core::start(replica_config, opened, Arc::clone(&shared), world)?;
     let (asks, ask_queue) = mpsc::channel(ASKS);
     let (stop, stopped) = oneshot::channel();
-    let (ending, ended) = oneshot::channel();
-    let (bound, is_bound) = std::sync::mpsc::channel();
-    let life = Life { node, quic: config.quic, credentials, ring, bound, ask_queue, stopped };
-    let thread = std::thread::Builder::new().name("shard-0".to_owned()).spawn(move || {
-        let result = live(core, life);
-        // Whoever waits for the end may have gone.
-        let _ = ending.send(());
-        result
-    })?;
-    match is_bound.recv_timeout(START) {
-        Ok(Ok(())) => Ok(Driver { handle: Handle { asks, shared }, stop: Some(stop), ended, thread }),
-        Ok(Err(error)) => bail!("{error}"),
-        Err(_) => bail!("the node's thread did not start"),
-    }
+    let life = Life { rng, node, credentials: Arc::new(credentials), ring, ask_queue, stopped };
+    Ok(Prepared { core, life, asks, stop, shared })
 }
 
 /// Questions and link events that may wait for the driver; whoever has more waits itself.
 const ASKS: usize = 4_096;
-const EVENTS: usize = 1_024;
+pub(super) const EVENTS: usize = 1_024;
 /// How long the thread may take to bind its socket.
 const START: Duration = Duration::from_secs(10);
 
@@ -188,19 +225,20 @@ impl Core {
         config: gramme_replica::Config,
         opened: gramme_storage::Opened,
         shared: Arc<Shared>,
+        world: World,
     ) -> anyhow::Result<Self> {
         let recovered = disk::recovered(&opened);
         let began = Instant::now();
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let wall = wall.context("the clock is before 1970")?.as_micros() as u64;
+        let World { seed, wall, waits } = world;
         let mut effects = Vec::new();
-        let now = Now { monotonic: 0, wall };
-        let replica = Replica::start(config, recovered, rand::random(), now, &mut effects)?;
+        let now = Now { monotonic: 0, wall: wall() };
+        let replica = Replica::start(config, recovered, seed, now, &mut effects)?;
         let mut core = Self {
             replica,
-            disk: Disk::new(opened.store, Arc::clone(&shared)),
+            disk: Disk::new(opened.store, Arc::clone(&shared), waits),
             shared,
             began,
+            wall,
             inputs: VecDeque::new(),
             effects: Vec::new(),
             timer: None,
@@ -217,33 +255,53 @@ impl Core {
 }
 
 /// What the driver's thread is made of beside its core.
-struct Life {
+pub(super) struct Life {
+    rng: StdRng,
     node: NodeId,
-    quic: SocketAddr,
-    credentials: Credentials,
+    pub(super) credentials: Arc<Credentials>,
     ring: RingReply,
-    /// Told whether the socket could be bound.
-    bound: std::sync::mpsc::Sender<Result<(), String>>,
     ask_queue: mpsc::Receiver<Ask>,
     stopped: oneshot::Receiver<()>,
 }
 
 /// The driver's thread, from binding its socket to closing its store.
-fn live(core: Core, life: Life) -> Result<(), String> {
-    let Life { node, quic, credentials, ring, bound, ask_queue, stopped } = life;
+fn live(
+    core: Core,
+    life: Life,
+    quic: SocketAddr,
+    bound: &std::sync::mpsc::Sender<Result<(), String>>,
+) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(async {
         let (links, link_queue) = mpsc::channel(EVENTS);
-        let endpoint = Endpoint::bind(quic, Arc::new(credentials), true, links);
+        let endpoint = Endpoint::bind(quic, Arc::clone(&life.credentials), true, links);
         let told = endpoint.as_ref().map(drop).map_err(ToString::to_string);
         // If nobody waits for this any more, the node is told to stop next.
         let _ = bound.send(told);
         let endpoint = endpoint.map_err(|error| error.to_string())?;
-        for (peer, addresses) in ring.addresses.into_iter().filter(|(peer, _)| *peer > node) {
-            tokio::spawn(dial::keep_connected(endpoint.clone(), peer, addresses));
-        }
-        run(core, endpoint, link_queue, ask_queue, stopped).await
+        drive(core, life, endpoint, link_queue).await
     })
+}
+
+/// A driver on an endpoint, until it is told to stop or cannot go on.
+pub(super) async fn drive(
+    core: Core,
+    life: Life,
+    endpoint: Endpoint,
+    link_queue: mpsc::Receiver<LinkEvent>,
+) -> Result<(), String> {
+    let Life { node, ring, ask_queue, stopped, mut rng, .. } = life;
+    // Dropped with this future: nobody dials for a driver that is gone.
+    let mut dialling = tokio::task::JoinSet::new();
+    for (peer, addresses) in ring.addresses.into_iter().filter(|(peer, _)| *peer > node) {
+        dialling.spawn(dial::keep_connected(
+            endpoint.clone(),
+            peer,
+            addresses,
+            StdRng::from_seed(rng.random()),
+        ));
+    }
+    run(core, endpoint, link_queue, ask_queue, stopped).await
 }
 
 fn read_credentials(config: &Config) -> anyhow::Result<Credentials> {

@@ -8,17 +8,20 @@ mod dial;
 mod disk;
 mod handle;
 mod native;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use gramme_replica::{ClientRequest, Effect, Input, Now, Replica, Response, Ticket};
 use gramme_ring::NodeId;
 use gramme_transport::{Endpoint, Frame, Kind, Link, LinkEvent, LinkId, Protocol, Role, SendError};
 use gramme_wire::PeerMessage;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 pub(crate) use disk::Disk;
 pub(crate) use handle::{Ask, Driver, Handle, Shared, start};
@@ -42,12 +45,16 @@ struct Pending {
     began: Instant,
 }
 
+/// Microseconds since 1970.
+type Wall = Box<dyn Fn() -> u64 + Send>;
+
 /// The loop's state.
 struct Core {
     replica: Replica,
     disk: Disk,
     shared: Arc<Shared>,
     began: Instant,
+    wall: Wall,
     inputs: VecDeque<Input>,
     effects: Vec<Effect>,
     timer: Option<u64>,
@@ -62,8 +69,7 @@ struct Core {
 
 impl Core {
     fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic: self.began.elapsed().as_micros() as u64, wall: wall.as_micros() as u64 }
+        Now { monotonic: self.began.elapsed().as_micros() as u64, wall: (self.wall)() }
     }
 
     /// Steps the replica through everything that waits, and does what it says.
@@ -203,7 +209,7 @@ impl Core {
 }
 
 /// A request that waited longer than it is worth.
-fn is_expired(frame: &Frame, received: tokio::time::Instant) -> bool {
+fn is_expired(frame: &Frame, received: Instant) -> bool {
     let worth = Duration::from_micros(u64::from(frame.ttl));
     frame.kind == Kind::Request && frame.ttl > 0 && received.elapsed() > worth
 }
@@ -219,7 +225,7 @@ async fn run(
     let mut events = Vec::with_capacity(AT_ONCE);
     let mut questions = Vec::with_capacity(AT_ONCE);
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-    let began = tokio::time::Instant::from_std(core.began);
+    let began = core.began;
     core.turn();
     loop {
         let timer =
