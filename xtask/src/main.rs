@@ -9,6 +9,7 @@ mod layers;
 mod lint;
 mod no_std;
 mod run;
+mod sim;
 
 use clap::{Parser, Subcommand};
 
@@ -33,9 +34,10 @@ enum Command {
     Layers,
     /// Test real processes: store files, kill nodes, provoke every error
     Cluster(cluster::Args),
-    /// Run seeds in the simulator
+    /// Run seeds in the simulator, judge a history, or put known bugs in
+    #[command(disable_help_flag = true)]
     Sim {
-        /// Handed on to gramme-sim, such as --seeds 1000 or --seed 7
+        /// Handed on to gramme-sim: --seeds 1000, --seed 7, --planted, --check HISTORY; --help tells them all
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
@@ -51,11 +53,7 @@ fn main() -> anyhow::Result<()> {
         Command::Lint => lint::run(),
         Command::Layers => layers::run(),
         Command::Cluster(args) => cluster::run(&args),
-        Command::Sim { rest } => {
-            let mut args = vec!["run", "--locked", "--release", "--quiet", "--package", "gramme-sim", "--"];
-            args.extend(rest.iter().map(String::as_str));
-            run::cargo(&args)
-        }
+        Command::Sim { rest } => sim::run(&rest),
         Command::Bench(args) => bench::run(&args),
         Command::Doc => doc(),
     }

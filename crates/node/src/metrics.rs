@@ -162,6 +162,11 @@ impl Counts {
         vec![
             ("keys", "Keys stored on this node.", figures.replica.keys),
             ("object_bytes", "Bytes of objects stored on this node.", figures.replica.bytes),
+            (
+                "amnesiac_partitions",
+                "Partitions that cannot prove that they hold what they acknowledged.",
+                figures.replica.amnesiac_partitions,
+            ),
             ("buffer_bytes", "Bytes in the object buffer.", figures.storage.buffer_bytes),
             (
                 "replay_bytes",

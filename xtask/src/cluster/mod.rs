@@ -8,7 +8,10 @@ mod errors;
 mod files;
 mod http;
 mod interface;
+mod jepsen;
 mod lifecycle;
+mod processes;
+mod proxy;
 mod syscalls;
 
 use std::path::Path;
@@ -26,6 +29,15 @@ pub(crate) struct Args {
     /// Only the tests whose name contains this
     #[arg(long)]
     only: Option<String>,
+    /// Only let clients keep a history while nodes are killed, paused and cut off, and judge it
+    #[arg(long, conflicts_with = "only")]
+    jepsen: bool,
+    /// For how long
+    #[arg(long, requires = "jepsen", default_value_t = 60)]
+    seconds: u64,
+    /// Keep the history in this file
+    #[arg(long, requires = "jepsen")]
+    history: Option<std::path::PathBuf>,
 }
 
 /// The programs under test.
@@ -33,11 +45,12 @@ pub(crate) struct Programs {
     pub(crate) gramme: std::path::PathBuf,
     pub(crate) files: std::path::PathBuf,
     pub(crate) cart: std::path::PathBuf,
+    pub(crate) sim: std::path::PathBuf,
 }
 
 type Test = fn(&Programs) -> anyhow::Result<()>;
 
-const TESTS: [(&str, Test); 7] = [
+const TESTS: [(&str, Test); 8] = [
     ("interface", interface::run),
     ("errors", errors::run),
     ("causality", causality::run),
@@ -45,6 +58,7 @@ const TESTS: [(&str, Test); 7] = [
     ("files", files::run),
     ("lifecycle", lifecycle::run),
     ("syscalls", syscalls::run),
+    ("jepsen", jepsen::short),
 ];
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -52,7 +66,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         gramme: build("gramme-node", &["--bin", "gramme"], args.release)?,
         files: build("gramme-client", &["--example", "files"], args.release)?,
         cart: build("gramme-client", &["--example", "cart"], args.release)?,
+        sim: build("gramme-sim", &["--bin", "gramme-sim"], args.release)?,
     };
+    if args.jepsen {
+        return jepsen::run(&programs, args.seconds, args.history.as_deref());
+    }
     let mut passed = 0;
     for (name, test) in TESTS {
         if args.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {

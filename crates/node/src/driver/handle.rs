@@ -248,6 +248,7 @@ impl Core {
             next_ticket: 0,
             fatal: None,
             writable: true,
+            is_amnesiac: false,
         };
         effects.into_iter().for_each(|effect| core.perform(effect));
         Ok(core)

@@ -65,6 +65,8 @@ struct Core {
     next_ticket: u64,
     fatal: Option<&'static str>,
     writable: bool,
+    /// Whether it has been said that data is missing.
+    is_amnesiac: bool,
 }
 
 impl Core {
@@ -203,6 +205,14 @@ impl Core {
         if writable != self.writable {
             self.writable = writable;
             self.inputs.push_back(Input::Writable(writable));
+        }
+        let amnesiac = self.replica.stats().amnesiac_partitions;
+        if amnesiac > 0 && !std::mem::replace(&mut self.is_amnesiac, true) {
+            tracing::error!(
+                partitions = amnesiac,
+                "this data directory is older than what the node has acknowledged: a lost disk, an old backup or a \
+                 copy. Its partitions take writes and count for nothing"
+            );
         }
         self.shared.publish(*self.replica.stats(), self.disk.stats(), self.peers.len());
     }
