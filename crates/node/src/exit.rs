@@ -1,5 +1,6 @@
 //! How commands end: 0 done, 1 not found, 2 usage, 3 nobody reachable, 4 refused or outcome unknown.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Not found.
@@ -26,6 +27,7 @@ pub(crate) fn failure(code: u8, message: impl Into<String>) -> anyhow::Error {
 
 /// Prints the error, and says what to end with.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("gramme: {error:#}");
+    // Where standard error cannot be written the code must do.
+    let _ = writeln!(std::io::stderr(), "gramme: {error:#}");
     ExitCode::from(error.downcast_ref::<Failure>().map_or(REFUSED, |failure| failure.code))
 }

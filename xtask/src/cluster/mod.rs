@@ -4,6 +4,7 @@
 mod causality;
 mod command_line;
 pub(crate) mod dev;
+mod disks;
 mod errors;
 mod files;
 mod http;
@@ -50,7 +51,7 @@ pub(crate) struct Programs {
 
 type Test = fn(&Programs) -> anyhow::Result<()>;
 
-const TESTS: [(&str, Test); 8] = [
+const TESTS: [(&str, Test); 9] = [
     ("interface", interface::run),
     ("errors", errors::run),
     ("causality", causality::run),
@@ -58,6 +59,7 @@ const TESTS: [(&str, Test); 8] = [
     ("files", files::run),
     ("lifecycle", lifecycle::run),
     ("syscalls", syscalls::run),
+    ("disks", disks::run),
     ("jepsen", jepsen::short),
 ];
 

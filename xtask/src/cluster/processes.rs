@@ -25,9 +25,14 @@ pub(crate) struct Processes {
 impl Processes {
     /// Founds three nodes, puts the proxy where their ring says that they are, and starts them elsewhere.
     pub(crate) fn start(gramme: &Path) -> anyhow::Result<Self> {
+        Self::start_with(gramme, "sled")
+    }
+
+    /// The same with an engine.
+    pub(crate) fn start_with(gramme: &Path, engine: &str) -> anyhow::Result<Self> {
         let temporary = tempfile::tempdir()?;
         let directory = temporary.path().join("cluster");
-        let mut dev = Dev::start(gramme, &directory, &["--nodes", "3"])?;
+        let mut dev = Dev::start(gramme, &directory, &["--nodes", "3", "--engine", engine])?;
         let directories: Vec<_> = (0..3).map(|at| dev.node_dir(at)).collect();
         let http = (0..3).map(|at| dev.node(at)["http"].as_str().unwrap_or_default().to_owned()).collect();
         let named: Vec<String> = (0..3)
@@ -82,6 +87,12 @@ impl Processes {
             .spawn()?;
         self.children[at] = Some(child);
         Ok(())
+    }
+
+    /// Whether a node's process has ended by itself.
+    pub(crate) fn has_ended(&mut self, at: usize) -> bool {
+        let child = self.children[at].as_mut();
+        child.is_none_or(|child| child.try_wait().is_ok_and(|status| status.is_some()))
     }
 
     /// Waits until a node's process has ended by itself; says with which code.

@@ -30,8 +30,9 @@ pub(crate) fn hooks(shared: &Arc<Shared>) -> Hooks {
             Commit::Written { through } => shared.written.store(through, Ordering::Release),
             Commit::Synced { through } => shared.synced.store(through, Ordering::Release),
             Commit::Failed { error, .. } => {
-                tracing::error!(%error, "a commit failed");
+                // First what counts: a log on the same disk may fail as well.
                 shared.commit_failed.store(true, Ordering::Release);
+                tracing::error!(%error, "a commit failed");
             }
         }
         shared.committed.notify_one();

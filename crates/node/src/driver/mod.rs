@@ -268,8 +268,12 @@ async fn run(
     core.shared.stopping.store(true, Ordering::Release);
     endpoint.close().await;
     match core.fatal {
-        // Nothing is flushed on the way out: the next start sees what is there.
-        Some(why) => Err(why.to_owned()),
+        // Nothing is flushed on the way out: the next start sees what is there. Not even by an engine that
+        // flushes when it is dropped, and panics if the disk fails it there.
+        Some(why) => {
+            std::mem::forget(core.disk);
+            Err(why.to_owned())
+        }
         None => {
             core.disk.close();
             Ok(())
