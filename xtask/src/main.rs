@@ -5,6 +5,7 @@
 
 mod bench;
 mod cluster;
+mod figures;
 mod layers;
 mod lint;
 mod no_std;
@@ -43,6 +44,8 @@ enum Command {
     },
     /// Measure a three-node cluster, and print the table of docs/performance.md
     Bench(bench::Args),
+    /// Compute the paper's figure 8 anew, and write its table and picture to docs/
+    Figures,
     /// Build the documentation of all crates, and refuse warnings
     Doc,
 }
@@ -55,6 +58,7 @@ fn main() -> anyhow::Result<()> {
         Command::Cluster(args) => cluster::run(&args),
         Command::Sim { rest } => sim::run(&rest),
         Command::Bench(args) => bench::run(&args),
+        Command::Figures => figures::run(),
         Command::Doc => doc(),
     }
 }

@@ -71,7 +71,9 @@ fn a_failing_disk(programs: &Programs, shim: &Shim, engine: &str, fault: &str) -
         let path = format!("/buckets/disks/keys/during-{number}");
         cluster.http(number % 2 * 2).put(&path, &[], b"during")?.is(204)?;
     }
-    let code = cluster.wait_for_end(1).with_context(|| std::fs::read_to_string(cluster.log(1)).unwrap_or_default())?;
+    let code = cluster
+        .wait_for_end(1)
+        .with_context(|| std::fs::read_to_string(cluster.log(1)).unwrap_or_default())?;
     ensure!(code.is_some_and(|code| code != 0), "the node ended with {code:?}");
     let log = std::fs::read_to_string(cluster.log(1))?;
     // The log is on the full disk as well.
