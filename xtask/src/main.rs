@@ -6,6 +6,7 @@
 mod bench;
 mod cluster;
 mod figures;
+mod fuzz;
 mod layers;
 mod lint;
 mod no_std;
@@ -44,6 +45,8 @@ enum Command {
     },
     /// Measure a three-node cluster, and print the table of docs/performance.md
     Bench(bench::Args),
+    /// Fuzz every decoder (needs a C++ compiler)
+    Fuzz(fuzz::Args),
     /// Compute the paper's figure 8 anew, and write its table and picture to docs/
     Figures,
     /// Build the documentation of all crates, and refuse warnings
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         Command::Cluster(args) => cluster::run(&args),
         Command::Sim { rest } => sim::run(&rest),
         Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Figures => figures::run(),
         Command::Doc => doc(),
     }

@@ -112,15 +112,18 @@ impl Config {
 
 impl Reader {
     fn read_file(&mut self, path: &Path) {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) => return self.errors.push(format!("{}: {error}", path.display())),
-        };
+        match fs::read_to_string(path) {
+            Ok(text) => self.read_text(path, &text),
+            Err(error) => self.errors.push(format!("{}: {error}", path.display())),
+        }
+    }
+
+    fn read_text(&mut self, path: &Path, text: &str) {
         let place = |at: usize| {
             let line = text[..at.min(text.len())].matches('\n').count() + 1;
             format!("{}:{line}", path.display())
         };
-        let (table, errors) = DeTable::parse_recoverable(&text);
+        let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let at = error.span().map_or(0, |span| span.start);
             self.errors.push(format!("{}: {}", place(at), error.message()));
@@ -234,6 +237,13 @@ fn log_format(value: &str) -> Result<LogFormat, String> {
         "json" => Ok(LogFormat::Json),
         _ => Err(format!("human or json, not '{value}'")),
     }
+}
+
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(text: &str) {
+    let mut reader = Reader { given: BTreeMap::new(), base: PathBuf::new(), errors: Vec::new() };
+    reader.read_text(Path::new("gramme.toml"), text);
+    let _ = reader.build();
 }
 
 #[cfg(test)]

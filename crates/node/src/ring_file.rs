@@ -80,6 +80,11 @@ pub(crate) fn refuse_readable_by_others(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(input: &[u8]) {
+    let _ = RingFile::decode(&Bytes::copy_from_slice(input));
+}
+
 #[cfg(test)]
 mod tests {
     use gramme_ring::{Member, NodeId, PlanRequest, plan};

@@ -21,6 +21,9 @@
 #![forbid(unsafe_code)]
 
 mod codec;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod key;
 pub mod limits;
 mod object;

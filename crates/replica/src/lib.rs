@@ -41,6 +41,9 @@ mod commits;
 mod config;
 mod duplicates;
 mod forwards;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod gets;
 mod io;
 mod keys;

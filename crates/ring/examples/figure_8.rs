@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, reason = "it is a command")]
 
 #[path = "../tests/paper/mod.rs"]
-#[allow(missing_docs, unreachable_pub, reason = "shared with a test")]
+#[allow(missing_docs, reason = "shared with a test")]
 mod paper;
 
 fn main() {

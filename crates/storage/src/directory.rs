@@ -161,3 +161,9 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
+
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(bytes: &Bytes) {
+    let _ = decode_identity(bytes);
+    let _ = decode_identity(&[&bytes[..], &crc32fast::hash(bytes).to_le_bytes()].concat().into());
+}

@@ -45,6 +45,9 @@ mod engine_memory;
 mod engine_redb;
 mod engine_sled;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod log;
 mod manifest;
 mod open;

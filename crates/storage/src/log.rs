@@ -357,6 +357,15 @@ impl Segmented<'_> {
 /// How many bytes of things that only begin like frames are looked into.
 const SCAN_BYTES: usize = 1 << 30;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(bytes: &Bytes) {
+    let store = [1; 16];
+    let _ = take_frame(&store, &mut bytes.clone());
+    let mut framed = Vec::new();
+    put_frame(&mut framed, &store, 2, 1, |out| out.extend_from_slice(bytes));
+    assert!(take_frame(&store, &mut framed.into()).is_some_and(|frame| frame.batch == bytes));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

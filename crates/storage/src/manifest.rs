@@ -82,6 +82,16 @@ impl Manifest {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(bytes: &Bytes) {
+    let sealed = [&bytes[..], &crc32fast::hash(bytes).to_le_bytes()].concat();
+    for bytes in [bytes.clone(), sealed.into()] {
+        if let Some(manifest) = Manifest::decode(&bytes) {
+            assert_eq!(manifest.encode(), bytes);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,6 +27,9 @@
 mod caller;
 mod endpoint;
 mod frame;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod lane;
 mod link;

@@ -1,11 +1,11 @@
 //! One connection: its two lanes, its large frames, and whether the other side is there.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt};
+use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -88,6 +88,8 @@ struct Inner {
     began: Instant,
     /// When anything was last heard, in milliseconds since it began.
     heard: AtomicU64,
+    /// Why we closed it ourselves, if we did: QUIC only says that we did.
+    ended: OnceLock<String>,
 }
 
 impl Link {
@@ -139,14 +141,21 @@ impl Link {
 
     /// Closes the connection.
     pub fn close(&self, reason: &str) {
+        let _ = self.inner.ended.set(reason.to_owned());
         self.inner.connection.close(CLOSED, reason.as_bytes());
     }
 
     /// Closes the connection for a reason of our own, unless it is gone for another.
     fn end(&self, code: VarInt, reason: &str) {
-        if !self.is_closed() {
-            self.inner.connection.close(code, reason.as_bytes());
+        if self.is_closed() {
+            return;
         }
+        if code == VIOLATION {
+            let (role, address) = (&self.inner.role, self.inner.connection.remote_address());
+            tracing::warn!(%address, ?role, reason, "a link is closed: what came on it breaks the protocol");
+        }
+        let _ = self.inner.ended.set(reason.to_owned());
+        self.inner.connection.close(code, reason.as_bytes());
     }
 
     fn note_heard(&self) {
@@ -195,6 +204,7 @@ pub(crate) async fn establish(
         large_room: Semaphore::new(LARGE_BYTES / 1024),
         began: Instant::now(),
         heard: AtomicU64::new(0),
+        ended: OnceLock::new(),
     };
     let link = Link { inner: Arc::new(inner) };
     // The owner hears of the link before anything that comes on it.
@@ -387,7 +397,12 @@ async fn watch(link: Link, events: mpsc::Sender<LinkEvent>) {
         };
         link.inner.control.close();
         link.inner.data.close();
-        let _ = events.send(LinkEvent::Down { link: link.clone(), reason: reason.to_string() }).await;
+        let reason = match reason {
+            ConnectionError::LocallyClosed => link.inner.ended.get().cloned(),
+            _ => None,
+        }
+        .unwrap_or_else(|| reason.to_string());
+        let _ = events.send(LinkEvent::Down { link: link.clone(), reason }).await;
         return;
     }
 }

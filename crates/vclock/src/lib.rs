@@ -54,6 +54,9 @@ extern crate alloc;
 mod codec;
 mod context;
 mod dot;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(gramme_planted)]
 pub mod planted;
 mod seen;

@@ -23,6 +23,9 @@
 
 pub mod client;
 pub mod codec;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod outcome;
 pub mod peer;
 

@@ -105,3 +105,26 @@ async fn route(handle: &Handle, request: Request) -> Result<Response, HttpError>
 fn empty(status: axum::http::StatusCode) -> Response {
     status.into_response()
 }
+
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(input: &[u8]) {
+    use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+    let mut lines = input.split(|byte| *byte == b'\n');
+    if let Ok(uri) = Uri::try_from(lines.next().unwrap_or_default()) {
+        let _ = path::parse(uri.path());
+        let _ = params::Params::parse(&uri);
+    }
+    let mut headers = HeaderMap::new();
+    let pairs = lines.by_ref().take(16).filter_map(|line| {
+        let at = line.iter().position(|byte| *byte == b':')?;
+        Some((HeaderName::from_bytes(&line[..at]).ok()?, HeaderValue::from_bytes(&line[at + 1..]).ok()?))
+    });
+    pairs.for_each(|(name, value)| {
+        headers.append(name, value);
+    });
+    let _ = params::context(&headers);
+    let _ = etag::is_known(&headers, "tag");
+    let _ = etag::Condition::of_write(&headers);
+    let _ = render::stored_headers(&headers);
+    props::fuzz(input);
+}

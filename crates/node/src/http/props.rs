@@ -127,6 +127,11 @@ fn threshold(value: &Value) -> Option<Threshold> {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(body: &[u8]) {
+    let _ = parse(body);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

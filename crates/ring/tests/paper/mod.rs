@@ -5,12 +5,12 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-pub const NODES: usize = 30;
-pub const REPLICAS: usize = 3;
+pub(crate) const NODES: usize = 30;
+pub(crate) const REPLICAS: usize = 3;
 /// Metadata units: tokens of strategy 1, partitions of strategy 3.
-pub const METADATA: [usize; 10] = [60, 120, 240, 480, 960, 1_920, 3_840, 7_680, 15_360, 30_720];
+pub(crate) const METADATA: [usize; 10] = [60, 120, 240, 480, 960, 1_920, 3_840, 7_680, 15_360, 30_720];
 /// What the paper's figure shows, strategy by strategy.
-pub const PAPER: [[f64; 10]; 3] = [
+pub(crate) const PAPER: [[f64; 10]; 3] = [
     [0.52, 0.61, 0.69, 0.76, 0.82, 0.87, 0.91, 0.93, 0.95, 0.96],
     [0.53, 0.61, 0.70, 0.76, 0.82, 0.85, 0.88, 0.87, 0.85, 0.84],
     [0.86, 0.87, 0.90, 0.92, 0.94, 0.96, 0.97, 0.98, 0.98, 0.99],
@@ -19,7 +19,7 @@ pub const PAPER: [[f64; 10]; 3] = [
 /// A strategy's efficiency with so much metadata, the mean over enough draws that its own noise is well under
 /// a hundredth. The paper does not say how strategy 2 splits its metadata between tokens and partitions: half
 /// and half here.
-pub fn ours(strategy: usize, metadata: usize) -> f64 {
+pub(crate) fn ours(strategy: usize, metadata: usize) -> f64 {
     match strategy {
         1 => mean(metadata, |rng| random_ranges(random_tokens(metadata, rng), NODES, REPLICAS)),
         2 => mean(metadata, |rng| {

@@ -1,0 +1,58 @@
+//! The `gramme` binary: where clock, sockets, files, threads, HTTP, configuration and metrics meet the state
+//! machines, and nowhere else.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | `commands` | one file per command |
+//! | `config` | settings from flags, environment, `gramme.toml` and defaults |
+//! | `founding`, `ring_file` | what is made once for a cluster, and read at every start |
+//! | `driver` | runs one replica: its links, its disk, its timer |
+//! | `http` | the HTTP interface |
+//! | `metrics` | counters as Prometheus reads them |
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+mod config;
+mod driver;
+mod exit;
+mod founding;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
+mod http;
+mod logging;
+mod metrics;
+mod ring_file;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to standard output, errors to standard error; if neither can be written, so be it.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
+        }
+    };
+    let result = match cli.command {
+        Command::Dev(args) => commands::dev::run(&args),
+        Command::Node(args) => commands::node::run(&args),
+        Command::Get(args) => commands::get::run(&args),
+        Command::Put(args) => commands::put::run(&args),
+        Command::Delete(args) => commands::put::run_delete(&args),
+        Command::Status(args) => commands::status::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    }
+}

@@ -1,0 +1,5 @@
+#![no_main]
+#![forbid(unsafe_code)]
+//! See `gramme_node::fuzz::http`.
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| gramme_node::fuzz::http(input));
