@@ -76,6 +76,10 @@ impl Manifest {
         manifest.first_segment = rest.try_get_u64_le().ok()?;
         for _ in 0..rest.try_get_u32_le().ok()? {
             let prefix = rest.try_get_u32_le().ok()?;
+            // As it is written: in order, each once.
+            if manifest.totals.last_key_value().is_some_and(|(last, _)| *last >= prefix) {
+                return None;
+            }
             manifest.totals.insert(prefix, get_leaf(&mut rest).ok()?);
         }
         rest.is_empty().then_some(manifest)
