@@ -11,7 +11,7 @@ use crate::{PropertyTable, Secrets};
 pub fn records(input: &[u8]) {
     let bytes = Bytes::copy_from_slice(input);
     let _ = Partition::begin(Leaf::default(), &bytes, &[], (Actor(1), 1), 1);
-    let _ = Partition::begin(Leaf::default(), &Bytes::new(), &[bytes.clone()], (Actor(1), 1), 1);
+    let _ = Partition::begin(Leaf::default(), &Bytes::new(), std::slice::from_ref(&bytes), (Actor(1), 1), 1);
     let _ = PropertyTable::decode(bytes);
     let secrets = Secrets { current: (1, [1; 32]), previous: Some((2, [2; 32])) };
     let Ok(key) = Key::new("default", "b", "k") else { return };

@@ -66,7 +66,7 @@ impl Scenario {
 
     fn key(name: &str) -> Key {
         // The parts are short; an empty name is the caller's mistake.
-        Key::new("default", "scenario", name.to_owned()).unwrap_or_else(|_| unreachable!("a key's name"))
+        Key::new("default", "scenario", name).unwrap_or_else(|_| unreachable!("a key's name"))
     }
 
     /// Writes `value` through `node` with a context; W is a quorum. The answer is in [`Self::stored`].

@@ -116,7 +116,6 @@ fn damage_everything(original: &Path, options: Options, expected: &Expected, clo
             *outcomes.entry(format!("{outcome:?}")).or_default() += 1;
         }
     }
-    println!("{} closed {closed}: {outcomes:?}", options.engine.name());
     assert!(outcomes.contains_key("Refused"), "{outcomes:?}");
 }
 

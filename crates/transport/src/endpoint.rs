@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use gramme_ring::NodeId;
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime};
@@ -53,7 +53,8 @@ pub enum ConnectError {
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     endpoint: quinn::Endpoint,
-    credentials: Arc<Credentials>,
+    credentials: Arc<RwLock<Arc<Credentials>>>,
+    listens: bool,
     events: mpsc::Sender<LinkEvent>,
 }
 
@@ -104,11 +105,34 @@ impl Endpoint {
         let endpoint =
             quinn::Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
                 .map_err(|error| BindError::Socket { address, error })?;
-        let bound = Self { endpoint, credentials, events };
+        let credentials = Arc::new(RwLock::new(credentials));
+        let bound = Self { endpoint, credentials, listens: listen, events };
         if listen {
             tokio::spawn(accept_all(bound.clone()));
         }
         Ok(bound)
+    }
+
+    fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(&self.credentials.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Speaks with other credentials of the same identity from now on: a renewed certificate, another
+    /// authority. Links that stand go on as they are.
+    ///
+    /// # Errors
+    /// [`CredentialError`] if they are of another cluster or role, or do not fit together; then nothing has
+    /// changed.
+    pub fn renew(&self, credentials: Arc<Credentials>) -> Result<(), CredentialError> {
+        let now = self.credentials();
+        if (credentials.cluster(), credentials.role()) != (now.cluster(), now.role()) {
+            return Err(CredentialError::Certificate("is of another cluster or role than the present one"));
+        }
+        if self.listens {
+            self.endpoint.set_server_config(Some(server_config(&credentials)?));
+        }
+        *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
+        Ok(())
     }
 
     /// The address it is bound to.
@@ -131,7 +155,8 @@ impl Endpoint {
         node: Option<NodeId>,
     ) -> Result<Link, ConnectError> {
         let failed = |error: &dyn std::fmt::Display| ConnectError::Failed(error.to_string());
-        let tls = self.credentials.client(protocol).map_err(|error| failed(&error))?;
+        let credentials = self.credentials();
+        let tls = credentials.client(protocol).map_err(|error| failed(&error))?;
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
         config.transport_config(settings::transport());
         let connecting =
@@ -139,7 +164,7 @@ impl Endpoint {
         let connected = tokio::time::timeout(HANDSHAKE, connecting).await;
         let connection = connected.map_err(|_| ConnectError::TimedOut)?.map_err(|error| failed(&error))?;
         let peer = peer_of(&connection).map_err(|error| failed(&error))?;
-        let right = peer.cluster == self.credentials.cluster()
+        let right = peer.cluster == credentials.cluster()
             && match (&peer.role, node) {
                 (Role::Node(found), Some(wanted)) => *found == wanted,
                 (Role::Node(_), None) => true,
@@ -147,8 +172,8 @@ impl Endpoint {
             };
         if !right {
             connection.close(VIOLATION, b"not who was wanted");
-            let wanted = node
-                .map_or_else(|| "a node".to_owned(), |node| Role::Node(node).uri(self.credentials.cluster()));
+            let wanted =
+                node.map_or_else(|| "a node".to_owned(), |node| Role::Node(node).uri(credentials.cluster()));
             return Err(ConnectError::WrongPeer { wanted, found: peer.role.uri(&peer.cluster) });
         }
         establish(connection, Side::Dialer, (protocol, peer.role), self.events.clone()).await
@@ -227,9 +252,10 @@ async fn accept_one(endpoint: &Endpoint, incoming: quinn::Incoming) -> Result<Li
         (Protocol::Node, role) => matches!(role, Role::Node(_)),
         (Protocol::Client, _) => true,
     };
-    if peer.cluster != endpoint.credentials.cluster() || !allowed {
+    let credentials = endpoint.credentials();
+    if peer.cluster != credentials.cluster() || !allowed {
         connection.close(VIOLATION, b"this certificate does not open this protocol");
-        let wanted = format!("{:?} of {}", peer.protocol, endpoint.credentials.cluster());
+        let wanted = format!("{:?} of {}", peer.protocol, credentials.cluster());
         return Err(ConnectError::WrongPeer { wanted, found: peer.role.uri(&peer.cluster) });
     }
     establish(connection, Side::Acceptor, (peer.protocol, peer.role), endpoint.events.clone()).await

@@ -4,7 +4,8 @@ use gramme_ring::NodeId;
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, PublicKeyData, SanType, date_time_ymd,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, PublicKeyData, SanType, SerialNumber,
+    date_time_ymd,
 };
 
 use crate::identity::{Role, SERVER_NAME};
@@ -73,11 +74,22 @@ impl Authority {
     /// # Errors
     /// [`PkiError`] if the machine has no randomness.
     pub fn issue_node(&self) -> Result<Issued, PkiError> {
-        let key = KeyPair::generate_for(&PKCS_ED25519)?;
+        self.certify_node(&KeyPair::generate_for(&PKCS_ED25519)?)
+    }
+
+    /// Issues another certificate for a node's key: the node stays who it is.
+    ///
+    /// # Errors
+    /// [`PkiError`] if the key is none.
+    pub fn renew_node(&self, key: &str) -> Result<Issued, PkiError> {
+        self.certify_node(&KeyPair::from_pem(key)?)
+    }
+
+    fn certify_node(&self, key: &KeyPair) -> Result<Issued, PkiError> {
         let node = node_id_of(&key.subject_public_key_info());
         let names = vec![SanType::DnsName(Ia5String::try_from(SERVER_NAME)?)];
         let usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let issued = self.issue(&key, &Role::Node(node), names, usages)?;
+        let issued = self.issue(key, &Role::Node(node), names, usages)?;
         Ok(Issued { node: Some(node), ..issued })
     }
 
@@ -110,6 +122,11 @@ impl Authority {
         parameters.is_ca = IsCa::ExplicitNoCa;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages = usages;
+        // No two certificates of one issuer may have one number: by default two for one key would.
+        let mut number: [u8; 16] = rand::random();
+        // Positive, and of one length.
+        number[0] = number[0] & 0x7f | 0x40;
+        parameters.serial_number = Some(SerialNumber::from_slice(&number));
         set_validity(&mut parameters);
         let certificate = parameters.signed_by(key, &self.issuer)?;
         Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem(), node: None })

@@ -211,3 +211,36 @@ async fn a_full_link_says_so_at_once() {
     assert_eq!(full, SendError::Busy);
     assert_eq!(link.send(request(1, MAX_FRAME)), Err(SendError::TooLarge));
 }
+
+#[tokio::test]
+async fn renewed_credentials_count_from_the_next_link_on() {
+    let authority = authority();
+    let issued = authority.issue_node().expect("a node");
+    let mut server = side(&authority, &issued, true);
+    let first = client(&authority);
+    let standing =
+        first.endpoint.connect(server.address(), Protocol::Client, server.node).await.expect("a link");
+    server.up().await;
+    let credentials = |authority: &Authority, issued: &Issued| {
+        let (certificate, key) = (issued.certificate.as_bytes(), issued.key.as_bytes());
+        Arc::new(
+            Credentials::from_pem(authority.certificate().as_bytes(), certificate, key).expect("credentials"),
+        )
+    };
+    // Another node's, and another cluster's, are refused, and change nothing.
+    let stranger = authority.issue_node().expect("a node");
+    assert!(server.endpoint.renew(credentials(&authority, &stranger)).is_err());
+    // The same key under a new authority: who trusts only the old one is not let in, and does not believe us.
+    let next = self::authority();
+    let renewed = next.renew_node(&issued.key).expect("a certificate");
+    assert_eq!(renewed.node, issued.node);
+    server.endpoint.renew(credentials(&next, &renewed)).expect("the same identity");
+    let behind = client(&authority);
+    assert!(behind.endpoint.connect(server.address(), Protocol::Client, server.node).await.is_err());
+    let ahead = client(&next);
+    ahead.endpoint.connect(server.address(), Protocol::Client, server.node).await.expect("a link");
+    server.up().await;
+    // What stood, stands.
+    standing.send(request(1, 10)).expect("a standing link");
+    assert_eq!(server.frames().await.1, [request(1, 10)]);
+}

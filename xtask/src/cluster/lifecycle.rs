@@ -8,11 +8,12 @@ use anyhow::{Context, ensure};
 use rustix::process::Signal;
 
 use super::Programs;
-use super::dev::{Dev, is_gone, wait_for};
+use super::dev::{Dev, is_gone, send, wait_for};
 
 pub(crate) fn run(programs: &Programs) -> anyhow::Result<()> {
     a_named_directory_keeps_its_cluster(programs)?;
     nodes_end_with_their_dev(programs)?;
+    certificates_are_read_anew(programs)?;
     permissions(programs)?;
     damage_is_refused(programs)
 }
@@ -55,6 +56,29 @@ fn nodes_end_with_their_dev(programs: &Programs) -> anyhow::Result<()> {
     ensure!(!is_gone(dev.pid()), "gramme dev goes on when a child dies");
     dev.end(Signal::KILL)?;
     wait_for("the nodes end by themselves", || pids.iter().all(|&pid| is_gone(pid)))
+}
+
+/// SIGHUP: what the node cannot use changes nothing, and it serves on.
+fn certificates_are_read_anew(programs: &Programs) -> anyhow::Result<()> {
+    let dev = Dev::found(&programs.gramme, 3)?;
+    let certificate = dev.node_dir(0).join("node.pem");
+    let own = std::fs::read(&certificate)?;
+    let others = std::fs::read(dev.node_dir(1).join("node.pem"))?;
+    let log = dev.node_dir(0).join("node.log");
+    for (bytes, words) in [
+        (others.as_slice(), "the certificates stay as they are"),
+        (b"nothing", "the certificates stay as they are"),
+        (&own, "read the certificates anew"),
+    ] {
+        std::fs::write(&certificate, bytes)?;
+        let before = std::fs::metadata(&log)?.len() as usize;
+        send(dev.node_pid(0), Signal::HUP)?;
+        wait_for(words, || {
+            std::fs::read(&log).is_ok_and(|log| String::from_utf8_lossy(&log[before..]).contains(words))
+        })?;
+        dev.http(0).put("/buckets/b/keys/k?w=3", &[], b"x")?.is(204)?;
+    }
+    Ok(())
 }
 
 fn permissions(programs: &Programs) -> anyhow::Result<()> {

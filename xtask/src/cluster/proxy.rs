@@ -54,15 +54,15 @@ impl Proxy {
             let front = Arc::new(UdpSocket::bind(named)?);
             front.set_read_timeout(Some(TICK))?;
             let mut pairs = Vec::new();
-            for from in 0..nodes.len() {
+            for (from, dialler) in listen.iter().copied().enumerate() {
                 let back = Arc::new(UdpSocket::bind(("127.0.0.1", 0))?);
                 back.set_read_timeout(Some(TICK))?;
                 // What comes back goes to the dialler, as from the address that it dialled.
                 let lane = Lane { ways: Arc::clone(&ways), from: to, to: from, late: late.clone() };
-                let (receiver, sender, target) = (Arc::clone(&back), Arc::clone(&front), listen[from]);
+                let (receiver, sender) = (Arc::clone(&back), Arc::clone(&front));
                 let stopped = Arc::clone(&stop);
                 std::thread::spawn(move || {
-                    pump(&receiver, &stopped, |_, bytes| lane.pass(&sender, target, bytes))
+                    pump(&receiver, &stopped, |_, bytes| lane.pass(&sender, dialler, bytes));
                 });
                 let lane = Lane { ways: Arc::clone(&ways), from, to, late: late.clone() };
                 pairs.push((lane, back));

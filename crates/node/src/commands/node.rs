@@ -45,17 +45,27 @@ async fn serve(config: &Config, mut driver: driver::Driver) -> anyhow::Result<()
     tracing::info!(name = %config.name, http = %config.http, quic = %config.quic, "serving");
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let (stop_http, http_stopped) = tokio::sync::oneshot::channel::<()>();
     let handle = driver.handle.clone();
     let serving = tokio::spawn(http::serve(listener, handle, async move {
         // A dropped sender stops it too.
         let _ = http_stopped.await;
     }));
-    tokio::select! {
-        _ = interrupt.recv() => tracing::info!("interrupted; going down"),
-        _ = terminate.recv() => tracing::info!("told to end; going down"),
-        () = parent_gone() => tracing::warn!("gramme dev is gone; going down"),
-        _ = &mut driver.ended => tracing::error!("the node's thread has ended"),
+    let orphaned = parent_gone();
+    tokio::pin!(orphaned);
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => tracing::info!("interrupted; going down"),
+            _ = terminate.recv() => tracing::info!("told to end; going down"),
+            _ = hangup.recv() => {
+                driver.renew(config);
+                continue;
+            }
+            () = &mut orphaned => tracing::warn!("gramme dev is gone; going down"),
+            _ = &mut driver.ended => tracing::error!("the node's thread has ended"),
+        }
+        break;
     }
     let _ = stop_http.send(());
     // Requests under way end first; they need the driver.

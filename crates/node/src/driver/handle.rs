@@ -111,6 +111,7 @@ impl Handle {
 /// A running driver.
 pub(crate) struct Driver {
     pub(crate) handle: Handle,
+    endpoint: Endpoint,
     stop: Option<oneshot::Sender<()>>,
     /// Resolves when the driver has ended by itself.
     pub(crate) ended: oneshot::Receiver<()>,
@@ -118,6 +119,16 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
+    /// Reads the node's certificates anew. If they are no good the present ones stay.
+    pub(crate) fn renew(&self, config: &Config) {
+        let renewed = read_credentials(config)
+            .and_then(|credentials| Ok(self.endpoint.renew(Arc::new(credentials))?));
+        match renewed {
+            Ok(()) => tracing::info!("read the certificates anew; new connections use them"),
+            Err(error) => tracing::error!("the certificates stay as they are: {error:#}"),
+        }
+    }
+
     /// Asks the driver to end, and waits until its store is closed.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         if let Some(stop) = self.stop.take() {
@@ -146,7 +157,9 @@ pub(crate) fn start(config: &Config) -> anyhow::Result<Driver> {
         result
     })?;
     match is_bound.recv_timeout(START) {
-        Ok(Ok(())) => Ok(Driver { handle: Handle { asks, shared }, stop: Some(stop), ended, thread }),
+        Ok(Ok(endpoint)) => {
+            Ok(Driver { handle: Handle { asks, shared }, endpoint, stop: Some(stop), ended, thread })
+        }
         Ok(Err(error)) => bail!("{error}"),
         Err(_) => bail!("the node's thread did not start"),
     }
@@ -270,13 +283,13 @@ fn live(
     core: Core,
     life: Life,
     quic: SocketAddr,
-    bound: &std::sync::mpsc::Sender<Result<(), String>>,
+    bound: &std::sync::mpsc::Sender<Result<Endpoint, String>>,
 ) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(async {
         let (links, link_queue) = mpsc::channel(EVENTS);
         let endpoint = Endpoint::bind(quic, Arc::clone(&life.credentials), true, links);
-        let told = endpoint.as_ref().map(drop).map_err(ToString::to_string);
+        let told = endpoint.as_ref().map(Endpoint::clone).map_err(ToString::to_string);
         // If nobody waits for this any more, the node is told to stop next.
         let _ = bound.send(told);
         let endpoint = endpoint.map_err(|error| error.to_string())?;

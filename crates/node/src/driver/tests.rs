@@ -16,7 +16,7 @@ use gramme_quorum::{PutError, Threshold};
 use gramme_replica::{ClientPut, ClientRequest, Response};
 use gramme_storage::EngineKind;
 use gramme_transport::memory::{Conditions, Net, Traced};
-use gramme_transport::{Credentials, Endpoint, Frame, Kind, LinkEvent, Protocol};
+use gramme_transport::{Authority, Credentials, Endpoint, Frame, Kind, LinkEvent, Protocol};
 use gramme_wire::ClientMessage;
 use gramme_wire::client::Get;
 use tokio::sync::{mpsc, oneshot};
@@ -138,7 +138,7 @@ impl Cluster {
 }
 
 fn key_of(name: &str) -> Key {
-    Key::new("default", "b", name.to_owned()).expect("a key")
+    Key::new("default", "b", name).expect("a key")
 }
 
 fn is_ok(response: &Response) -> bool {
@@ -210,6 +210,36 @@ async fn a_node_that_dies_and_comes_back_is_found_again() {
     for number in 0..20 {
         assert_eq!(values(&cluster.get(2, &format!("k{number}"), Threshold::All).await), ["x"]);
     }
+    cluster.stop().await;
+}
+
+/// Each node's certificate is renewed while requests go on; links that are made afterwards use the new ones.
+#[tokio::test(start_paused = true)]
+async fn certificates_are_renewed_in_passing() {
+    let directory = founded();
+    let mut cluster = Cluster::start(directory.path(), 6).await;
+    let read = |name: &str| std::fs::read_to_string(directory.path().join(name)).expect("a file");
+    let authority = Authority::load("test", read("ca.pem"), read("ca.key")).expect("the cluster's authority");
+    for node in 1..=3 {
+        let key = read(&format!("n{node}/node.key"));
+        let renewed = authority.renew_node(&key).expect("a certificate");
+        assert_ne!(renewed.certificate, read(&format!("n{node}/node.pem")));
+        let (authority, certificate) = (authority.certificate().as_bytes(), renewed.certificate.as_bytes());
+        let credentials = Credentials::from_pem(authority, certificate, key.as_bytes()).expect("credentials");
+        cluster.nodes[&node].endpoint.renew(Arc::new(credentials)).expect("the same node");
+        assert!(is_ok(&cluster.put(node, "key", b"x", Threshold::All).await));
+    }
+    cluster.part(true);
+    sleep(3 * SECOND).await;
+    cluster.part(false);
+    sleep(3 * SECOND).await;
+    assert_eq!(values(&cluster.get(3, "key", Threshold::All).await).len(), 3);
+    // One that starts on its old certificate is still who it was.
+    cluster.kill(2).await;
+    cluster.raise(2);
+    cluster.until_ready().await;
+    sleep(2 * SECOND).await;
+    assert_eq!(values(&cluster.get(2, "key", Threshold::All).await).len(), 3);
     cluster.stop().await;
 }
 

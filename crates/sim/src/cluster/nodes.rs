@@ -1,7 +1,5 @@
 //! Nodes: starting and stopping, what goes into a replica, and what becomes of its effects.
 
-use std::collections::VecDeque;
-
 use gramme_replica::{Config, Effect, Input, Now, Replica, Secrets};
 use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;
@@ -166,7 +164,7 @@ impl Cluster {
     }
 
     pub(super) fn wake(&mut self, node: usize) {
-        let waiting = self.nodes[node].frozen.take().unwrap_or_else(VecDeque::new);
+        let waiting = self.nodes[node].frozen.take().unwrap_or_default();
         for input in waiting {
             self.input(node, input);
         }
