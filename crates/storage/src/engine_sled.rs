@@ -2,23 +2,43 @@
 //!
 //! What it needs around it, as measured: its `flush` only starts write-back, so [`Engine::sync`] syncs every
 //! file in its directory by itself; damaged files can make it panic, so every call catches that; it may come
-//! back from damage with fewer rows and no error, so the store checks what it holds at every open.
+//! back from damage with fewer rows and no error, so the store checks what it holds at every open. Threads of
+//! its own still write, and hold its lock, when it has been dropped: a drop here waits for them.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::time::{Duration, Instant};
+use std::{fs, io, thread};
 
 use bytes::Bytes;
 
 use crate::engine::{Engine, EngineError, EngineOp};
 
 const CACHE_BYTES: u64 = 128 << 20;
+/// How long a drop waits for sled's own threads. Only a disk that hangs takes so long.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct SledEngine {
     db: sled::Db,
     directory: PathBuf,
+    /// After `db`: it waits for what that leaves behind.
+    _lock: LockFile,
+}
+
+/// The file that sled holds a lock on as long as one of its threads works.
+#[derive(Debug)]
+struct LockFile(PathBuf);
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        let Ok(file) = File::open(&self.0) else { return };
+        let until = Instant::now() + PATIENCE;
+        while file.try_lock().is_err() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 impl SledEngine {
@@ -29,7 +49,7 @@ impl SledEngine {
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None);
         let db = guarded("open", || config.open())?;
-        Ok(Self { db, directory: directory.to_owned() })
+        Ok(Self { db, directory: directory.to_owned(), _lock: LockFile(directory.join("db")) })
     }
 }
 
@@ -108,4 +128,29 @@ fn guarded<T>(action: &'static str, call: impl FnOnce() -> sled::Result<T>) -> R
 
 fn failed(action: &'static str, message: String) -> EngineError {
     EngineError { engine: "sled", action, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// With more threads than processors, one of sled's is often put aside at the wrong moment.
+    #[test]
+    fn what_was_dropped_opens_again_at_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| while !done.load(Ordering::Relaxed) {});
+            }
+            let reopened = (0..200_u32).try_for_each(|round| {
+                let rows = (0..300).map(|_| EngineOp::Put(round.to_be_bytes().into(), vec![7; 2_000]));
+                SledEngine::open(directory.path())?.apply(rows.collect())
+            });
+            done.store(true, Ordering::Relaxed);
+            reopened.expect("nobody else has it");
+        });
+    }
 }
