@@ -22,6 +22,7 @@
 //! | `commits` | batches on their way to the disk, and who waits for them |
 //! | `partition` | terms, counters, seen-sets |
 //! | `properties`, `change_properties` | what buckets promise |
+//! | `places` | where keys belong |
 //! | `peers` | what the other nodes say of themselves |
 //! | `amnesia` | noticing that the directory is older than what was acknowledged |
 //!
@@ -49,6 +50,7 @@ mod io;
 mod keys;
 mod partition;
 mod peers;
+mod places;
 mod properties;
 mod puts;
 mod replicate;
@@ -61,8 +63,7 @@ mod token;
 use std::collections::BTreeMap;
 
 use gramme_merkle::Tree;
-use gramme_object::{Key, Stamp};
-use gramme_ring::{KeyHash, PartitionId};
+use gramme_object::Stamp;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -80,6 +81,7 @@ use crate::timers::Timer;
 #[derive(Debug)]
 pub struct Replica {
     config: Config,
+    places: places::Places,
     now: Now,
     /// The effects of the present step.
     out: Vec<Effect>,
@@ -226,11 +228,6 @@ impl Replica {
     fn is_overloaded(&self) -> bool {
         let most = self.config.max_requests;
         self.open_tickets > most || self.requests_under_way() >= 4 * most
-    }
-
-    fn place(&self, key: &Key) -> (KeyHash, PartitionId) {
-        let hash = self.config.keyspace.hash(key.as_bytes());
-        (hash, self.config.layout.partition_of(hash))
     }
 
     /// A number that no other request of this node has, in this start or an earlier one.

@@ -19,6 +19,7 @@ use crate::io::{Change, Effect, Now, Recovered, RecoveredPartition};
 use crate::keys::Keys;
 use crate::partition::Partition;
 use crate::peers::Peers;
+use crate::places::Places;
 use crate::properties::PropertyTable;
 use crate::stats::Stats;
 use crate::timers::{Timer, Timers};
@@ -71,6 +72,7 @@ impl Replica {
             ..Stats::default()
         };
         let mut replica = Self {
+            places: Places::new(config.keyspace.clone()),
             config,
             now,
             out: Vec::new(),

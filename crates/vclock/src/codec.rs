@@ -58,10 +58,8 @@ impl Context {
         if entries.windows(2).any(|pair| pair[0].actor >= pair[1].actor) {
             return Err(DecodeError::NotCanonical);
         }
-        let mut vector = VersionVector::new();
-        for entry in entries {
-            vector.raise(entry.actor, entry.counter);
-        }
+        let entries = entries.into_iter().map(|entry| (entry.actor, entry.counter));
+        let vector = VersionVector::from_sorted(entries.collect());
         let outside = get_dots(input)?;
         let unsorted = outside.windows(2).any(|pair| pair[0] >= pair[1]);
         if unsorted || outside.iter().any(|&dot| vector.covers(dot)) {

@@ -1,6 +1,7 @@
 //! The highest counter per actor.
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use crate::{Actor, Dot};
 
@@ -17,6 +18,11 @@ impl VersionVector {
     #[must_use]
     pub const fn new() -> Self {
         Self { entries: Vec::new() }
+    }
+
+    /// Entries that are sorted by actor, each actor once, no counter 0.
+    pub(crate) const fn from_sorted(entries: Vec<(Actor, u64)>) -> Self {
+        Self { entries }
     }
 
     /// The counter of `actor`, 0 if it has none.
@@ -44,9 +50,28 @@ impl VersionVector {
 
     /// Raises every entry to that of `other`, where that is higher.
     pub fn join(&mut self, other: &Self) {
-        for &(actor, counter) in &other.entries {
-            self.raise(actor, counter);
+        if other.entries.iter().all(|&(actor, _)| self.position(actor).is_ok()) {
+            // Nothing to insert, as almost always.
+            return other.entries.iter().for_each(|&(actor, counter)| self.raise(actor, counter));
         }
+        let mut joined = Vec::with_capacity(self.entries.len() + other.entries.len());
+        let (mut ours, mut theirs) = (self.entries.as_slice(), other.entries.as_slice());
+        while let (Some((a, after_a)), Some((b, after_b))) = (ours.split_first(), theirs.split_first()) {
+            joined.push(match a.0.cmp(&b.0) {
+                Ordering::Less => *a,
+                Ordering::Equal => *a.max(b),
+                Ordering::Greater => *b,
+            });
+            if a.0 <= b.0 {
+                ours = after_a;
+            }
+            if b.0 <= a.0 {
+                theirs = after_b;
+            }
+        }
+        joined.extend_from_slice(ours);
+        joined.extend_from_slice(theirs);
+        self.entries = joined;
     }
 
     /// Whether every entry of `other` is at or below ours.
