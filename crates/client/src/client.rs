@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gramme_object::Key;
-use gramme_quorum::{GetError, PutError};
+use gramme_quorum::Blame;
 use gramme_ring::{Keyspace, NodeId};
 use gramme_router::{Operation, Outcome, Router};
 use gramme_transport::{CallError, Caller, Credentials, Endpoint};
@@ -243,19 +243,21 @@ impl Client {
         let sent = Instant::now();
         let within = deadline.saturating_duration_since(sent);
         let answer = caller.call(method, body.clone(), within).await;
-        if let Ok((method, body)) = &answer
-            && let Some(outcome) = refusal(*method, body)
-        {
-            self.state().router.on_outcome(node, outcome, self.now());
-            return Err(Failed { outcome, why: format!("{node} cannot do it now"), reply: answer.ok() });
-        }
         let outcome = match &answer {
-            Ok(_) => Outcome::Answered(sent.elapsed().as_micros() as u64),
+            Ok((method, body)) => {
+                blamed(*method, body).unwrap_or_else(|| Outcome::Answered(sent.elapsed().as_micros() as u64))
+            }
             Err(CallError::NotSent(_)) => Outcome::NotSent,
             Err(CallError::Unknown) => Outcome::Unknown,
         };
         self.state().router.on_outcome(node, outcome, self.now());
-        answer.map_err(|error| Failed { outcome, why: error.to_string(), reply: None })
+        match answer {
+            Ok(reply) if matches!(outcome, Outcome::Busy | Outcome::Unable) => {
+                Err(Failed { outcome, why: format!("{node} cannot do it now"), reply: Some(reply) })
+            }
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(Failed { outcome, why: error.to_string(), reply: None }),
+        }
     }
 
     fn take_reply(&self, node: NodeId, (method, body): (u16, Bytes)) -> Result<ClientMessage, Error> {
@@ -308,24 +310,21 @@ struct Failed {
 /// Few refusals are longer, with a shortfall of many nodes; other answers need not be decoded twice.
 const REFUSAL_BYTES: usize = 256;
 
-/// What it means if a node answers that it could not do it, and that nothing was changed: another may be able
-/// to, one that is not cut off from the others.
-fn refusal(method: u16, body: &Bytes) -> Option<Outcome> {
+/// What an answer says of its node, if it is one that puts the blame on it.
+fn blamed(method: u16, body: &Bytes) -> Option<Outcome> {
     if body.len() > REFUSAL_BYTES {
         return None;
     }
-    match ClientMessage::decode(method, body.clone()).ok()? {
-        ClientMessage::GetReply(reply) => match reply.outcome.err()? {
-            GetError::Busy => Some(Outcome::Busy),
-            GetError::Unavailable(_) => Some(Outcome::Unable),
-            _ => None,
-        },
-        ClientMessage::PutReply(reply) => match reply.outcome.err()? {
-            PutError::Busy => Some(Outcome::Busy),
-            PutError::NoCoordinator(_) | PutError::WriteStopped | PutError::Disk => Some(Outcome::Unable),
-            _ => None,
-        },
-        _ => None,
+    let blame = match ClientMessage::decode(method, body.clone()).ok()? {
+        ClientMessage::GetReply(reply) => reply.outcome.err()?.blame(),
+        ClientMessage::PutReply(reply) => reply.outcome.err()?.blame(),
+        _ => return None,
+    };
+    match blame {
+        Blame::Busy => Some(Outcome::Busy),
+        Blame::Unable => Some(Outcome::Unable),
+        Blame::Unsure => Some(Outcome::Unknown),
+        Blame::Request => None,
     }
 }
 

@@ -66,6 +66,20 @@ impl fmt::Display for Shortfall {
     }
 }
 
+/// What a failed request says about the node that was asked: whether another could do better, and whether it
+/// is safe to ask one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// It has too much to do and did not begin.
+    Busy,
+    /// It could not do it, and nothing was changed. Another may be able to.
+    Unable,
+    /// It did not hear from enough others, and something may have been changed.
+    Unsure,
+    /// Not the node's: every other would say the same.
+    Request,
+}
+
 /// Why a get has no answer. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GetError {
@@ -142,4 +156,34 @@ pub enum PutError {
     /// The coordinator could not read what it holds of the key. Nothing was changed.
     #[error("the node could not read its disk; nothing was changed")]
     Disk,
+}
+
+impl GetError {
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::Busy => Blame::Busy,
+            Self::Unavailable(_) => Blame::Unable,
+            Self::Threshold(_) | Self::UnknownType(_) => Blame::Request,
+        }
+    }
+}
+
+impl PutError {
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::Busy => Blame::Busy,
+            Self::NoCoordinator(_) | Self::WriteStopped | Self::Disk => Blame::Unable,
+            Self::Unavailable(_) | Self::Unknown(_) => Blame::Unsure,
+            Self::Threshold(_)
+            | Self::UnknownType(_)
+            | Self::Context(_)
+            | Self::TooManySiblings { .. }
+            | Self::SiblingsTooLarge { .. }
+            | Self::ValueTooLarge { .. } => Blame::Request,
+        }
+    }
 }

@@ -24,7 +24,7 @@ mod get;
 mod put;
 mod threshold;
 
-pub use error::{Failure, GetError, PutError, Shortfall};
+pub use error::{Blame, Failure, GetError, PutError, Shortfall};
 pub use get::{GetReply, GetRequest, GetVerdict, Repair};
 pub use put::{Ack, PutNeeds, PutRequest, PutVerdict, Receipt, Tenure};
 pub use threshold::{Threshold, ThresholdError};

@@ -39,6 +39,8 @@ pub(crate) enum Seen {
     First,
     /// It is under way; whoever asked now is told with the others.
     UnderWay,
+    /// It is under way, and too many wait already.
+    Crowded(Asker),
     /// Another key had this number: whoever asks is confused, or worse.
     Reused(Asker),
     Done(Asker, Box<Outcome>),
@@ -51,7 +53,15 @@ pub(crate) struct Duplicates {
 }
 
 impl Duplicates {
-    pub(crate) fn see(&mut self, identity: Identity, key: &Key, asker: Asker, until: u64) -> Seen {
+    /// Looks whether a put was seen before. `may_wait`: whether there is room for one more that waits.
+    pub(crate) fn see(
+        &mut self,
+        identity: Identity,
+        key: &Key,
+        asker: Asker,
+        until: u64,
+        may_wait: bool,
+    ) -> Seen {
         if let Some(entry) = self.entries.get_mut(&identity) {
             if entry.key != *key {
                 return Seen::Reused(asker);
@@ -63,6 +73,7 @@ impl Duplicates {
             }
             return match &entry.outcome {
                 Some(outcome) => Seen::Done(asker, outcome.clone()),
+                None if !may_wait => Seen::Crowded(asker),
                 None => {
                     entry.askers.push(asker);
                     Seen::UnderWay

@@ -115,13 +115,16 @@ impl Replica {
     /// not reach two owners.
     pub(crate) fn is_first(&mut self, identity: Identity, put: &peer::Put, asker: Asker) -> bool {
         let until = self.now.monotonic + u64::from(put.timeout) * 1_000 + REMEMBERED;
-        match self.duplicates.see(identity, &put.key, asker, until) {
+        let may_wait = !self.is_overloaded();
+        match self.duplicates.see(identity, &put.key, asker, until, may_wait) {
             Seen::First => return true,
             Seen::Reused(asker) => {
                 let message = "request-reused: this request's number was used for another key";
                 self.tell(asker, Err(PutError::Context(message.to_owned())));
             }
             Seen::UnderWay => self.stats.duplicates += 1,
+            // Not that nothing was begun: the first one was.
+            Seen::Crowded(asker) => self.tell(asker, Err(PutError::Unknown(self.config.node))),
             Seen::Done(asker, outcome) => {
                 self.stats.duplicates += 1;
                 self.tell(asker, *outcome);

@@ -29,6 +29,8 @@ pub struct Judged {
     pub trace: String,
     /// Operations that succeeded.
     pub succeeded: u64,
+    /// Requests that went to another node because the first could not, or took long.
+    pub asked_again: u64,
     /// Batches that were destroyed.
     pub batches_destroyed: u64,
     /// CPU time that it took.
@@ -47,9 +49,8 @@ pub fn judge(settings: Settings) -> Judged {
     let cpu = cpu_time().saturating_sub(began);
     match ran {
         Ok((outcome, violations, staleness)) => {
-            let Outcome { history, counts, trace, succeeded, batches_destroyed } = outcome;
+            let Outcome { history, counts, trace, succeeded, asked_again, batches_destroyed } = outcome;
             let history = (!violations.is_empty()).then_some(history);
-            let (settings, staleness) = (settings, staleness);
             Judged {
                 settings,
                 violations,
@@ -58,6 +59,7 @@ pub fn judge(settings: Settings) -> Judged {
                 staleness,
                 trace,
                 succeeded,
+                asked_again,
                 batches_destroyed,
                 cpu,
             }
@@ -74,6 +76,7 @@ pub fn judge(settings: Settings) -> Judged {
                 staleness: Staleness::default(),
                 trace: String::new(),
                 succeeded: 0,
+                asked_again: 0,
                 batches_destroyed: 0,
                 cpu,
             }

@@ -1,20 +1,27 @@
-//! Clients: each does one thing at a time, chooses its node by the router, and writes down what it is told.
+//! Clients: each does one thing at a time, and writes down what it is told.
+//!
+//! Some operations go the way of the native client: the router says whom to ask, a slow read is asked of a
+//! second node, and what certainly has not begun is asked of the next. The others go the way of HTTP behind a
+//! load balancer: to any node, once, with no name that would let a node recognise a copy.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use gramme_object::{Content, Key, Object};
-use gramme_quorum::{GetError, PutError, Threshold};
+use gramme_quorum::{Blame, PutError, Threshold};
 use gramme_replica::{ClientPut, ClientRequest, Response, Ticket};
 use gramme_ring::{KeyHash, NodeId};
-use gramme_router::{Outcome, Router};
+use gramme_router::{Operation, Outcome, Router};
 use rand::RngExt;
+use rand::seq::IndexedRandom;
 
 use crate::history::{Fate, History, Kind, ReadRecord, WriteId, WriteRecord};
 use crate::random::Rng;
 
-/// How long a client waits, in milliseconds.
+/// How long a patient client waits, in milliseconds.
 pub(crate) const TIMEOUT: u32 = 1_000;
+/// Nodes that one operation is asked of, one after the other, as by the native client.
+const ATTEMPTS: usize = 3;
 
 /// What a client holds of one key: a context, and the writes that it covers.
 #[derive(Clone, Debug, Default)]
@@ -23,10 +30,66 @@ struct Held {
     read: Vec<WriteId>,
 }
 
-#[derive(Clone, Debug)]
-enum Doing {
-    Reading { key: usize, r: u8, sent: u64 },
-    Writing { key: usize, id: WriteId },
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Reading { r: u8 },
+    Writing { id: WriteId },
+}
+
+/// An operation under way.
+#[derive(Debug)]
+pub(crate) struct Doing {
+    /// Its name: the ticket of its first request.
+    pub(crate) name: Ticket,
+    what: What,
+    key: usize,
+    sent: u64,
+    pub(crate) request: ClientRequest,
+    /// Whom it may still ask, the next one last.
+    others: Vec<NodeId>,
+    /// Whom it has asked, when, and who has not answered.
+    asked: Vec<(Ticket, NodeId, u64)>,
+}
+
+impl Doing {
+    const fn operation(&self) -> Operation {
+        match self.what {
+            What::Reading { .. } => Operation::Read,
+            What::Writing { .. } => Operation::Write,
+        }
+    }
+
+    /// Whom to ask next, if anybody.
+    pub(crate) fn ask_next(&mut self, ticket: Ticket, now: u64) -> Option<NodeId> {
+        let node = self.others.pop()?;
+        self.asked.push((ticket, node, now));
+        Some(node)
+    }
+
+    /// Microseconds until whoever asked gives up: longer than its node takes at most.
+    pub(crate) const fn patience(&self) -> u64 {
+        timeout_of(&self.request) as u64 * 1_500
+    }
+}
+
+/// How long a node may take for a request, in milliseconds.
+pub(crate) const fn timeout_of(request: &ClientRequest) -> u32 {
+    match request {
+        ClientRequest::Get { timeout, .. } | ClientRequest::SetProperties { timeout, .. } => *timeout,
+        ClientRequest::Put(put) => put.timeout,
+        ClientRequest::Properties { .. } | ClientRequest::Status => 0,
+    }
+}
+
+/// What an answer means to its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It answers nothing that is asked now, or another answer is awaited.
+    Nothing,
+    /// Another node is to be asked.
+    AskNext,
+    /// The operation has ended, well or not.
+    Ended { well: bool },
 }
 
 /// A key as clients know it.
@@ -52,12 +115,10 @@ pub(crate) enum Wish {
 pub(crate) struct Client {
     number: usize,
     held: Vec<Held>,
-    doing: Option<Doing>,
     router: Router,
-    asked: Option<(NodeId, u64)>,
     replicas: u8,
-    /// The request that it waits for.
-    pub(crate) waits_for: Option<Ticket>,
+    /// What it does now.
+    pub(crate) doing: Option<Doing>,
     /// What it must still achieve, key by key.
     pub(crate) goals: VecDeque<(usize, Wish)>,
     pub(crate) last_error: Option<String>,
@@ -85,22 +146,12 @@ impl Client {
         Self {
             number,
             held: vec![Held::default(); keys],
-            doing: None,
             router,
-            asked: None,
             replicas,
-            waits_for: None,
+            doing: None,
             goals: VecDeque::new(),
             last_error: None,
         }
-    }
-
-    /// Chooses the node to ask for a key: the router's first, now and then any (it forwards if it is no owner).
-    pub(crate) fn choose_node(&mut self, hash: KeyHash, now: u64, rng: &mut Rng) -> NodeId {
-        let candidates = self.router.candidates(hash, now);
-        let at = if rng.random_range(0..4) == 0 { rng.random_range(0..candidates.len()) } else { 0 };
-        self.asked = Some((candidates[at], now));
-        candidates[at]
     }
 
     /// What it feels like doing.
@@ -113,68 +164,134 @@ impl Client {
         }
     }
 
-    pub(crate) fn read(&mut self, number: usize, key: Key, now: u64, rng: &mut Rng) -> ClientRequest {
-        let (r, count) = threshold(self.replicas, rng);
-        self.doing = Some(Doing::Reading { key: number, r: count, sent: now });
-        ClientRequest::Get { key, r, pr: Threshold::Default, timeout: TIMEOUT }
-    }
-
-    pub(crate) fn write(
+    /// Begins an operation on a key.
+    pub(crate) fn begin(
         &mut self,
-        number: usize,
-        key: Key,
-        wish: Wish,
+        name: Ticket,
+        (number, named, wish): (usize, NamedKey, Wish),
         now: u64,
+        largest: usize,
         history: &mut History,
         rng: &mut Rng,
-    ) -> ClientRequest {
-        let id = history.writes.len() as WriteId + 1;
-        if wish == (Wish::Write { blindly: true }) {
-            self.held[number] = Held::default();
+    ) -> &mut Doing {
+        let mut others = self.router.candidates(named.hash, now);
+        let is_native = rng.random_range(0..4) > 0;
+        if is_native {
+            others.truncate(ATTEMPTS);
+            others.reverse();
+        } else {
+            others = others.choose(rng).copied().into_iter().collect();
         }
-        let is_delete = wish == Wish::Delete;
-        let Held { context, read } = self.held[number].clone();
-        let record =
-            WriteRecord { client: self.number, key: number, read, is_delete, sent: now, fate: Fate::Unknown };
-        history.writes.push(record);
-        self.doing = Some(Doing::Writing { key: number, id });
-        let (w, _) = threshold(self.replicas, rng);
-        let dw = if rng.random_range(0..8) == 0 { Threshold::One } else { Threshold::Default };
-        ClientRequest::Put(ClientPut {
-            key,
-            context,
-            content: (!is_delete).then(|| Content::from_body(&body(id, rng))),
-            w,
-            pw: Threshold::Default,
-            dw,
-            timeout: TIMEOUT,
-            return_body: rng.random_range(0..8) == 0,
-            identity: (rng.random_range(0..2) == 0).then_some((self.number as u64 + 1_000, id)),
-        })
+        let (what, request) = match wish {
+            Wish::Read => self.read(named.key, rng),
+            wish => {
+                let record = self.write_record(number, wish, now);
+                let id = history.writes.len() as WriteId + 1;
+                history.writes.push(record);
+                self.write(number, named.key, (id, wish == Wish::Delete, is_native), largest, rng)
+            }
+        };
+        self.doing.insert(Doing { name, what, key: number, sent: now, request, others, asked: Vec::new() })
     }
 
-    /// Takes an answer, or the lack of one. Says whether it was a success.
+    fn read(&self, key: Key, rng: &mut Rng) -> (What, ClientRequest) {
+        let (r, mut count) = threshold(self.replicas, rng);
+        let mut pr = Threshold::Default;
+        if rng.random_range(0..8) == 0 {
+            let needed;
+            (pr, needed) = threshold(self.replicas, rng);
+            count = count.max(needed);
+        }
+        (What::Reading { r: count }, ClientRequest::Get { key, r, pr, timeout: timeout(rng) })
+    }
+
+    fn write_record(&mut self, key: usize, wish: Wish, sent: u64) -> WriteRecord {
+        if wish == (Wish::Write { blindly: true }) {
+            self.held[key] = Held::default();
+        }
+        let read = self.held[key].read.clone();
+        let is_delete = wish == Wish::Delete;
+        WriteRecord { client: self.number, key, read, is_delete, sent, fate: Fate::Unknown }
+    }
+
+    fn write(
+        &self,
+        number: usize,
+        key: Key,
+        (id, is_delete, is_native): (WriteId, bool, bool),
+        largest: usize,
+        rng: &mut Rng,
+    ) -> (What, ClientRequest) {
+        let now_and_then = |rng: &mut Rng| rng.random_range(0..8) == 0;
+        let (w, _) = threshold(self.replicas, rng);
+        let pw = if now_and_then(rng) { threshold(self.replicas, rng).0 } else { Threshold::Default };
+        let dw = if now_and_then(rng) { Threshold::One } else { Threshold::Default };
+        let put = ClientPut {
+            key,
+            context: self.held[number].context.clone(),
+            content: (!is_delete).then(|| Content::from_body(&body(id, largest, rng))),
+            w,
+            pw,
+            dw,
+            timeout: timeout(rng),
+            return_body: now_and_then(rng),
+            identity: is_native.then_some((self.number as u64 + 1_000, id)),
+        };
+        (What::Writing { id }, ClientRequest::Put(put))
+    }
+
+    /// After how many microseconds the operation is asked of a second node as well, if it may be.
+    pub(crate) fn hedge_after(&self) -> Option<u64> {
+        let doing = self.doing.as_ref()?;
+        let (_, node, _) = doing.asked.last()?;
+        let may = doing.operation() == Operation::Read && !doing.others.is_empty();
+        self.router.hedge_after(*node).filter(|_| may)
+    }
+
+    /// Whether to ask a second node now.
+    pub(crate) fn hedges(&mut self, name: Ticket) -> bool {
+        let waits = self.doing.as_ref().is_some_and(|doing| doing.name == name && doing.asked.len() == 1);
+        waits && self.router.try_hedge()
+    }
+
+    /// Takes a node's answer to one of its requests.
     pub(crate) fn take(
         &mut self,
         now: u64,
-        response: Option<&Response>,
+        ticket: Ticket,
+        response: &Response,
         partition_of: impl Fn(usize) -> u32,
         history: &mut History,
-    ) -> bool {
-        if let Some((node, sent)) = self.asked.take() {
-            self.router.on_outcome(node, outcome(response, now - sent), now);
+    ) -> Taken {
+        let Some(doing) = &mut self.doing else { return Taken::Nothing };
+        let Some(at) = doing.asked.iter().position(|(asked, ..)| *asked == ticket) else {
+            return Taken::Nothing;
+        };
+        let (_, node, sent) = doing.asked.remove(at);
+        let outcome = outcome(response, now - sent);
+        self.router.on_outcome(node, outcome, now);
+        if outcome.may_retry(doing.operation()) {
+            if !doing.asked.is_empty() {
+                return Taken::Nothing;
+            }
+            if !doing.others.is_empty() {
+                return Taken::AskNext;
+            }
         }
-        match (self.doing.take(), response) {
-            (Some(Doing::Reading { key, r, sent }), Some(Response::Get(Ok(found)))) => {
+        let Some(doing) = self.doing.take() else { return Taken::Nothing };
+        let well = match (doing.what, response) {
+            (What::Reading { r }, Response::Get(Ok(found))) => {
+                let key = doing.key;
                 note_dots(partition_of(key), &found.object, history);
                 let values = values(&found.object);
                 // What a later write with this context replaces.
                 self.held[key] = Held { context: found.context.clone(), read: values.clone() };
-                history.reads.push(ReadRecord { client: self.number, key, r, values, sent, answered: now });
+                let (client, sent) = (self.number, doing.sent);
+                history.reads.push(ReadRecord { client, key, r, values, sent, answered: now });
                 true
             }
-            (Some(Doing::Writing { key, id }), Some(Response::Put(Ok(stored)))) => {
-                let held = &mut self.held[key];
+            (What::Writing { id }, Response::Put(Ok(stored))) => {
+                let held = &mut self.held[doing.key];
                 held.context = stored.context.clone();
                 let fate =
                     Fate::Acked { at: now, copies: stored.receipt.acks, synced: stored.receipt.synced };
@@ -186,38 +303,71 @@ impl Client {
                 history.writes[id as usize - 1].fate = fate;
                 true
             }
-            (Some(Doing::Writing { id, .. }), Some(Response::Put(Err(error)))) => {
+            (What::Writing { id }, Response::Put(Err(error))) => {
                 self.last_error = Some(error.to_string());
                 if matches!(error, PutError::TooManySiblings { .. }) {
                     // Whoever is told so reads what there is, and writes with its context.
                     let first = self.goals.front().map(|(number, _)| (*number, Wish::Read));
                     first.into_iter().for_each(|goal| self.goals.push_front(goal));
                 }
-                if !matches!(error, PutError::Unavailable(_) | PutError::Unknown(_)) {
+                if error.blame() != Blame::Unsure {
                     history.writes[id as usize - 1].fate = Fate::Refused;
                 }
                 false
             }
-            (Some(Doing::Reading { .. }), Some(Response::Get(Err(error)))) => {
+            (What::Reading { .. }, Response::Get(Err(error))) => {
                 self.last_error = Some(error.to_string());
                 false
             }
             _ => false,
+        };
+        Taken::Ended { well }
+    }
+
+    /// Gives an operation up, if it is still under way: what came of it is not known.
+    pub(crate) fn give_up(&mut self, name: Ticket, now: u64) -> bool {
+        let Some(doing) = self.doing.take_if(|doing| doing.name == name) else { return false };
+        for (_, node, _) in doing.asked {
+            self.router.on_outcome(node, Outcome::Unknown, now);
         }
+        true
     }
 }
 
+/// What is wrong with an answer, whatever broke meanwhile: our clients ask what may be asked.
+pub(crate) fn misconduct(request: &ClientRequest, response: &Response) -> Option<String> {
+    let blame = match (request, response) {
+        (ClientRequest::Get { .. }, Response::Get(answer)) => {
+            answer.as_ref().err().map(|error| error.blame())
+        }
+        (ClientRequest::Put(_), Response::Put(Err(PutError::TooManySiblings { .. }))) => None,
+        (ClientRequest::Put(_), Response::Put(answer)) => answer.as_ref().err().map(PutError::blame),
+        (ClientRequest::SetProperties { .. }, Response::SetProperties(_))
+        | (ClientRequest::Properties { .. }, Response::Properties(_))
+        | (ClientRequest::Status, Response::Status(_)) => None,
+        _ => return Some(format!("{response:?} answers {request:?}")),
+    };
+    (blame == Some(Blame::Request)).then(|| format!("{response:?} refuses {request:?}"))
+}
+
 /// What an answer says of its node: whoever is cut off from the others answers at once, and is no use.
-const fn outcome(response: Option<&Response>, after: u64) -> Outcome {
-    match response {
-        None => Outcome::Unknown,
-        Some(
-            Response::Get(Err(GetError::Unavailable(_)))
-            | Response::Put(Err(PutError::NoCoordinator(_) | PutError::WriteStopped | PutError::Disk)),
-        ) => Outcome::Unable,
-        Some(Response::Put(Err(PutError::Unavailable(_) | PutError::Unknown(_)))) => Outcome::Unknown,
-        Some(_) => Outcome::Answered(after),
+const fn outcome(response: &Response, after: u64) -> Outcome {
+    let blame = match response {
+        Response::Get(Err(error)) => error.blame(),
+        Response::Put(Err(error)) => error.blame(),
+        _ => return Outcome::Answered(after),
+    };
+    match blame {
+        Blame::Busy => Outcome::Busy,
+        Blame::Unable => Outcome::Unable,
+        Blame::Unsure => Outcome::Unknown,
+        Blame::Request => Outcome::Answered(after),
     }
+}
+
+/// Mostly enough, now and then too short for anything that goes wrong, in milliseconds.
+fn timeout(rng: &mut Rng) -> u32 {
+    if rng.random_range(0..16) == 0 { rng.random_range(1..200) } else { TIMEOUT }
 }
 
 /// A threshold, and what it comes to.
@@ -230,8 +380,8 @@ fn threshold(replicas: u8, rng: &mut Rng) -> (Threshold, u8) {
 }
 
 /// A value that names its write; now and then a long one.
-fn body(id: WriteId, rng: &mut Rng) -> Vec<u8> {
-    let length = if rng.random_range(0..32) == 0 { rng.random_range(8..2_000) } else { 8 };
+fn body(id: WriteId, largest: usize, rng: &mut Rng) -> Vec<u8> {
+    let length = if rng.random_range(0..32) == 0 { rng.random_range(8..largest) } else { 8 };
     let mut body = vec![0; length];
     body[..8].copy_from_slice(&id.to_le_bytes());
     body

@@ -43,11 +43,21 @@ pub(crate) enum Event {
         ticket: Ticket,
         request: Box<ClientRequest>,
     },
-    /// An answer reaches its client; `None` if it has waited long enough.
+    /// An answer reaches its client.
     Answer {
         client: usize,
         ticket: Ticket,
-        response: Option<Box<gramme_replica::Response>>,
+        response: Box<gramme_replica::Response>,
+    },
+    /// A client has waited for a while, and asks another node as well.
+    Hedge {
+        client: usize,
+        operation: Ticket,
+    },
+    /// A client has waited long enough.
+    Patience {
+        client: usize,
+        operation: Ticket,
     },
     /// A fault strikes.
     Strike(Fault),

@@ -36,6 +36,8 @@ faults! {
     Reorder = "reorder",
     /// A connection is there, with too much waiting on it.
     Busy = "busy",
+    /// A connection ends though both sides are well.
+    Disconnect = "disconnect",
     /// One direction between two nodes is cut.
     OneWayCut = "one-way-cut",
     /// Some pairs of nodes are cut from each other.
@@ -76,6 +78,8 @@ faults! {
     LostReply = "lost-reply",
     /// A client's request arrives twice.
     RepeatedRequest = "repeated-request",
+    /// More requests than a node takes come to it at once.
+    Crowd = "crowd",
     /// A bucket's properties are changed.
     PropertyChange = "property-change",
 }

@@ -56,6 +56,7 @@ impl Scenario {
             depth: 0,
             clients: 0,
             keys: 0,
+            largest: 100,
             calm: 1,
             faults: FaultSet::default(),
         };

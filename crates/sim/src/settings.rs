@@ -24,6 +24,8 @@ pub struct Settings {
     pub clients: usize,
     /// Keys that they contend for.
     pub keys: usize,
+    /// Bytes of the longest values.
+    pub largest: usize,
     /// By how much faults are rarer than at their worst.
     pub calm: u64,
     /// Which faults are on.
@@ -35,7 +37,11 @@ impl Settings {
     #[must_use]
     pub fn of_seed(seed: u64, operations: u64) -> Self {
         let mut rng = fork(seed, "settings");
-        let replicas = if rng.random_range(0..12) == 0 { 5 } else { 3 };
+        let replicas = match rng.random_range(0..12) {
+            0 => 5,
+            1 => 4,
+            _ => 3,
+        };
         Self {
             seed,
             operations,
@@ -44,6 +50,8 @@ impl Settings {
             depth: rng.random_range(0..5),
             clients: rng.random_range(2..13),
             keys: rng.random_range(1..25),
+            // Some states are too large to be sent whole.
+            largest: if rng.random_range(0..8) == 0 { 50_000 } else { 2_000 },
             calm: rng.random_range(1..12),
             faults: some_faults(&mut rng),
         }
@@ -83,11 +91,11 @@ fn some_faults(rng: &mut Rng) -> FaultSet {
 
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, operations, nodes, replicas, depth, clients, keys, calm, faults } = self;
+        let Self { seed, operations, nodes, replicas, depth, clients, keys, largest, calm, faults } = self;
         write!(
             f,
             "seed {seed}: {operations} operations, {nodes} nodes, N={replicas}, Q={}, {clients} clients, \
-             {keys} keys, calm {calm}; faults {faults}",
+             {keys} keys, values to {largest} bytes, calm {calm}; faults {faults}",
             1_u32 << depth
         )
     }

@@ -42,6 +42,7 @@ pub(crate) struct Tally {
     runs: u64,
     operations: u64,
     succeeded: u64,
+    asked_again: u64,
     batches_destroyed: u64,
     cpu: Duration,
     counts: Counts,
@@ -57,6 +58,7 @@ impl Tally {
         self.runs += 1;
         self.operations += judged.settings.operations;
         self.succeeded += judged.succeeded;
+        self.asked_again += judged.asked_again;
         self.batches_destroyed += judged.batches_destroyed;
         self.cpu += judged.cpu;
         self.counts.add(&judged.counts);
@@ -94,16 +96,20 @@ impl Tally {
         let per_second = self.operations as f64 / self.cpu.as_secs_f64().max(f64::MIN_POSITIVE);
         [
             format!("fired: {}; batches destroyed {}", self.counts, self.batches_destroyed),
-            format!("on, and never fired: {}", if idle.is_empty() { "none".to_owned() } else { idle.join(", ") }),
+            format!(
+                "on, and never fired: {}",
+                if idle.is_empty() { "none".to_owned() } else { idle.join(", ") }
+            ),
             format!("never fired in any run: {never}"),
             self.staleness.to_string(),
             format!(
-                "{} runs, {} broken; {} of {} operations succeeded; {per_second:.0} operations a second of CPU \
-                 time, {:.0} s",
+                "{} runs, {} broken; {} of {} operations succeeded, {} requests asked of another node; \
+                 {per_second:.0} operations a second of CPU time, {:.0} s",
                 self.runs,
                 self.broken,
                 self.succeeded,
                 self.operations,
+                self.asked_again,
                 elapsed.as_secs_f64()
             ),
         ]

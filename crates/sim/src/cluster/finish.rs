@@ -56,7 +56,7 @@ impl Cluster {
                 // A key with too many siblings must be read first, and a client that waits is woken by itself.
                 self.clients[client].goals.push_back((key, wish));
             }
-            if self.clients[client].waits_for.is_none() {
+            if self.clients[client].doing.is_none() {
                 self.schedule(1_000, Event::Client(client));
             }
         }

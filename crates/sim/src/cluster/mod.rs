@@ -39,6 +39,8 @@ pub struct Outcome {
     pub trace: String,
     /// Operations that were answered with success.
     pub succeeded: u64,
+    /// Requests that went to another node because the first could not, or took long.
+    pub asked_again: u64,
     /// Batches that a loss of power or a broken disk destroyed.
     pub batches_destroyed: u64,
 }
@@ -51,9 +53,13 @@ struct Node {
     timer: Option<u64>,
     /// What waits for it to wake, while it stands still.
     frozen: Option<VecDeque<Input>>,
+    /// When it last came back from standing still.
+    woke: u64,
     /// By how much its wall clock is off, in microseconds.
     clock_offset: i64,
     has_flipped_bits: bool,
+    /// A commit of this process failed: it must end.
+    has_failed: bool,
     /// Its process has been told to end, and why.
     fatal: Option<&'static str>,
 }
@@ -86,6 +92,7 @@ pub(crate) struct Cluster {
     history: History,
     counts: Counts,
     succeeded: u64,
+    asked_again: u64,
     batches_destroyed: u64,
     trace: blake3::Hasher,
     /// Inputs that wait for the present step to end.
@@ -154,6 +161,7 @@ impl Cluster {
             history: History { replicas, keys: records, ..History::default() },
             counts: Counts::default(),
             succeeded: 0,
+            asked_again: 0,
             batches_destroyed: 0,
             trace: blake3::Hasher::new(),
             inputs: VecDeque::new(),
@@ -170,6 +178,7 @@ impl Cluster {
             counts: self.counts,
             trace: self.trace.finalize().to_hex().to_string(),
             succeeded: self.succeeded,
+            asked_again: self.asked_again,
             batches_destroyed: self.batches_destroyed,
         }
     }
@@ -202,7 +211,9 @@ impl Cluster {
                     self.request(client, node, ticket, *request);
                 }
             }
-            Event::Answer { client, ticket, response } => self.answer(client, ticket, response.as_deref()),
+            Event::Answer { client, ticket, response } => self.answer(client, ticket, &response),
+            Event::Hedge { client, operation } => self.hedge(client, operation),
+            Event::Patience { client, operation } => self.patience(client, operation),
             Event::Strike(fault) => self.strike(fault),
             Event::Mend(mend) => self.mend(mend),
             Event::Start(node) => self.start(node),
@@ -227,6 +238,11 @@ impl Cluster {
         }
     }
 
+    /// How many requests of clients a node takes at once.
+    const fn most_requests(&self) -> usize {
+        if self.settings.faults.has(Fault::Crowd) { 6 } else { 1_000 }
+    }
+
     fn has(&self, fault: Fault) -> bool {
         self.settings.faults.has(fault)
     }
@@ -240,8 +256,10 @@ impl Node {
             life: 0,
             timer: None,
             frozen: None,
+            woke: 0,
             clock_offset: 0,
             has_flipped_bits: false,
+            has_failed: false,
             fatal: None,
         }
     }

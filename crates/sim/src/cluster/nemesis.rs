@@ -31,12 +31,12 @@ impl Cluster {
     /// When this fault strikes next, if it strikes from time to time.
     fn strike_later(&mut self, fault: Fault) {
         let range = match fault {
-            Fault::Crash | Fault::ClockJump => 50_000..1_500_000,
+            Fault::Crash | Fault::ClockJump | Fault::Disconnect => 50_000..1_500_000,
             Fault::PowerLoss | Fault::OneWayCut | Fault::PartialCut => 100_000..3_000_000,
             Fault::SlowNode | Fault::SlowDisk | Fault::Freeze | Fault::ReadError => 100_000..2_000_000,
             Fault::WriteError | Fault::SyncError | Fault::DiskFull | Fault::Swizzle => 200_000..4_000_000,
             Fault::ClusterPowerLoss => 100_000..3_000_000,
-            Fault::BitFlip | Fault::PropertyChange => 100_000..2_000_000,
+            Fault::BitFlip | Fault::PropertyChange | Fault::Crowd => 100_000..2_000_000,
             // Once in a run.
             Fault::DiskLost | Fault::RolledBack => 100_000..1_500_000,
             _ => return,
@@ -58,6 +58,7 @@ impl Cluster {
                 self.counts.note(fault);
                 (0..self.nodes.len()).for_each(|node| self.lose_power(node, fault));
             }
+            Fault::Disconnect => self.disconnect(node),
             Fault::OneWayCut => self.cut_one_way(node, lasts),
             Fault::PartialCut => self.cut_some(lasts),
             Fault::Swizzle => self.swizzle(),
@@ -98,6 +99,7 @@ impl Cluster {
                 self.nodes[self.victim].disk.take_snapshot();
                 return self.schedule(lasts, Event::Mend(Mend::RollBack(self.victim)));
             }
+            Fault::Crowd if is_running => self.crowd(node),
             Fault::PropertyChange if is_running => self.change_properties(node),
             _ => {}
         }
@@ -143,6 +145,17 @@ impl Cluster {
         self.stop(node);
         self.history.damage.push(Damage { node, at: self.now, key: None, synced: false });
         self.start_later(node, 1_500_000);
+    }
+
+    /// One side loses the connection, as by a timer that fired too soon; the other learns it from the next one.
+    fn disconnect(&mut self, from: usize) {
+        let to = (from + self.random.nemesis.random_range(1..self.nodes.len())) % self.nodes.len();
+        if self.network.set_connected(from, to, false) {
+            self.counts.note(Fault::Disconnect);
+            self.input(from, Input::PeerDown(super::id_of(to)));
+            let after = self.random.nemesis.random_range(1_000..500_000);
+            self.schedule(after, Event::Connect { between: (from, to) });
+        }
     }
 
     fn cut_one_way(&mut self, from: usize, lasts: u64) {

@@ -13,8 +13,6 @@ use crate::network::{Fate, Packet};
 
 /// The clock on the wall when a run begins: some day, in microseconds.
 const EPOCH: u64 = 1_700_000_000_000_000;
-/// Client requests that a node takes at once.
-const MAX_REQUESTS: usize = 1_000;
 
 impl Cluster {
     fn time(&self, node: usize) -> Now {
@@ -32,7 +30,7 @@ impl Cluster {
             layout: self.layout.clone(),
             keyspace: keyspace(),
             secrets: Secrets { current: (1, [1; 32]), previous: None },
-            max_requests: MAX_REQUESTS,
+            max_requests: self.most_requests(),
         };
         let mut seed = [0; 32];
         seed.fill_with(|| self.random.starts.random());
@@ -41,6 +39,7 @@ impl Cluster {
         let this = &mut self.nodes[node];
         this.life += 1;
         this.timer = None;
+        this.has_failed = false;
         let recovered = this.disk.recover();
         match Replica::start(config, recovered, seed, now, &mut effects) {
             Ok(replica) => this.replica = Some(replica),
@@ -154,7 +153,10 @@ impl Cluster {
     /// Ends the processes that have said that they cannot go on.
     fn end_doomed(&mut self) {
         for node in 0..self.nodes.len() {
-            if self.nodes[node].fatal.take().is_some() {
+            if let Some(why) = self.nodes[node].fatal.take() {
+                if !self.nodes[node].has_failed {
+                    self.broken(Broken::Misbehaved(format!("node {node} ends for no reason: {why}")));
+                }
                 self.nodes[node].disk.crash();
                 self.stop(node);
                 let after = self.random.nemesis.random_range(1_000..1_000_000);
@@ -164,6 +166,7 @@ impl Cluster {
     }
 
     pub(super) fn wake(&mut self, node: usize) {
+        self.nodes[node].woke = self.now;
         let waiting = self.nodes[node].frozen.take().unwrap_or_default();
         for input in waiting {
             self.input(node, input);
@@ -217,6 +220,7 @@ impl Cluster {
             Ok(()) => self.report_commits(node),
             Err(_) => {
                 self.counts.note(Fault::WriteError);
+                self.nodes[node].has_failed = true;
                 self.input(node, Input::CommitFailed);
             }
         }
@@ -247,6 +251,7 @@ impl Cluster {
             Ok(()) => self.report_commits(node),
             Err(_) => {
                 self.counts.note(Fault::SyncError);
+                self.nodes[node].has_failed = true;
                 self.input(node, Input::CommitFailed);
             }
         }

@@ -4,20 +4,31 @@ use gramme_replica::{ClientRequest, Input, Response, Ticket};
 use rand::RngExt;
 
 use super::{Cluster, node_of};
-use crate::clients::{self, Client, Wish};
+use crate::clients::{self, Client, Taken, Wish};
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::history::Broken;
 
-/// How long a client waits, in microseconds: longer than its node does.
-const PATIENCE: u64 = clients::TIMEOUT as u64 * 1_500;
+/// By how much a node's answer may be later than it was asked to be, in microseconds: its timers are exact.
+const SLACK: u64 = 1_000;
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    Client(usize),
+    /// Whoever drives the cluster: the answer is kept.
+    Driver,
+    /// A copy, or one of a crowd.
+    Nobody,
+}
 
 /// A request that a node has and has not answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Asked {
-    /// Who waits, or did; nobody for a copy.
-    client: Option<usize>,
+    asker: Asker,
     node: usize,
+    at: u64,
+    request: ClientRequest,
 }
 
 impl Asked {
@@ -30,27 +41,33 @@ impl Cluster {
     /// A client does the next thing, if there is one.
     pub(super) fn client(&mut self, client: usize) {
         if let Some(&(number, wish)) = self.clients[client].goals.front() {
-            self.ask(client, number, wish);
+            self.begin(client, number, wish);
         } else if self.left > 0 {
             self.left -= 1;
             let number = self.random.clients.random_range(0..self.keys.len());
             let wish = Client::wish(&mut self.random.clients);
-            self.ask(client, number, wish);
+            self.begin(client, number, wish);
         }
     }
 
-    /// Sends a client's request on its way.
-    fn ask(&mut self, client: usize, number: usize, wish: Wish) {
-        let (named, rng) = (self.keys[number].clone(), &mut self.random.clients);
-        let this = &mut self.clients[client];
-        let node = node_of(this.choose_node(named.hash, self.now, rng));
-        let request = match wish {
-            Wish::Read => this.read(number, named.key, self.now, rng),
-            wish => this.write(number, named.key, wish, self.now, &mut self.history, rng),
-        };
-        let ticket = self.ticket();
-        self.clients[client].waits_for = Some(ticket);
-        self.schedule(PATIENCE, Event::Answer { client, ticket, response: None });
+    fn begin(&mut self, client: usize, number: usize, wish: Wish) {
+        let name = self.ticket();
+        let wanted = (number, self.keys[number].clone(), wish);
+        let (history, rng) = (&mut self.history, &mut self.random.clients);
+        let doing = self.clients[client].begin(name, wanted, self.now, self.settings.largest, history, rng);
+        let patience = doing.patience();
+        self.schedule(patience, Event::Patience { client, operation: name });
+        self.ask_next(client, name);
+        if let Some(after) = self.clients[client].hedge_after() {
+            self.schedule(after, Event::Hedge { client, operation: name });
+        }
+    }
+
+    /// Sends a client's request on its way to the next node.
+    fn ask_next(&mut self, client: usize, ticket: Ticket) {
+        let Some(doing) = &mut self.clients[client].doing else { return };
+        let Some(node) = doing.ask_next(ticket, self.now).map(node_of) else { return };
+        let request = doing.request.clone();
         if self.happens(Fault::LostRequest, 30) {
             return;
         }
@@ -65,6 +82,19 @@ impl Cluster {
         }
         let request = Box::new(request);
         self.schedule(after, Event::Request { client: Some(client), node, life: None, ticket, request });
+    }
+
+    fn ask_again(&mut self, client: usize) {
+        self.asked_again += 1;
+        let ticket = self.ticket();
+        self.ask_next(client, ticket);
+    }
+
+    /// A read has taken longer than its node usually does.
+    pub(super) fn hedge(&mut self, client: usize, operation: Ticket) {
+        if self.clients[client].hedges(operation) {
+            self.ask_again(client);
+        }
     }
 
     fn happens(&mut self, fault: Fault, thousandths: u32) -> bool {
@@ -84,11 +114,11 @@ impl Cluster {
     /// A request that no client waits for: its answer is kept.
     pub(crate) fn ask_directly(&mut self, node: usize, request: ClientRequest) -> Ticket {
         let ticket = self.ticket();
-        self.request(None, node, ticket, request);
+        self.hand_over(Asker::Driver, node, ticket, request);
         ticket
     }
 
-    /// A request reaches its node, if that is running.
+    /// A request reaches its node.
     pub(super) fn request(
         &mut self,
         client: Option<usize>,
@@ -96,9 +126,37 @@ impl Cluster {
         ticket: Ticket,
         request: ClientRequest,
     ) {
+        self.hand_over(client.map_or(Asker::Nobody, Asker::Client), node, ticket, request);
+    }
+
+    fn hand_over(&mut self, asker: Asker, node: usize, ticket: Ticket, request: ClientRequest) {
         if self.nodes[node].replica.is_some() {
-            self.tickets.insert(ticket, Asked { client, node });
+            let asked = Asked { asker, node, at: self.now, request: request.clone() };
+            self.tickets.insert(ticket, asked);
             self.input(node, Input::Client { ticket, request });
+        }
+    }
+
+    /// More requests than a node takes come to it at once. It must hold no more than it is told to.
+    pub(super) fn crowd(&mut self, node: usize) {
+        self.counts.note(Fault::Crowd);
+        for _ in 0..3 * self.most_requests() {
+            let key = self.keys[self.random.nemesis.random_range(0..self.keys.len())].key.clone();
+            let (r, pr) = (gramme_quorum::Threshold::All, gramme_quorum::Threshold::Default);
+            let request = ClientRequest::Get { key, r, pr, timeout: clients::TIMEOUT };
+            let ticket = self.ticket();
+            self.hand_over(Asker::Nobody, node, ticket, request);
+        }
+        let is_limited = |asked: &Asked| !matches!(asked.request, ClientRequest::SetProperties { .. });
+        let open = self.tickets.values().filter(|asked| asked.is_at(node) && is_limited(asked)).count();
+        let Some(replica) = self.nodes[node].replica.as_ref().filter(|_| self.nodes[node].frozen.is_none())
+        else {
+            return;
+        };
+        let (under_way, most) = (replica.requests_under_way(), self.most_requests());
+        if open > most || under_way > 4 * most {
+            let what = format!("node {node} is to hold {most} requests: {open} open, {under_way} under way");
+            self.broken(Broken::Unbounded(what));
         }
     }
 
@@ -107,30 +165,56 @@ impl Cluster {
         let Some(asked) = self.tickets.remove(&ticket) else {
             return self.broken(Broken::Misbehaved(format!("{ticket:?} was answered twice")));
         };
-        let Some(client) = asked.client else {
-            self.answers.insert(ticket, response);
-            return;
-        };
-        if !self.happens(Fault::LostReply, 20) {
-            let after = self.random.clients.random_range(10..200);
-            let response = Some(Box::new(response));
-            self.schedule(after, Event::Answer { client, ticket, response });
+        self.check_answer(&asked, &response);
+        match asked.asker {
+            Asker::Nobody => {}
+            Asker::Driver => drop(self.answers.insert(ticket, response)),
+            Asker::Client(_) if self.happens(Fault::LostReply, 20) => {}
+            Asker::Client(client) => {
+                let after = self.random.clients.random_range(10..200);
+                let response = Box::new(response);
+                self.schedule(after, Event::Answer { client, ticket, response });
+            }
         }
     }
 
-    /// An answer reaches its client, or its patience ends.
-    pub(super) fn answer(&mut self, client: usize, ticket: Ticket, response: Option<&Response>) {
-        let this = &mut self.clients[client];
-        if this.waits_for != Some(ticket) {
-            return;
+    /// Whatever broke: an answer fits its request, and comes in time from a node that did not stand still.
+    fn check_answer(&mut self, asked: &Asked, response: &Response) {
+        if let Some(what) = clients::misconduct(&asked.request, response) {
+            self.broken(Broken::Misbehaved(what));
         }
-        this.waits_for = None;
+        let (took, may_take) = (self.now - asked.at, u64::from(clients::timeout_of(&asked.request)) * 1_000);
+        if took > may_take + SLACK && self.nodes[asked.node].woke < asked.at {
+            let what = format!("{:?} took {took} µs, and had {may_take}", asked.request);
+            self.broken(Broken::Unbounded(what));
+        }
+    }
+
+    /// An answer reaches its client.
+    pub(super) fn answer(&mut self, client: usize, ticket: Ticket, response: &Response) {
         let partition_of = |key: usize| self.layout.partition_of(self.keys[key].hash).prefix;
-        let ok = this.take(self.now, response, partition_of, &mut self.history);
-        if ok {
-            self.succeeded += 1;
-            self.clients[client].goals.pop_front();
+        let this = &mut self.clients[client];
+        match this.take(self.now, ticket, response, partition_of, &mut self.history) {
+            Taken::Nothing => {}
+            Taken::AskNext => self.ask_again(client),
+            Taken::Ended { well } => {
+                if well {
+                    self.succeeded += 1;
+                    self.clients[client].goals.pop_front();
+                }
+                self.rest(client);
+            }
         }
+    }
+
+    /// A client's patience ends.
+    pub(super) fn patience(&mut self, client: usize, operation: Ticket) {
+        if self.clients[client].give_up(operation, self.now) {
+            self.rest(client);
+        }
+    }
+
+    fn rest(&mut self, client: usize) {
         let after = self.random.clients.random_range(0..5_000);
         self.schedule(after, Event::Client(client));
     }
