@@ -138,6 +138,10 @@ impl Replica {
         heard: Option<&Standing>,
     ) {
         self.lives.hear(from, lives, position);
+        #[cfg(gramme_planted)]
+        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::BelieveOld) {
+            return;
+        }
         if let Some(heard) = heard.filter(|heard| self.lives.is_contradicted(heard)) {
             self.become_amnesiac(heard);
         }
@@ -169,6 +173,10 @@ impl Replica {
 
     /// Whether this node's copy of the key counts for nothing.
     pub(crate) fn is_amnesiac(&self, key: &Key) -> bool {
+        #[cfg(gramme_planted)]
+        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::CountAmnesiac) {
+            return false;
+        }
         let (_, partition) = self.place(key);
         self.partitions.get(&partition.prefix).is_some_and(|owned| owned.is_amnesiac)
     }

@@ -92,7 +92,12 @@ impl Duplicates {
         // A duplicate is told what was done, without the object: objects can be large, and this is kept.
         let without_object = || Box::new(outcome.clone().map(|done| PutDone { object: None, ..done }));
         entry.outcome.get_or_insert_with(without_object);
-        std::mem::take(&mut entry.askers)
+        let askers = std::mem::take(&mut entry.askers);
+        #[cfg(gramme_planted)]
+        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::ForgetPut) {
+            self.entries.remove(&identity);
+        }
+        askers
     }
 
     /// Forgets what is past its time and concluded: who waits must still be told.

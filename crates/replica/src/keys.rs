@@ -9,7 +9,7 @@
 //! is told when that is durable; a read takes the state as it is and is answered when the last batch in it is
 //! durable. When nothing is under way the slot goes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -44,9 +44,6 @@ pub(crate) struct Ready {
     pub(crate) stored: Bytes,
     /// The last batch that changed it, and how durable it must be before the state may be shown.
     staged: Option<(u64, Level)>,
-    /// Dots that are live in some state which this node could fall back to: the durable one, and each that
-    /// was staged since. What is staged may yet be lost, so what it replaced is not gone.
-    pub(crate) maybe_live: Arc<BTreeSet<Dot>>,
 }
 
 /// Something to do with a key's object.
@@ -125,8 +122,7 @@ impl Replica {
         });
         match stored {
             Ok((object, stored)) => {
-                let maybe_live = Arc::new(object.versions().dots().collect());
-                let ready = Ready { object: Arc::new(object), stored, staged: None, maybe_live };
+                let ready = Ready { object: Arc::new(object), stored, staged: None };
                 self.keys.slots.insert(key.clone(), Slot::Ready(ready));
                 waiting.into_iter().for_each(|operation| self.run(&key, operation));
                 self.drop_idle(&key, 0);
@@ -185,10 +181,6 @@ impl Replica {
         let before = delta.versions().len();
         // A version that was seen here and is not here any more was replaced: it is refused from any source.
         delta.versions_mut().retain(|dot, _| {
-            #[cfg(gramme_planted)]
-            if gramme_vclock::planted::is(gramme_vclock::planted::Plant::ForgetSeen) {
-                return true;
-            }
             let gone = owned.seen.contains(dot) || ready.object.context().covers(dot);
             !gone || ready.object.versions().is_live(dot)
         });
@@ -252,14 +244,7 @@ impl Replica {
         let show = old.staged.map_or(level, |(_, staged)| staged.max(level));
         let sequence = self.commit(changes, show);
         self.lives.staged(sequence);
-        let mut maybe_live = (*old.maybe_live).clone();
-        maybe_live.extend(object.versions().dots());
-        let ready = Ready {
-            object: Arc::new(object),
-            stored,
-            staged: Some((sequence, show)),
-            maybe_live: Arc::new(maybe_live),
-        };
+        let ready = Ready { object: Arc::new(object), stored, staged: Some((sequence, show)) };
         self.keys.slots.insert(key.clone(), Slot::Ready(ready));
         self.commits.wait(sequence, show, Waiter::Slot(key.clone(), sequence));
         sequence

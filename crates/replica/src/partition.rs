@@ -114,6 +114,14 @@ impl Partition {
     /// Marks what merging `object` shows us: its live dots and the dots outside its vector. Never its vector,
     /// which names dots that nobody has shown us. Returns what is new.
     pub(crate) fn see(&mut self, object: &Object) -> Vec<Dot> {
+        #[cfg(gramme_planted)]
+        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::SeenFromVector) {
+            for (actor, counter) in object.context().vector().iter() {
+                for counter in counter.saturating_sub(64).max(1)..=counter {
+                    self.seen.insert(Dot::new(actor, counter));
+                }
+            }
+        }
         let shown = object.versions().dots().chain(object.context().outside().iter().copied());
         shown.filter(|&dot| self.seen.insert(dot)).collect()
     }

@@ -26,7 +26,10 @@ pub(crate) const LINGER: u64 = 2_000_000;
 /// How long a put is remembered beyond its deadline, in microseconds: a copy may be late.
 const REMEMBERED: u64 = 5_000_000;
 
-/// A state of more bytes than this is not sent whole with a put, and no entry is raised.
+/// A put sends the key's whole state, with the coordinator's own entry raised to the put's dot: without
+/// raising, contexts would grow by a dot with every write. Whoever merges that drops each older version of
+/// ours that is not live in it, so what replaced those must go along, staged or durable here. A state of more
+/// bytes than this is too large to go along: then the put goes alone, and no entry is raised.
 const WHOLE: usize = 64 << 10;
 
 /// Who is to be told of a put's outcome.
@@ -216,7 +219,7 @@ impl Replica {
         put.dot = Some(dot);
         let read = replaced(put, &ready.object);
         let mut delta = Object::from_write(&read, dot, sibling);
-        let whole = may_raise(&ready, &read);
+        let whole = ready.stored.len() <= WHOLE;
         #[cfg(gramme_planted)]
         let is_planted = gramme_vclock::planted::is(gramme_vclock::planted::Plant::RaiseAlone);
         #[cfg(gramme_planted)]
@@ -285,7 +288,11 @@ impl Replica {
         let level = put.levels.own;
         let Some(owned) = self.partitions.get(&partition.prefix) else { return };
         let (tenure, known) = (owned.tenure(), owned.known());
-        let status = if owned.is_amnesiac { Status::Amnesiac } else { status };
+        let is_amnesiac = owned.is_amnesiac;
+        #[cfg(gramme_planted)]
+        let is_amnesiac =
+            is_amnesiac && !gramme_vclock::planted::is(gramme_vclock::planted::Plant::CountAmnesiac);
+        let status = if is_amnesiac { Status::Amnesiac } else { status };
         let verdict = match failure(status) {
             None => {
                 let slot = self.config.layout.slot_of(partition, node).unwrap_or(0);
@@ -306,7 +313,10 @@ impl Replica {
         self.learn_from_reply(from, partition, &reply.header, reply.position);
         let zone = self.config.zone(from);
         let Some(put) = self.puts.get_mut(&id) else { return };
-        if !put.request.awaits(from) {
+        let is_awaited = put.request.awaits(from);
+        #[cfg(gramme_planted)]
+        let is_awaited = is_awaited || gramme_vclock::planted::is(gramme_vclock::planted::Plant::CountTwice);
+        if !is_awaited {
             return;
         }
         let verdict = match failure(reply.header.status) {
@@ -351,8 +361,14 @@ impl Replica {
             }
             PutVerdict::Fail(shortfall) => {
                 self.stats.puts_failed += 1;
+                let error = PutError::Unavailable(shortfall);
+                #[cfg(gramme_planted)]
+                let error = match gramme_vclock::planted::is(gramme_vclock::planted::Plant::DenyChange) {
+                    true => PutError::Disk,
+                    false => error,
+                };
                 if let Some(put) = self.puts.get(&id) {
-                    self.conclude(put.identity, Err(PutError::Unavailable(shortfall)));
+                    self.conclude(put.identity, Err(error));
                 }
             }
         }
@@ -488,16 +504,6 @@ fn check_siblings(put: &Put, ready: &Ready) -> Result<(), PutError> {
         return Err(PutError::TooManySiblings { siblings, limit });
     }
     Ok(())
-}
-
-/// Whether the coordinator may raise its own entry of the key's vector past the put. It then sends the key's
-/// whole state: whoever merges it drops every version of ours that is not live in it, so what replaced those
-/// must not be known here alone. That holds for what is live in any state that this node could fall back to:
-/// what is staged may be lost, and then an older version is the value again. Without raising, contexts would
-/// grow by a dot with every write.
-fn may_raise(ready: &Ready, read: &Context) -> bool {
-    let goes_along = |dot: Dot| read.covers(dot) || ready.object.versions().is_live(dot);
-    ready.stored.len() <= WHOLE && ready.maybe_live.iter().all(|&dot| goes_along(dot))
 }
 
 /// What a put replaces: what its writer has read; in a last-write-wins bucket also every sibling that is

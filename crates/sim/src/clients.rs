@@ -13,7 +13,7 @@ use gramme_replica::{ClientPut, ClientRequest, Response, Ticket};
 use gramme_ring::{KeyHash, NodeId};
 use gramme_router::{Operation, Outcome, Router};
 use rand::RngExt;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 
 use crate::history::{Fate, History, Kind, ReadRecord, WriteId, WriteRecord};
 use crate::random::Rng;
@@ -177,6 +177,10 @@ impl Client {
         let mut others = self.router.candidates(named.hash, now);
         let is_native = rng.random_range(0..4) > 0;
         if is_native {
+            if rng.random_range(0..8) == 0 {
+                // As with an old ring: whoever is asked may be no owner, and hands a put on.
+                others.shuffle(rng);
+            }
             others.truncate(ATTEMPTS);
             others.reverse();
         } else {
@@ -338,7 +342,7 @@ impl Client {
 pub(crate) fn misconduct(request: &ClientRequest, response: &Response) -> Option<String> {
     let blame = match (request, response) {
         (ClientRequest::Get { .. }, Response::Get(answer)) => {
-            answer.as_ref().err().map(|error| error.blame())
+            answer.as_ref().err().map(gramme_quorum::GetError::blame)
         }
         (ClientRequest::Put(_), Response::Put(Err(PutError::TooManySiblings { .. }))) => None,
         (ClientRequest::Put(_), Response::Put(answer)) => answer.as_ref().err().map(PutError::blame),

@@ -56,6 +56,10 @@ impl Context {
 
     /// Adds one dot, exactly. Closes no gap.
     pub fn insert(&mut self, dot: Dot) {
+        #[cfg(gramme_planted)]
+        if crate::planted::is(crate::planted::Plant::RaiseToDot) {
+            return self.raise(dot.actor, dot.counter);
+        }
         if self.vector.covers(dot) {
             return;
         }

@@ -51,10 +51,22 @@ plants! {
     RaiseAlone,
     /// hand a copy of a put on to another owner
     HandOnCopy,
-    /// take back what was seen and replaced
-    ForgetSeen,
     /// count an acknowledgement of one node twice
     CountTwice,
+    /// ask another node after a put's outcome is unknown
+    RetryUnknown,
+    /// count what an amnesiac replica acknowledges
+    CountAmnesiac,
+    /// believe a directory that is older than what was acknowledged
+    BelieveOld,
+    /// take what a vector entry covers for seen
+    SeenFromVector,
+    /// say that nothing was changed when too few acknowledged
+    DenyChange,
+    /// raise a context to a dot that is added to it
+    RaiseToDot,
+    /// forget a put as soon as it is answered
+    ForgetPut,
 }
 
 static ACTIVE: AtomicUsize = AtomicUsize::new(usize::MAX);
