@@ -143,7 +143,11 @@ mod tests {
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| while !done.load(Ordering::Relaxed) {});
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
             }
             let reopened = (0..200_u32).try_for_each(|round| {
                 let rows = (0..300).map(|_| EngineOp::Put(round.to_be_bytes().into(), vec![7; 2_000]));
