@@ -4,8 +4,8 @@
 //! would go on counting towards R and W without what it promised to hold. Only the others can tell.
 //!
 //! So a node has a *position*, the number of its batches that are synced, and tells it with every reply and
-//! greeting; the others remember the highest, durably within a second or so, and say it back when they greet.
-//! A node that is told of a position that it has not reached, or of a directory that it does not know, has
+//! greeting. The others remember, durably, its directory's name at once and its highest position within a
+//! second or so, and say both back when they greet. A node that is told of a position that it has not reached, or of a directory that it does not know, has
 //! lost data: from then on its partitions are *amnesiac*. They take writes and merge repairs, and add what
 //! they hold to reads, but count for nothing, R or W (rule 11 of the causality rules, which also says how amnesia ends; that is not built yet).
 //!
@@ -85,15 +85,19 @@ impl Lives {
 
     /// Remembers how far another node says that it has come. What names itself otherwise than what we know,
     /// and does not know that name, is no continuation of it: we go on remembering the old, and say so.
-    fn hear(&mut self, from: NodeId, lives: &[u64], position: u64) {
-        let Some(&life) = lives.last() else { return };
-        let heard = Standing { life, position };
-        let known = self.heard.entry(from).or_insert_with(|| heard);
+    /// Returns whether this is the first that is heard of it, or of its present name.
+    fn hear(&mut self, from: NodeId, lives: &[u64], position: u64) -> bool {
+        let Some(&life) = lives.last() else { return false };
+        let before = self.heard.get(&from).map(|known| known.life);
+        let known = self.heard.entry(from).or_insert(Standing { life, position });
         let news = Standing { life, position: position.max(known.position) };
         if lives.contains(&known.life) && *known != news {
             *known = news;
             self.is_news = true;
         }
+        let is_named_anew = before != Some(known.life);
+        self.is_news |= is_named_anew;
+        is_named_anew
     }
 
     /// Hears a position within the life that is known.
@@ -137,7 +141,10 @@ impl Replica {
         position: u64,
         heard: Option<&Standing>,
     ) {
-        self.lives.hear(from, lives, position);
+        if self.lives.hear(from, lives, position) {
+            // Without its name its disk could go and nobody would know.
+            self.store_heard(Level::Synced);
+        }
         #[cfg(gramme_planted)]
         if gramme_vclock::planted::is(gramme_vclock::planted::Plant::BelieveOld) {
             return;
@@ -162,12 +169,12 @@ impl Replica {
     }
 
     /// Stores what the others have said of themselves, if it has changed. Nobody waits for it.
-    pub(crate) fn store_heard(&mut self) {
+    pub(crate) fn store_heard(&mut self, level: Level) {
         if std::mem::take(&mut self.lives.is_news) {
             let heard: Vec<_> = self.lives.heard.clone().into_iter().collect();
             let mut value = Vec::new();
             heard.encode_to(&mut value);
-            self.commit(vec![Change::Meta { name: META_HEARD, value: value.into() }], Level::Written);
+            self.commit(vec![Change::Meta { name: META_HEARD, value: value.into() }], level);
         }
     }
 

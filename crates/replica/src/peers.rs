@@ -9,6 +9,7 @@ use gramme_wire::PeerMessage;
 use gramme_wire::peer::Hello;
 
 use crate::Replica;
+use crate::commits::Level;
 use crate::properties::DEFAULT_TYPE;
 use crate::request::{NodeStatus, Status};
 use crate::timers::Timer;
@@ -53,7 +54,7 @@ impl Replica {
 
     pub(crate) fn say_hello_to_all(&mut self) {
         self.duplicates.forget(self.now.monotonic);
-        self.store_heard();
+        self.store_heard(Level::Written);
         for node in self.config.others() {
             if self.peers.is_up(node) {
                 self.say_hello(node);

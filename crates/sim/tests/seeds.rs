@@ -20,7 +20,9 @@ fn fixed_seeds_break_no_promise_and_fire_every_fault() {
     assert!(succeeded > 120 * OPERATIONS / 2, "only {succeeded} operations succeeded");
 }
 
-/// Seeds that once broke a promise. What they found is told beside each.
+/// Seeds that once broke a promise. What they found is told beside each. A seed leads to the same place only as
+/// long as the simulator draws the same numbers: the first four were found before it learnt to ask again, and
+/// are runs like any other now. What they found is planted (`--planted`), or tested in `gramme-replica`.
 #[test]
 fn seeds_that_once_broke_a_promise_break_none() {
     let once = |seed, operations, faults: &str| {
@@ -35,6 +37,10 @@ fn seeds_that_once_broke_a_promise_break_none() {
         once(42, 2_000, "duplicate,busy,one-way-cut,power-loss,lost-request,lost-reply"),
         // Clients stayed with a node that was cut off and said so quickly.
         once(81, 2_000, "duplicate,delay,one-way-cut,partial-cut,swizzle,disk-lost"),
+        // Copies of a put that was under way waited, however many.
+        Settings::of_seed(519, 683),
+        // Nobody remembered a directory whose name they had just heard, so its loss went unnoticed.
+        Settings::of_seed(4, 5_000),
     ];
     for settings in found {
         let judged = judge(settings);

@@ -184,6 +184,7 @@ impl Cluster {
         }
         // Long after the last deadline nothing may be under way.
         self.turn_until(self.now + DRAIN);
+        self.demand_notice();
         self.compare_replicas();
         self.compare_trees();
         self.compare_tables();
@@ -276,6 +277,17 @@ impl Cluster {
             self.broken(Broken::Unequal(format!(
                 "the versions of the bucket properties differ: {versions:?}"
             )));
+        }
+    }
+
+    /// A node whose disk was lost has been told so by the others, and counts for nothing.
+    fn demand_notice(&mut self) {
+        let owns = |node: &usize| self.history.keys.iter().any(|key| key.owners.contains(node));
+        let lost = (self.counts.of(Fault::DiskLost) > 0).then_some(self.victim).filter(owns);
+        let Some(replica) = lost.and_then(|node| self.nodes[node].replica.as_ref()) else { return };
+        if replica.stats().amnesiac_partitions == 0 {
+            let what = format!("node {} has lost its disk, and counts as if it had not", self.victim);
+            self.broken(Broken::Misbehaved(what));
         }
     }
 
