@@ -280,12 +280,19 @@ impl Cluster {
         }
     }
 
-    /// A node whose disk was lost has been told so by the others, and counts for nothing.
+    /// A node whose disk was lost has been told so by the others, and counts for nothing: all replicas of a key
+    /// cannot be had, whatever it answers.
     fn demand_notice(&mut self) {
-        let owns = |node: &usize| self.history.keys.iter().any(|key| key.owners.contains(node));
-        let lost = (self.counts.of(Fault::DiskLost) > 0).then_some(self.victim).filter(owns);
-        let Some(replica) = lost.and_then(|node| self.nodes[node].replica.as_ref()) else { return };
-        if replica.stats().amnesiac_partitions == 0 {
+        let is_owned = |key: &crate::history::KeyRecord| key.owners.contains(&self.victim);
+        let Some(number) = self.history.keys.iter().position(is_owned) else { return };
+        if self.counts.of(Fault::DiskLost) == 0 {
+            return;
+        }
+        let (key, pr) = (self.keys[number].key.clone(), Threshold::Default);
+        let request = ClientRequest::Get { key, r: Threshold::All, pr, timeout: clients::TIMEOUT };
+        let ticket = self.ask_directly(number % self.nodes.len(), request);
+        self.turn_until(self.now + 2_000_000);
+        if let Some(Response::Get(Ok(_))) = self.answers.remove(&ticket) {
             let what = format!("node {} has lost its disk, and counts as if it had not", self.victim);
             self.broken(Broken::Misbehaved(what));
         }
