@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gramme_object::Key;
 use gramme_quorum::PutError;
-use gramme_wire::peer::PutDone;
+use gramme_vclock::Context;
+use gramme_wire::peer::{Put, PutDone};
 
 use crate::puts::Asker;
 
@@ -29,6 +30,8 @@ type Outcome = Result<PutDone, PutError>;
 #[derive(Debug)]
 struct Entry {
     key: Key,
+    /// What its writer had read, while it is under way.
+    read: Context,
     /// Who waits, while it is under way.
     askers: Vec<Asker>,
     outcome: Option<Box<Outcome>>,
@@ -46,6 +49,17 @@ pub(crate) enum Seen {
     Done(Asker, Box<Outcome>),
 }
 
+/// A duplicate is told what was done, without the object: objects can be large, and this is kept. Then its
+/// context must not cover the object's versions either, which whoever is told has not seen.
+fn without_object(done: PutDone, read: Context) -> PutDone {
+    if done.object.is_none() {
+        return done;
+    }
+    let mut context = read;
+    context.insert(done.dot);
+    PutDone { context, object: None, ..done }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Duplicates {
     entries: BTreeMap<Identity, Entry>,
@@ -57,13 +71,13 @@ impl Duplicates {
     pub(crate) fn see(
         &mut self,
         identity: Identity,
-        key: &Key,
+        put: &Put,
         asker: Asker,
         until: u64,
         may_wait: bool,
     ) -> Seen {
         if let Some(entry) = self.entries.get_mut(&identity) {
-            if entry.key != *key {
+            if entry.key != put.key {
                 return Seen::Reused(asker);
             }
             #[cfg(gramme_planted)]
@@ -81,7 +95,8 @@ impl Duplicates {
             };
         }
         self.make_room();
-        self.entries.insert(identity, Entry { key: key.clone(), askers: vec![asker], outcome: None });
+        let (key, read) = (put.key.clone(), put.read.clone());
+        self.entries.insert(identity, Entry { key, read, askers: vec![asker], outcome: None });
         self.by_age.insert((until, identity));
         Seen::First
     }
@@ -89,9 +104,8 @@ impl Duplicates {
     /// Remembers the outcome; returns who waits for it. A second outcome changes nothing.
     pub(crate) fn conclude(&mut self, identity: Identity, outcome: &Outcome) -> Vec<Asker> {
         let Some(entry) = self.entries.get_mut(&identity) else { return Vec::new() };
-        // A duplicate is told what was done, without the object: objects can be large, and this is kept.
-        let without_object = || Box::new(outcome.clone().map(|done| PutDone { object: None, ..done }));
-        entry.outcome.get_or_insert_with(without_object);
+        let read = std::mem::take(&mut entry.read);
+        entry.outcome.get_or_insert_with(|| Box::new(outcome.clone().map(|done| without_object(done, read))));
         let askers = std::mem::take(&mut entry.askers);
         #[cfg(gramme_planted)]
         if gramme_vclock::planted::is(gramme_vclock::planted::Plant::ForgetPut) {

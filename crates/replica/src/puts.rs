@@ -119,7 +119,7 @@ impl Replica {
     pub(crate) fn is_first(&mut self, identity: Identity, put: &peer::Put, asker: Asker) -> bool {
         let until = self.now.monotonic + u64::from(put.timeout) * 1_000 + REMEMBERED;
         let may_wait = !self.is_overloaded();
-        match self.duplicates.see(identity, &put.key, asker, until, may_wait) {
+        match self.duplicates.see(identity, put, asker, until, may_wait) {
             Seen::First => return true,
             Seen::Reused(asker) => {
                 let message = "request-reused: this request's number was used for another key";

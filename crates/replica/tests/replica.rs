@@ -157,7 +157,6 @@ impl Bench {
         self.step(Input::Message { from, id, message: PeerMessage::WriteReply(reply) });
     }
 
-    /// The only answer that was given since the last time.
     fn owners_of(&self, key: &Key) -> Vec<NodeId> {
         let layout = self.replica.layout();
         layout.owners(layout.partition_of(Keyspace::new([5; 32]).hash(key.as_bytes()))).collect()
@@ -170,6 +169,7 @@ impl Bench {
         keys.find(|key| !self.owners_of(key).contains(&ME)).expect("a key of others")
     }
 
+    /// The only answer that was given since the last time.
     fn answer(&mut self) -> Response {
         assert_eq!(self.replies.len(), 1, "{:?}", self.replies);
         self.replies.pop().expect("an answer").1
@@ -369,6 +369,30 @@ fn a_duplicate_is_answered_as_the_first() {
     let other = Key::new("default", "b", "other").expect("valid parts");
     bench.put(4, ClientPut { key: other, ..named() });
     assert!(matches!(bench.replies.last(), Some((Ticket(4), Response::Put(Err(PutError::Context(_)))))));
+}
+
+/// The first answer shows the object and has its context. A copy is told without the object, so its context must
+/// not cover what that shows.
+#[test]
+fn a_copy_of_a_put_with_its_body_covers_nothing_unseen() {
+    let mut bench = bench(3);
+    let put = |value| ClientPut { w: Threshold::One, ..client_put(value) };
+    bench.put(1, put("first"));
+    bench.commit_all();
+    let (_, _, first) = bench.writes().pop().expect("a write");
+    bench.replies.clear();
+    let copied = ClientPut { return_body: true, identity: Some((9, 1)), ..put("second") };
+    bench.put(2, copied.clone());
+    bench.commit_all();
+    let (_, _, second) = bench.writes().pop().expect("a write");
+    let Response::Put(Ok(stored)) = bench.answer() else { panic!("it is stored") };
+    assert_eq!(stored.object.expect("the body").siblings().len(), 2);
+    bench.put(3, copied);
+    let Response::Put(Ok(stored)) = bench.answer() else { panic!("it is stored") };
+    assert_eq!(stored.object, None);
+    bench.put(4, ClientPut { context: stored.context, ..put("third") });
+    let (_, _, third) = bench.writes().pop().expect("a write");
+    assert!(third.read.covers(second.dot) && !third.read.covers(first.dot));
 }
 
 #[test]

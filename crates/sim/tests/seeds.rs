@@ -41,6 +41,8 @@ fn seeds_that_once_broke_a_promise_break_none() {
         Settings::of_seed(519, 683),
         // Nobody remembered a directory whose name they had just heard, so its loss went unnoticed.
         Settings::of_seed(4, 5_000),
+        // A copy of a put with `returnbody` was answered without the object, and with its whole context.
+        Settings::of_seed(1_731, 2_496),
     ];
     for settings in found {
         let judged = judge(settings);
