@@ -7,13 +7,15 @@
 //! use gramme_sim::Scenario;
 //!
 //! let mut cluster = Scenario::new(3);
-//! // Node 1 never hears of the first write; it coordinates the second one all the same.
+//! // Node 1 does not hear of the first write; whoever has read it replaces it there all the same.
 //! cluster.hold("Write", 0, 1);
 //! let first = cluster.put(0, "key", b"", 7);
 //! let context = cluster.stored(first).expect("two of three are enough");
+//! let second = cluster.put(1, "key", &context, 8);
+//! cluster.stored(second).expect("all are up");
 //! assert_eq!(cluster.release(), 1, "the message that was held back");
 //! let read = cluster.get(1, "key", 3);
-//! assert_eq!(cluster.found(read), Some((vec![7], context)));
+//! assert_eq!(cluster.found(read).map(|(values, _)| values), Some(vec![8]));
 //! ```
 
 use bytes::Bytes;
