@@ -1,6 +1,6 @@
 //! The checkers: pure functions of a history, which know no clock of the system's own.
 //!
-//! One file each. [`Story`] is what they share: who replaced whom, and what was destroyed when. A loss is
+//! One file each. `Story` is what they share: who replaced whom, and what was destroyed when. A loss is
 //! excused only by arithmetic over what was acknowledged and what was destroyed, never by a list.
 
 mod contexts;
