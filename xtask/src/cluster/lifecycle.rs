@@ -130,7 +130,7 @@ fn damage_is_refused(programs: &Programs) -> anyhow::Result<()> {
     let data = node.join("data");
     let away = node.join("away");
     for (part, words) in [
-        ("engine", "refuses to serve"),
+        ("engine", "does not hold what its last checkpoint wrote"),
         ("log", "cannot"),
         ("MANIFEST", "cannot prove"),
         ("IDENTITY", "holds no store"),
