@@ -25,7 +25,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     check_sources()?;
     println!("sources hold");
     no_std::run()?;
-    println!("vclock, ring and merkle need no std");
+    println!("codec, plant, vclock, ring and merkle need no std");
     Ok(())
 }
 

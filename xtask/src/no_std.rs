@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use crate::run::{cargo, root};
 
-const CRATES: [&str; 3] = ["vclock", "ring", "merkle"];
+const CRATES: [&str; 5] = ["codec", "plant", "vclock", "ring", "merkle"];
 
 const LIBRARY: &str = "\
 #![no_std]

@@ -116,7 +116,8 @@ pub type NodeHash = [u8; 32];
 /// The tree: 2^bits leaves, and the interior above them.
 ///
 /// `replace` is O(bits); `hash` is O(1) for what has not changed and O(changed leaves × bits) otherwise.
-/// Memory: 32 bytes a leaf, and 33 for each of two tree nodes per leaf.
+/// Memory: nothing for an empty tree, 32 bytes a leaf otherwise, and 33 for each of two tree nodes per leaf once
+/// a hash was asked for.
 #[derive(Clone, Debug)]
 pub struct Tree {
     bits: u8,
@@ -129,9 +130,15 @@ impl Tree {
     /// An empty tree whose leaves tell apart the first `bits` bits of a hash (at most [`MAX_BITS`]).
     #[must_use]
     pub fn new(bits: u8) -> Self {
-        let bits = bits.min(MAX_BITS);
-        let interior = RefCell::new(vec![None; 2 << bits]);
-        Self { bits, leaves: vec![Leaf::default(); 1 << bits], interior }
+        Self { bits: bits.min(MAX_BITS), leaves: Vec::new(), interior: RefCell::default() }
+    }
+
+    /// The leaves, to change: allocated when the first one is.
+    fn leaves_mut(&mut self) -> &mut [Leaf] {
+        if self.leaves.is_empty() {
+            self.leaves = vec![Leaf::default(); 1 << self.bits];
+        }
+        &mut self.leaves
     }
 
     /// How many bits of the hash name a leaf.
@@ -149,7 +156,7 @@ impl Tree {
     /// Puts a key's new digest in the place of its old one, and returns its leaf's number.
     pub fn replace(&mut self, hash: u64, old: Option<Digest>, new: Option<Digest>) -> u32 {
         let leaf = self.leaf_of(hash);
-        self.leaves[leaf as usize].replace(old, new);
+        self.leaves_mut()[leaf as usize].replace(old, new);
         self.forget_above(leaf);
         leaf
     }
@@ -162,7 +169,7 @@ impl Tree {
 
     /// Sets a leaf, as when a stored tree is loaded. A number out of range changes nothing.
     pub fn set_leaf(&mut self, leaf: u32, value: Leaf) {
-        if let Some(slot) = self.leaves.get_mut(leaf as usize) {
+        if let Some(slot) = self.leaves_mut().get_mut(leaf as usize) {
             *slot = value;
             self.forget_above(leaf);
         }
@@ -185,6 +192,7 @@ impl Tree {
     #[must_use]
     pub fn hash(&self, depth: u8, prefix: u32) -> NodeHash {
         let depth = depth.min(self.bits);
+        self.interior.borrow_mut().resize(2 << self.bits, None);
         self.hash_node((1 << depth) + (prefix as usize & ((1 << depth) - 1)))
     }
 
@@ -193,9 +201,9 @@ impl Tree {
             return hash;
         }
         let mut hasher = blake3::Hasher::new();
-        match node.checked_sub(self.leaves.len()) {
+        match node.checked_sub(1 << self.bits) {
             Some(leaf) => {
-                hasher.update(&self.leaves[leaf].to_bytes());
+                hasher.update(&self.leaf(leaf as u32).to_bytes());
             }
             None => {
                 hasher.update(&self.hash_node(2 * node));
@@ -209,9 +217,9 @@ impl Tree {
 
     fn forget_above(&mut self, leaf: u32) {
         let interior = self.interior.get_mut();
-        let mut node = self.leaves.len() + leaf as usize;
+        let mut node = (1 << self.bits) + leaf as usize;
         // What is above an unhashed node is unhashed too.
-        while node > 0 && interior[node].take().is_some() {
+        while node > 0 && interior.get_mut(node).and_then(Option::take).is_some() {
             node /= 2;
         }
     }

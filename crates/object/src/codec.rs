@@ -41,8 +41,8 @@ impl From<TryGetError> for DecodeError {
     }
 }
 
-impl From<gramme_vclock::DecodeError> for DecodeError {
-    fn from(_: gramme_vclock::DecodeError) -> Self {
+impl From<gramme_codec::DecodeError> for DecodeError {
+    fn from(_: gramme_codec::DecodeError) -> Self {
         Self::Malformed
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use gramme_codec::{Codec, DecodeError};
 
 use crate::limits;
 
@@ -127,5 +128,17 @@ impl fmt::Display for Key {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{self}", self.bucket_type())
+    }
+}
+
+impl Codec for Key {
+    const MIN_SIZE: usize = 4;
+
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        self.encoded.encode_to(out);
+    }
+
+    fn parse(input: &mut Bytes) -> Result<Self, DecodeError> {
+        Self::from_bytes(Bytes::parse(input)?).map_err(|_| DecodeError::Malformed)
     }
 }

@@ -10,9 +10,9 @@ pub const VALUE: usize = 1 << 20;
 pub const MAX_VALUE: usize = 16 << 20;
 /// All siblings of a key together, in bytes: well below what fits into one message.
 pub const OBJECT: u64 = 32 << 20;
+/// The largest object that a replica keeps, in bytes, whatever is merged into it: it must fit into a message.
+pub const STORED: u64 = 48 << 20;
 /// All headers of a value together, in bytes.
 pub const HEADERS: usize = 16 << 10;
 /// Siblings under one key before a put is refused, unless the bucket says otherwise.
 pub const SIBLINGS: u32 = 100;
-/// Entries and dots of a context that a client sends back.
-pub const CONTEXT: usize = 10_000;

@@ -1,6 +1,7 @@
 //! All versions of one key.
 
 use bytes::Bytes;
+use gramme_plant::planted;
 use gramme_vclock::{Context, Dot, VersionSet};
 
 use crate::codec::{self, DecodeError};
@@ -65,23 +66,21 @@ impl Object {
 
     /// Merges all that `other` knows. Commutative, associative, idempotent.
     pub fn merge(&mut self, other: &Self) {
-        #[cfg(gramme_planted)]
-        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::LastWriteWins) {
-            self.versions.merge(&other.versions);
-            *self = self.last_writer();
-            return;
-        }
         self.versions.merge(&other.versions);
+        if planted!(LastWriteWins) {
+            *self = self.last_writer(u64::MAX >> 17);
+        }
     }
 
     /// The object as a last-write-wins bucket reads it: of the siblings, which are concurrent with each
-    /// other, only the one with the greatest stamp (then the greatest dot). The context stays whole, so a
-    /// write after this read replaces the losers too.
+    /// other, only the one with the greatest stamp (then the greatest dot); one that is too far ahead of
+    /// `wall_millis` to be believed comes last. The context stays whole, so a write after this read replaces
+    /// the losers too.
     #[must_use]
-    pub fn last_writer(&self) -> Self {
-        let Some(winner) =
-            self.siblings().iter().max_by_key(|(dot, sibling)| (sibling.stamp, *dot)).map(|(dot, _)| *dot)
-        else {
+    pub fn last_writer(&self, wall_millis: u64) -> Self {
+        let rank =
+            |(dot, sibling): &&(Dot, Sibling)| (!sibling.stamp.is_runaway(wall_millis), sibling.stamp, *dot);
+        let Some(winner) = self.siblings().iter().max_by_key(rank).map(|(dot, _)| *dot) else {
             return self.clone();
         };
         let mut winners = self.clone();

@@ -1,6 +1,7 @@
 //! One version of a key.
 
 use bytes::{Buf, BufMut, Bytes};
+use gramme_codec::{Codec, DecodeError};
 
 use crate::{Stamp, limits};
 
@@ -121,6 +122,18 @@ impl Content {
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Content({} bytes)", self.encoded.len() - self.body_at)
+    }
+}
+
+impl Codec for Content {
+    const MIN_SIZE: usize = 6;
+
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        self.encoded.encode_to(out);
+    }
+
+    fn parse(input: &mut Bytes) -> Result<Self, DecodeError> {
+        Self::from_bytes(Bytes::parse(input)?).map_err(|_| DecodeError::Malformed)
     }
 }
 

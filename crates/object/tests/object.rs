@@ -43,7 +43,7 @@ fn an_object_without_siblings_is_legal() {
 #[test]
 fn last_writer_wins_only_in_reading() {
     let object = two_siblings();
-    let read = object.last_writer();
+    let read = object.last_writer(1 << 40);
     assert_eq!(read.siblings().len(), 1);
     assert_eq!(read.siblings()[0].1.content.as_ref().map(Content::body), Some(Bytes::from("left")));
     assert_eq!(read.context(), object.context());

@@ -27,6 +27,35 @@ pub enum Failure {
     NotOwner,
     /// It refused the write: its stamp is too far ahead of the replica's clock, or its writer is over.
     Refused,
+    /// It has started and not yet compared what it holds with what the others remember of it.
+    Unproven,
+    /// What it would have to store or send is larger than can be read at once.
+    TooLarge,
+    /// It is of a version that does not know the request.
+    Unsupported,
+    /// Its clock is far from the others'.
+    Clock,
+    /// It says so in a way that this version does not know.
+    Other,
+}
+
+gramme_codec::enums! {
+    Failure {
+        Silent = 0,
+        Down = 1,
+        Busy = 2,
+        Disk = 3,
+        WriteStopped = 4,
+        Amnesiac = 5,
+        Stale = 6,
+        NotOwner = 7,
+        Refused = 8,
+        Unproven = 9,
+        TooLarge = 10,
+        Unsupported = 11,
+        Clock = 12,
+        Other = 255,
+    } | Other
 }
 
 impl fmt::Display for Failure {
@@ -41,6 +70,11 @@ impl fmt::Display for Failure {
             Self::Stale => "stale",
             Self::NotOwner => "not-owner",
             Self::Refused => "refused",
+            Self::Unproven => "unproven",
+            Self::TooLarge => "too-large",
+            Self::Unsupported => "unsupported",
+            Self::Clock => "clock-off",
+            Self::Other => "failed",
         })
     }
 }
@@ -54,6 +88,10 @@ pub struct Shortfall {
     pub answered: Vec<NodeId>,
     /// Which did not, and why.
     pub failed: Vec<(NodeId, Failure)>,
+}
+
+gramme_codec::structs! {
+    Shortfall { needed: u8, answered: Vec<NodeId>, failed: Vec<(NodeId, Failure)> }
 }
 
 impl fmt::Display for Shortfall {
@@ -89,12 +127,18 @@ pub enum GetError {
     /// There is no such bucket type.
     #[error("there is no bucket type '{0}'")]
     UnknownType(String),
+    /// The context to compare with is not one that this cluster gave out for this key.
+    #[error(transparent)]
+    Context(#[from] ContextError),
     /// Fewer replicas answered than needed. Try again, or ask for fewer.
     #[error("too few replicas answered in time: {0}")]
     Unavailable(Shortfall),
     /// This node has too much to do. Try again later, or another node.
     #[error("this node is overloaded and did not begin; try again later")]
     Busy,
+    /// The node says so in a way that this version does not know.
+    #[error("the node refused for a reason that this version does not know")]
+    Other,
 }
 
 /// Why a put is not acknowledged.
@@ -107,8 +151,14 @@ pub enum PutError {
     #[error("there is no bucket type '{0}'")]
     UnknownType(String),
     /// The context is not one that this cluster gave out for this key. Nothing was changed.
-    #[error("{0}")]
-    Context(String),
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// This request's number was used before, for another key. Nothing was changed.
+    #[error("this request's number was used before, for another key; nothing was changed")]
+    RequestReused,
+    /// The value with its headers is not well formed. Nothing was changed.
+    #[error("the value with its headers is not well formed; nothing was changed")]
+    Content,
     /// The key has as many siblings as its bucket allows. Nothing was changed: read the key, merge what it
     /// holds, and write the result with the context of that read.
     #[error(
@@ -156,6 +206,72 @@ pub enum PutError {
     /// The coordinator could not read what it holds of the key. Nothing was changed.
     #[error("the node could not read its disk; nothing was changed")]
     Disk,
+    /// The coordinator's clock is far from the others', and the bucket shows the last writer by clock. Nothing
+    /// was changed.
+    #[error(
+        "the node's clock is far from the other nodes', and this bucket shows the last writer by clock; nothing \
+         was changed"
+    )]
+    Clock,
+    /// The node says so in a way that this version does not know. The write may be stored and seen later.
+    #[error("the node refused for a reason that this version does not know; it may be stored and seen later")]
+    Other,
+}
+
+/// Why a context is refused. A write with it would not have changed anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ContextError {
+    /// Not a context at all.
+    #[error("this is not a context that a read or write gave out")]
+    Malformed,
+    /// Sealed under a secret that is no longer known.
+    #[error("the context was sealed under a secret that is no longer known; read again")]
+    Expired,
+    /// The seal does not fit the context and key.
+    #[error("the context was not given out for this key")]
+    Forged,
+}
+
+gramme_codec::enums! {
+    ContextError { Malformed = 0, Expired = 1, Forged = 2 } | Malformed
+    GetError {
+        Threshold(error) = 0,
+        UnknownType(name) = 1,
+        Unavailable(shortfall) = 2,
+        Busy = 3,
+        Context(error) = 4,
+        Other = 255,
+    } | Other
+    PutError {
+        Threshold(error) = 0,
+        UnknownType(name) = 1,
+        Context(error) = 2,
+        TooManySiblings { siblings, limit } = 3,
+        Unavailable(shortfall) = 4,
+        Unknown(node) = 5,
+        NoCoordinator(shortfall) = 6,
+        Busy = 7,
+        WriteStopped = 8,
+        Disk = 9,
+        SiblingsTooLarge { bytes, limit } = 10,
+        ValueTooLarge { limit } = 11,
+        RequestReused = 12,
+        Content = 13,
+        Clock = 14,
+        Other = 255,
+    } | Other
+}
+
+impl ContextError {
+    /// A stable name, the same in every interface.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed => "context-malformed",
+            Self::Expired => "context-expired",
+            Self::Forged => "context-forged",
+        }
+    }
 }
 
 impl GetError {
@@ -164,8 +280,21 @@ impl GetError {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Busy => Blame::Busy,
-            Self::Unavailable(_) => Blame::Unable,
-            Self::Threshold(_) | Self::UnknownType(_) => Blame::Request,
+            Self::Unavailable(_) | Self::Other => Blame::Unable,
+            Self::Threshold(_) | Self::UnknownType(_) | Self::Context(_) => Blame::Request,
+        }
+    }
+
+    /// A stable name, the same in every interface.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Threshold(_) => "bad-quorum",
+            Self::UnknownType(_) => "unknown-bucket-type",
+            Self::Context(error) => error.code(),
+            Self::Unavailable(_) => "unavailable",
+            Self::Busy => "busy",
+            Self::Other => "failed",
         }
     }
 }
@@ -176,14 +305,38 @@ impl PutError {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Busy => Blame::Busy,
-            Self::NoCoordinator(_) | Self::WriteStopped | Self::Disk => Blame::Unable,
-            Self::Unavailable(_) | Self::Unknown(_) => Blame::Unsure,
+            Self::NoCoordinator(_) | Self::WriteStopped | Self::Disk | Self::Clock => Blame::Unable,
+            Self::Unavailable(_) | Self::Unknown(_) | Self::Other => Blame::Unsure,
             Self::Threshold(_)
             | Self::UnknownType(_)
             | Self::Context(_)
+            | Self::RequestReused
+            | Self::Content
             | Self::TooManySiblings { .. }
             | Self::SiblingsTooLarge { .. }
             | Self::ValueTooLarge { .. } => Blame::Request,
+        }
+    }
+
+    /// A stable name, the same in every interface.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Threshold(_) => "bad-quorum",
+            Self::UnknownType(_) => "unknown-bucket-type",
+            Self::Context(error) => error.code(),
+            Self::RequestReused => "request-reused",
+            Self::Content => "bad-content",
+            Self::TooManySiblings { .. } | Self::SiblingsTooLarge { .. } => "too-many-siblings",
+            Self::ValueTooLarge { .. } => "value-too-large",
+            Self::Unavailable(_) => "unavailable",
+            Self::Unknown(_) => "outcome-unknown",
+            Self::NoCoordinator(_) => "no-coordinator",
+            Self::Busy => "busy",
+            Self::WriteStopped => "disk-full",
+            Self::Disk => "disk-error",
+            Self::Clock => "clock-off",
+            Self::Other => "failed",
         }
     }
 }

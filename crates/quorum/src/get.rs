@@ -3,15 +3,16 @@
 use gramme_object::Object;
 use gramme_ring::NodeId;
 
-use crate::{Failure, ReplicaSet, Shortfall};
+use crate::roll::{Heard, Roll};
+use crate::{Failure, Seat, Sets, Shortfall};
 
 /// What one replica said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GetReply {
     /// All versions that it holds; an empty object if none.
     Object(Object),
-    /// What an amnesiac replica holds: it may add to the answer, and does not count towards R.
-    Amnesiac(Object),
+    /// What a replica holds that counts for nothing, and why it does: it adds to the answer, not to R.
+    Uncounted(Object, Failure),
     /// Nothing useful. A failed disk is here, never an empty object.
     Failed(Failure),
 }
@@ -34,169 +35,151 @@ pub enum GetVerdict {
 pub struct Repair {
     /// The replica.
     pub node: NodeId,
+    /// The seat that it was asked for.
+    pub seat: Seat,
     /// What it must merge.
     pub object: Object,
+}
+
+#[derive(Clone, Debug)]
+struct Answer {
+    object: Object,
+    /// Why it does not count towards R, if it does not.
+    uncounted: Option<Failure>,
 }
 
 /// One get in progress.
 ///
 /// ```
 /// use gramme_object::Object;
-/// use gramme_quorum::{GetReply, GetRequest, GetVerdict, ReplicaSet};
+/// use gramme_quorum::{GetReply, GetRequest, GetVerdict, Sets};
 /// use gramme_ring::NodeId;
-/// let members = vec![NodeId(1), NodeId(2), NodeId(3)];
-/// let mut get = GetRequest::new(vec![ReplicaSet { members, need: 2 }]);
+/// let mut get = GetRequest::new(&Sets::one(vec![NodeId(1), NodeId(2), NodeId(3)], 2));
 /// assert_eq!(get.on_reply(NodeId(1), GetReply::Object(Object::new())), GetVerdict::Wait);
 /// let verdict = get.on_reply(NodeId(3), GetReply::Object(Object::new()));
 /// assert_eq!(verdict, GetVerdict::Answer(Object::new()));
 /// ```
 #[derive(Clone, Debug)]
 pub struct GetRequest {
-    sets: Vec<ReplicaSet>,
-    replies: Vec<(NodeId, GetReply)>,
-    answered: bool,
+    roll: Roll<Answer>,
 }
 
 impl GetRequest {
-    /// A get over these replica sets; each must reach its own threshold.
+    /// A get over these sets; each must reach its own R.
     #[must_use]
-    pub const fn new(sets: Vec<ReplicaSet>) -> Self {
-        Self { sets, replies: Vec::new(), answered: false }
+    pub fn new(sets: &Sets) -> Self {
+        Self { roll: Roll::new(sets) }
     }
 
     /// The replicas to ask, each once.
-    #[must_use]
-    pub fn members(&self) -> Vec<NodeId> {
-        distinct_members(&self.sets)
-    }
-
-    /// Whether the client has its answer.
-    #[must_use]
-    pub const fn is_answered(&self) -> bool {
-        self.answered
+    pub fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.roll.nodes()
     }
 
     /// Whether nothing more can come: all have been heard.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.members().iter().all(|&node| self.has_heard(node))
+        self.roll.is_complete()
     }
 
     /// Whether this replica has not been heard yet.
     #[must_use]
     pub fn awaits(&self, node: NodeId) -> bool {
-        self.members().contains(&node) && !self.has_heard(node)
+        self.roll.awaits(node)
     }
 
     /// Tells it of a reply. A second reply of one replica, or one of a stranger, changes nothing.
     pub fn on_reply(&mut self, from: NodeId, reply: GetReply) -> GetVerdict {
-        if !self.awaits(from) {
-            return GetVerdict::Wait;
+        let heard = match reply {
+            GetReply::Object(object) => Heard::Answer(Answer { object, uncounted: None }),
+            GetReply::Uncounted(object, why) => Heard::Answer(Answer { object, uncounted: Some(why) }),
+            GetReply::Failed(failure) => Heard::Failure(failure),
+        };
+        if self.roll.hear(from, heard) { self.verdict() } else { GetVerdict::Wait }
+    }
+
+    /// A replica turns out to count for nothing: what it said stays in the answer, and no longer counts.
+    pub fn discount(&mut self, node: NodeId, why: Failure) -> GetVerdict {
+        let member = self.roll.members.iter_mut().find(|member| member.node == node);
+        match member.and_then(|member| member.heard.as_mut()) {
+            Some(Heard::Answer(answer)) if answer.uncounted.is_none() => {
+                answer.uncounted = Some(why);
+                self.verdict()
+            }
+            _ => GetVerdict::Wait,
         }
-        self.replies.push((from, reply));
-        self.verdict()
     }
 
     /// Tells it that the deadline has passed: whoever has not answered is silent.
     pub fn on_deadline(&mut self) -> GetVerdict {
-        for node in self.members() {
-            if !self.has_heard(node) {
-                self.replies.push((node, GetReply::Failed(Failure::Silent)));
-            }
-        }
+        self.roll.on_deadline();
         self.verdict()
     }
 
     /// Which replicas lack something that the others hold, of those that were heard.
     #[must_use]
     pub fn repairs(&self) -> Vec<Repair> {
+        let mut objects = self.objects();
+        let Some((_, first)) = objects.next() else { return Vec::new() };
+        // Almost always all agree, and nothing is built.
+        if objects.all(|(_, object)| object.versions().dots().eq(first.versions().dots())) {
+            return Vec::new();
+        }
         let merged = self.merged();
         let lacks = |object: &Object| !object.versions().dots().eq(merged.versions().dots());
         let repair = |(node, object): (NodeId, &Object)| {
-            lacks(object).then(|| Repair { node, object: merged.clone() })
+            let seat = self.roll.seat_of(node).unwrap_or_default();
+            lacks(object).then(|| Repair { node, seat, object: merged.clone() })
         };
         self.objects().filter_map(repair).collect()
     }
 
     fn verdict(&mut self) -> GetVerdict {
-        let heard_all = self.members().iter().all(|&node| self.has_heard(node));
-        if self.answered {
-            return if heard_all { GetVerdict::Finished } else { GetVerdict::Wait };
+        if self.roll.answered {
+            return if self.is_complete() { GetVerdict::Finished } else { GetVerdict::Wait };
         }
-        #[cfg(gramme_planted)]
-        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::FirstReply)
-            && !self.answered_by().is_empty()
-        {
-            self.answered = true;
+        if self.roll.is_reached(|member| counts(member.heard.as_ref())) {
+            self.roll.answered = true;
             return GetVerdict::Answer(self.merged());
         }
-        if self.sets.iter().all(|set| self.count(set, true) >= usize::from(set.need)) {
-            self.answered = true;
-            return GetVerdict::Answer(self.merged());
-        }
-        let hopeless = |set: &ReplicaSet| {
-            let lost = self.count(set, false);
-            set.members.len() - lost < usize::from(set.need)
-        };
-        if self.sets.iter().any(hopeless) {
-            self.answered = true;
+        if !self.roll.is_within_reach(|member| member.heard.is_none() || counts(member.heard.as_ref())) {
+            self.roll.answered = true;
             return GetVerdict::Fail(self.shortfall());
         }
         GetVerdict::Wait
     }
 
-    /// How many of the set's members have answered, or have failed.
-    fn count(&self, set: &ReplicaSet, answered: bool) -> usize {
-        let counts = |(node, reply): &&(NodeId, GetReply)| {
-            set.members.contains(node) && matches!(reply, GetReply::Object(_)) == answered
-        };
-        self.replies.iter().filter(counts).count()
-    }
-
     fn objects(&self) -> impl Iterator<Item = (NodeId, &Object)> {
-        self.replies.iter().filter_map(|(node, reply)| match reply {
-            GetReply::Object(object) | GetReply::Amnesiac(object) => Some((*node, object)),
-            GetReply::Failed(_) => None,
+        self.roll.members.iter().filter_map(|member| match &member.heard {
+            Some(Heard::Answer(answer)) => Some((member.node, &answer.object)),
+            _ => None,
         })
-    }
-
-    fn answered_by(&self) -> Vec<NodeId> {
-        let answered = self.replies.iter().filter(|(_, reply)| matches!(reply, GetReply::Object(_)));
-        answered.map(|(node, _)| *node).collect()
     }
 
     fn merged(&self) -> Object {
         let mut objects = self.objects().map(|(_, object)| object);
         let mut merged = objects.next().cloned().unwrap_or_default();
-        objects.for_each(|object| merged.merge(object));
+        // Of equal states one is enough.
+        objects.for_each(|object| {
+            if *object != merged {
+                merged.merge(object);
+            }
+        });
         merged
     }
 
     fn shortfall(&self) -> Shortfall {
-        let failure = |node: &NodeId| match self.replies.iter().find(|(from, _)| from == node) {
-            Some((_, GetReply::Object(_))) => None,
-            Some((_, GetReply::Amnesiac(_))) => Some((*node, Failure::Amnesiac)),
-            Some((_, GetReply::Failed(failure))) => Some((*node, *failure)),
-            None => Some((*node, Failure::Silent)),
-        };
-        Shortfall {
-            needed: self.sets.iter().map(|set| set.need).max().unwrap_or(0),
-            answered: self.answered_by(),
-            failed: self.members().iter().filter_map(failure).collect(),
-        }
-    }
-
-    fn has_heard(&self, node: NodeId) -> bool {
-        self.replies.iter().any(|(from, _)| *from == node)
+        self.roll.shortfall(
+            |member| counts(member.heard.as_ref()),
+            |member| match &member.heard {
+                Some(Heard::Answer(answer)) => answer.uncounted.unwrap_or(Failure::Silent),
+                Some(Heard::Failure(failure)) => *failure,
+                None => Failure::Silent,
+            },
+        )
     }
 }
 
-pub(crate) fn distinct_members(sets: &[ReplicaSet]) -> Vec<NodeId> {
-    let mut members = Vec::new();
-    for node in sets.iter().flat_map(|set| &set.members) {
-        if !members.contains(node) {
-            members.push(*node);
-        }
-    }
-    members
+fn counts(heard: Option<&Heard<Answer>>) -> bool {
+    matches!(heard, Some(Heard::Answer(answer)) if answer.uncounted.is_none())
 }

@@ -1,4 +1,4 @@
-//! One value per replicated request: whom it asks, when it is done, what it leaves to mend.
+//! One value per replicated request: whom it asks, when it is done, what it leaves to repair.
 //!
 //! # The problem
 //!
@@ -10,9 +10,11 @@
 //! # The idea
 //!
 //! Riak's `riak_kv_get_core`: a pure value that is told of each reply and answers with a verdict.
-//! [`GetRequest`] and [`PutRequest`] know neither clock nor network. They count over a *list* of replica sets,
-//! each with its own threshold (one today, two while a partition moves), and over attributes of an
-//! acknowledgement: node and slot, primary or fallback, zone, synced or not.
+//! [`GetRequest`] and [`PutRequest`] know neither clock nor network. They count *seats*, a slot of a replica set
+//! once, whoever answers for it ([`Seat`]): over one set, or over two while a partition moves, each with its
+//! own threshold; and attributes of an acknowledgement: owner or fallback, zone, synced or not. A fallback can
+//! take a vacant seat, a replica that turns out to count for nothing is discounted, and a put goes on at a new
+//! epoch from zero.
 //!
 //! # What is not here
 //!
@@ -22,20 +24,11 @@
 mod error;
 mod get;
 mod put;
+mod roll;
 mod threshold;
 
-pub use error::{Blame, Failure, GetError, PutError, Shortfall};
+pub use error::{Blame, ContextError, Failure, GetError, PutError, Shortfall};
 pub use get::{GetReply, GetRequest, GetVerdict, Repair};
 pub use put::{Ack, PutNeeds, PutRequest, PutVerdict, Receipt, Tenure};
+pub use roll::{MAX_SLOTS, ReplicaSet, Seat, Sets};
 pub use threshold::{Threshold, ThresholdError};
-
-use gramme_ring::NodeId;
-
-/// Replicas that are counted together, and how many of them are enough.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaSet {
-    /// The owners, slot by slot.
-    pub members: Vec<NodeId>,
-    /// How many must answer.
-    pub need: u8,
-}

@@ -1,12 +1,13 @@
 //! A put: count acknowledgements until W, and never one of a replica that is known to have lost its disk.
 
+use gramme_plant::planted;
 use gramme_ring::NodeId;
 use gramme_vclock::Actor;
 
-use crate::get::distinct_members;
-use crate::{Failure, ReplicaSet, Shortfall};
+use crate::roll::{Heard, Member, Roll};
+use crate::{Failure, Seat, Sets, Shortfall};
 
-/// A replica's term on a partition, with when it began. A later one means that the earlier is over.
+/// One process's term on a partition, with when it began. A later one means that the earlier is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tenure {
     /// The actor that it writes as; `None` while unknown.
@@ -15,22 +16,20 @@ pub struct Tenure {
     pub born: u64,
 }
 
+gramme_codec::structs! { Tenure { actor: Option<Actor>, born: u64 } }
+
 /// What one replica acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ack {
     /// Who.
     pub node: NodeId,
-    /// Whose place it takes in the preference list: its own, or that of the owner it stands in for.
-    pub slot: u8,
-    /// Whether it is an owner, not a fallback.
-    pub primary: bool,
     /// The replica's zone, as a number.
     pub zone: u16,
     /// Whether the write would survive a loss of power there.
     pub synced: bool,
-    /// The replica's term on the partition.
+    /// The replica's tenure on the partition.
     pub tenure: Tenure,
-    /// The terms of the other members, as far as this replica knows them.
+    /// The tenures of the other members, as far as this replica knows them.
     pub known: Vec<(NodeId, Tenure)>,
 }
 
@@ -58,11 +57,15 @@ pub struct Receipt {
     pub synced: u8,
 }
 
+gramme_codec::structs! { Receipt { acks: u8, primaries: u8, fallbacks: u8, zones: u8, synced: u8 } }
+
 /// What to do after a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PutVerdict {
     /// Wait for more.
     Wait,
+    /// Nobody holds this seat any more: a fallback may, see [`PutRequest::substitute`].
+    Vacant(Seat),
     /// Answer the client that it is done.
     Done(Receipt),
     /// Answer the client that it is not, and may yet appear.
@@ -72,167 +75,198 @@ pub enum PutVerdict {
 }
 
 /// One put in progress.
+///
+/// ```
+/// use gramme_quorum::{Ack, Failure, PutNeeds, PutRequest, PutVerdict, Seat, Sets, Tenure};
+/// use gramme_ring::NodeId;
+/// let mut put = PutRequest::new(&Sets::one(vec![NodeId(1), NodeId(2), NodeId(3)], 2), PutNeeds::default());
+/// let ack = |node| Ack { node, zone: 0, synced: true, tenure: Tenure::default(), known: Vec::new() };
+/// put.allow_fallbacks(1);
+/// assert_eq!(put.on_ack(ack(NodeId(1))), PutVerdict::Wait);
+/// // The owner of slot 1 cannot be reached: the next node of the preference list stands in for it.
+/// let verdict = put.on_failure(NodeId(2), Failure::Down);
+/// assert_eq!(verdict, PutVerdict::Vacant(Seat { set: 0, slot: 1 }));
+/// assert!(put.substitute(Seat { set: 0, slot: 1 }, NodeId(4)));
+/// let PutVerdict::Done(receipt) = put.on_ack(ack(NodeId(4))) else { panic!("two of three") };
+/// assert_eq!((receipt.acks, receipt.primaries, receipt.fallbacks), (2, 1, 1));
+/// ```
 #[derive(Clone, Debug)]
 pub struct PutRequest {
-    sets: Vec<ReplicaSet>,
     needs: PutNeeds,
-    acks: Vec<Ack>,
-    failures: Vec<(NodeId, Failure)>,
-    answered: bool,
+    roll: Roll<Ack>,
 }
 
 impl PutRequest {
-    /// A put over these replica sets; each must reach its own W.
+    /// A put over these sets; each must reach its own W.
     #[must_use]
-    pub const fn new(sets: Vec<ReplicaSet>, needs: PutNeeds) -> Self {
-        Self { sets, needs, acks: Vec::new(), failures: Vec::new(), answered: false }
+    pub fn new(sets: &Sets, needs: PutNeeds) -> Self {
+        Self { needs, roll: Roll::new(sets) }
+    }
+
+    /// How many fallbacks may stand in for owners; none unless this is called.
+    pub fn allow_fallbacks(&mut self, count: u8) {
+        self.roll.allow_spares(count);
+    }
+
+    /// Puts a fallback on a vacant seat, to be written to like an owner. Says whether it may: it must hold no
+    /// other seat of the set, be no owner, and fallbacks must be left.
+    pub fn substitute(&mut self, seat: Seat, node: NodeId) -> bool {
+        self.roll.substitute(seat, node)
+    }
+
+    /// Counts from zero over the sets of a new epoch. What was acknowledged before says nothing about them.
+    pub fn restart(&mut self, sets: &Sets) {
+        self.roll.restart(sets);
     }
 
     /// The replicas to write to, each once.
+    pub fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.roll.nodes()
+    }
+
+    /// The seat that a replica is written to for.
     #[must_use]
-    pub fn members(&self) -> Vec<NodeId> {
-        distinct_members(&self.sets)
+    pub fn seat_of(&self, node: NodeId) -> Option<Seat> {
+        self.roll.seat_of(node)
     }
 
     /// Whether the client has its answer.
     #[must_use]
     pub const fn is_answered(&self) -> bool {
-        self.answered
+        self.roll.answered
     }
 
     /// Whether nothing more can come: all have been heard.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.members().iter().all(|&node| self.has_heard(node))
+        self.roll.is_complete()
     }
 
     /// Whether this replica has not been heard yet.
     #[must_use]
     pub fn awaits(&self, node: NodeId) -> bool {
-        self.members().contains(&node) && !self.has_heard(node)
+        self.roll.awaits(node)
     }
 
     /// Tells it of an acknowledgement. A second one of the same node changes nothing.
     pub fn on_ack(&mut self, ack: Ack) -> PutVerdict {
-        #[cfg(gramme_planted)]
-        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::CountTwice) {
-            self.acks.push(ack);
-            return self.verdict();
-        }
-        if self.has_heard(ack.node) {
-            return PutVerdict::Wait;
-        }
-        self.acks.push(ack);
-        self.verdict()
+        let node = ack.node;
+        if self.roll.hear(node, Heard::Answer(ack)) { self.verdict() } else { PutVerdict::Wait }
     }
 
     /// Tells it that a replica did not do its part.
     pub fn on_failure(&mut self, node: NodeId, failure: Failure) -> PutVerdict {
-        if !self.awaits(node) {
-            return PutVerdict::Wait;
+        if self.roll.hear(node, Heard::Failure(failure)) { self.verdict() } else { PutVerdict::Wait }
+    }
+
+    /// A replica turns out to count for nothing: its acknowledgement is taken back.
+    pub fn discount(&mut self, node: NodeId, why: Failure) -> PutVerdict {
+        let member = self.roll.members.iter_mut().find(|member| member.node == node);
+        match member.map(|member| &mut member.heard) {
+            Some(heard @ Some(Heard::Answer(_))) => {
+                *heard = Some(Heard::Failure(why));
+                self.verdict()
+            }
+            _ => PutVerdict::Wait,
         }
-        self.failures.push((node, failure));
-        self.verdict()
     }
 
     /// Tells it that the deadline has passed: whoever has not answered is silent.
     pub fn on_deadline(&mut self) -> PutVerdict {
-        for node in self.members() {
-            if !self.has_heard(node) {
-                self.failures.push((node, Failure::Silent));
-            }
-        }
+        self.roll.on_deadline();
         self.verdict()
     }
 
     fn verdict(&mut self) -> PutVerdict {
-        let open = self.members().iter().filter(|&&node| !self.has_heard(node)).count();
-        if self.answered {
-            return if open == 0 { PutVerdict::Finished } else { PutVerdict::Wait };
+        if self.roll.answered {
+            return if self.is_complete() { PutVerdict::Finished } else { PutVerdict::Wait };
         }
-        let receipt = self.receipt();
-        if self.is_satisfied(&receipt) {
-            self.answered = true;
-            return PutVerdict::Done(receipt);
+        if self.is_satisfied() {
+            self.roll.answered = true;
+            return PutVerdict::Done(self.receipt());
         }
-        if self.is_hopeless(&receipt, open) {
-            self.answered = true;
+        if self.is_hopeless() {
+            self.roll.answered = true;
             return PutVerdict::Fail(self.shortfall());
         }
-        PutVerdict::Wait
+        self.roll.vacant().map_or(PutVerdict::Wait, PutVerdict::Vacant)
     }
 
-    fn is_satisfied(&self, receipt: &Receipt) -> bool {
-        self.sets.iter().all(|set| self.count_in(set) >= usize::from(set.need))
-            && receipt.primaries >= self.needs.primaries
-            && receipt.synced >= self.needs.synced
+    fn is_satisfied(&self) -> bool {
+        let receipt = self.receipt();
+        let is_reached = if planted!(CountTwice) {
+            // One node that sits in both sets, and each node, counts for two.
+            2 * self.acks().count() >= usize::from(self.shortfall().needed)
+        } else {
+            self.roll.is_reached(|member| self.counts(member))
+        };
+        is_reached && receipt.primaries >= self.needs.primaries && receipt.synced >= self.needs.synced
     }
 
-    fn is_hopeless(&self, receipt: &Receipt, open: usize) -> bool {
-        let open_in = |set: &ReplicaSet| set.members.iter().filter(|&&node| !self.has_heard(node)).count();
-        self.sets.iter().any(|set| self.count_in(set) + open_in(set) < usize::from(set.need))
-            || usize::from(receipt.primaries) + open < usize::from(self.needs.primaries)
-            || usize::from(receipt.synced) + open < usize::from(self.needs.synced)
+    fn is_hopeless(&self) -> bool {
+        let may = |member: &Member<Ack>| member.heard.is_none() || self.counts(member);
+        let may_sync = |member: &Member<Ack>| match &member.heard {
+            None => true,
+            Some(Heard::Answer(ack)) => ack.synced && self.counts(member),
+            Some(Heard::Failure(_)) => false,
+        };
+        let owners = self.roll.members.iter().filter(|member| member.is_owner && may(member)).count();
+        !self.roll.is_within_reach(may)
+            || owners < usize::from(self.needs.primaries)
+            || self.roll.possible(may_sync) < usize::from(self.needs.synced)
     }
 
-    /// The acknowledgements that count: of different nodes and different slots, and none of a tenure that
-    /// another acknowledger knows to be over (its disk may have gone with it).
-    fn counted(&self) -> Vec<&Ack> {
-        let mut counted: Vec<&Ack> = Vec::new();
-        for ack in &self.acks {
-            let twice = counted.iter().any(|other| other.node == ack.node || other.slot == ack.slot);
-            #[cfg(gramme_planted)]
-            let twice = twice && !gramme_vclock::planted::is(gramme_vclock::planted::Plant::CountTwice);
-            if !twice && !self.is_over(ack) {
-                counted.push(ack);
-            }
-        }
-        counted
+    fn acks(&self) -> impl Iterator<Item = &Ack> {
+        self.roll.members.iter().filter_map(|member| match &member.heard {
+            Some(Heard::Answer(ack)) => Some(ack),
+            _ => None,
+        })
+    }
+
+    /// Whether a member's acknowledgement counts: one of a tenure that another acknowledger knows to be over
+    /// does not (its disk may have gone with it).
+    fn counts(&self, member: &Member<Ack>) -> bool {
+        matches!(&member.heard, Some(Heard::Answer(ack)) if !self.is_over(ack))
     }
 
     fn is_over(&self, ack: &Ack) -> bool {
-        let others = self.acks.iter().filter(|other| other.node != ack.node);
-        let known = others.flat_map(|other| &other.known).filter(|(node, _)| *node == ack.node);
-        known.into_iter().any(|(_, known)| known.actor != ack.tenure.actor && known.born > ack.tenure.born)
-    }
-
-    /// Acknowledgements for a set: of its members, or of fallbacks in its slots.
-    fn count_in(&self, set: &ReplicaSet) -> usize {
-        let counts = |ack: &&&Ack| {
-            set.members.contains(&ack.node) || (!ack.primary && usize::from(ack.slot) < set.members.len())
-        };
-        self.counted().iter().filter(counts).count()
+        let others = self.acks().filter(|other| other.node != ack.node);
+        let mut known = others.flat_map(|other| &other.known).filter(|(node, _)| *node == ack.node);
+        known.any(|(_, known)| known.actor != ack.tenure.actor && known.born > ack.tenure.born)
     }
 
     fn receipt(&self) -> Receipt {
-        let counted = self.counted();
-        let count = |wanted: &dyn Fn(&Ack) -> bool| counted.iter().filter(|ack| wanted(ack)).count() as u8;
-        let mut zones: Vec<u16> = counted.iter().map(|ack| ack.zone).collect();
-        zones.sort_unstable();
-        zones.dedup();
-        Receipt {
-            acks: counted.len() as u8,
-            primaries: count(&|ack| ack.primary),
-            fallbacks: count(&|ack| !ack.primary),
-            zones: zones.len() as u8,
-            synced: count(&|ack| ack.synced),
+        let mut receipt = Receipt::default();
+        let mut zones = [0; MAX_ZONES];
+        for member in self.roll.members.iter().filter(|member| self.counts(member)) {
+            let Some(Heard::Answer(ack)) = &member.heard else { continue };
+            let counted = usize::from(receipt.zones);
+            if counted < MAX_ZONES && !zones[..counted].contains(&ack.zone) {
+                zones[counted] = ack.zone;
+                receipt.zones += 1;
+            }
+            receipt.acks += 1;
+            receipt.primaries += u8::from(member.is_owner);
+            receipt.fallbacks += u8::from(!member.is_owner);
+            receipt.synced += u8::from(ack.synced);
         }
+        receipt
     }
 
     fn shortfall(&self) -> Shortfall {
-        let mut failed = self.failures.clone();
-        let open = self.members().into_iter().filter(|&node| !self.has_heard(node));
-        failed.extend(open.map(|node| (node, Failure::Silent)));
-        failed.sort_unstable();
-        let needed = self.sets.iter().map(|set| set.need).max().unwrap_or(0);
-        Shortfall {
-            needed: needed.max(self.needs.primaries).max(self.needs.synced),
-            answered: self.counted().iter().map(|ack| ack.node).collect(),
-            failed,
-        }
-    }
-
-    fn has_heard(&self, node: NodeId) -> bool {
-        self.acks.iter().any(|ack| ack.node == node) || self.failures.iter().any(|(from, _)| *from == node)
+        let mut shortfall = self.roll.shortfall(
+            |member| self.counts(member),
+            |member| match member.heard {
+                Some(Heard::Failure(failure)) => failure,
+                // An acknowledgement that does not count: its tenure is over.
+                Some(Heard::Answer(_)) => Failure::Amnesiac,
+                None => Failure::Silent,
+            },
+        );
+        shortfall.needed = shortfall.needed.max(self.needs.primaries).max(self.needs.synced);
+        shortfall
     }
 }
+
+/// The most zones that a receipt tells apart: as many as two sets can have members.
+const MAX_ZONES: usize = 2 * crate::roll::MAX_SLOTS;

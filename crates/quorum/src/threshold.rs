@@ -74,6 +74,11 @@ impl Threshold {
     }
 }
 
+gramme_codec::enums! {
+    Threshold { Default = 0, One = 1, Quorum = 2, All = 3, Count(count) = 4 }
+    ThresholdError { TooMany { count, replicas } = 0, Zero = 1, Malformed(text) = 2 }
+}
+
 impl FromStr for Threshold {
     type Err = ThresholdError;
 

@@ -2,8 +2,8 @@
 
 use gramme_object::{Object, Sibling, Stamp};
 use gramme_quorum::{
-    Ack, Failure, GetReply, GetRequest, GetVerdict, PutNeeds, PutRequest, PutVerdict, ReplicaSet, Tenure,
-    Threshold, ThresholdError,
+    Ack, Failure, GetReply, GetRequest, GetVerdict, PutNeeds, PutRequest, PutVerdict, ReplicaSet, Seat, Sets,
+    Tenure, Threshold, ThresholdError,
 };
 use gramme_ring::NodeId;
 use gramme_vclock::{Actor, Context, Dot};
@@ -13,8 +13,8 @@ const A: NodeId = NodeId(1);
 const B: NodeId = NodeId(2);
 const C: NodeId = NodeId(3);
 
-fn of(need: u8) -> Vec<ReplicaSet> {
-    vec![ReplicaSet { members: vec![A, B, C], need }]
+fn of(need: u8) -> Sets {
+    Sets::one(vec![A, B, C], need)
 }
 
 fn written(actor: u64, counter: u64) -> Object {
@@ -27,8 +27,7 @@ fn tenure(node: NodeId, born: u64) -> Tenure {
 }
 
 fn ack(node: NodeId) -> Ack {
-    let slot = (node.0 - 1) as u8;
-    Ack { node, slot, primary: true, zone: 0, synced: true, tenure: tenure(node, 1), known: Vec::new() }
+    Ack { node, zone: 0, synced: true, tenure: tenure(node, 1), known: Vec::new() }
 }
 
 fn done(verdict: PutVerdict) -> bool {
@@ -37,7 +36,7 @@ fn done(verdict: PutVerdict) -> bool {
 
 #[test]
 fn a_get_answers_at_r_with_all_it_has_heard_and_repairs_the_late() {
-    let mut get = GetRequest::new(of(2));
+    let mut get = GetRequest::new(&of(2));
     assert_eq!(get.on_reply(A, GetReply::Object(written(1, 1))), GetVerdict::Wait);
     let GetVerdict::Answer(answer) = get.on_reply(B, GetReply::Object(written(2, 1))) else {
         panic!("no answer")
@@ -51,7 +50,7 @@ fn a_get_answers_at_r_with_all_it_has_heard_and_repairs_the_late() {
 
 #[test]
 fn agreement_needs_no_repair() {
-    let mut get = GetRequest::new(of(3));
+    let mut get = GetRequest::new(&of(3));
     for node in [A, B, C] {
         get.on_reply(node, GetReply::Object(written(1, 1)));
     }
@@ -60,7 +59,7 @@ fn agreement_needs_no_repair() {
 
 #[test]
 fn a_failed_disk_is_never_an_empty_answer() {
-    let mut get = GetRequest::new(of(2));
+    let mut get = GetRequest::new(&of(2));
     get.on_reply(A, GetReply::Failed(Failure::Disk));
     let GetVerdict::Fail(shortfall) = get.on_reply(B, GetReply::Failed(Failure::Down)) else {
         panic!("no failure")
@@ -73,33 +72,130 @@ fn a_failed_disk_is_never_an_empty_answer() {
 
 #[test]
 fn one_replica_counts_once() {
-    let mut get = GetRequest::new(of(2));
+    let mut get = GetRequest::new(&of(2));
     get.on_reply(A, GetReply::Object(Object::new()));
     assert_eq!(get.on_reply(A, GetReply::Object(Object::new())), GetVerdict::Wait);
     assert_eq!(get.on_reply(NodeId(9), GetReply::Object(Object::new())), GetVerdict::Wait);
-    let mut put = PutRequest::new(of(2), PutNeeds::default());
+    let mut put = PutRequest::new(&of(2), PutNeeds::default());
     put.on_ack(ack(A));
     assert_eq!(put.on_ack(ack(A)), PutVerdict::Wait);
-    // Another node in the same slot stands for the same replica.
-    let stand_in = Ack { node: NodeId(9), primary: false, ..ack(A) };
-    assert_eq!(put.on_ack(stand_in), PutVerdict::Wait);
+    assert_eq!(put.on_ack(ack(NodeId(9))), PutVerdict::Wait, "a stranger");
+    assert!(done(put.on_ack(ack(B))));
+}
+
+const F: NodeId = NodeId(9);
+
+const fn seat(set: u8, slot: u8) -> Seat {
+    Seat { set, slot }
+}
+
+#[test]
+fn a_fallback_on_a_vacant_seat_counts_but_not_as_a_primary() {
+    let mut put = PutRequest::new(&of(2), PutNeeds::default());
+    put.allow_fallbacks(1);
+    put.on_ack(ack(A));
+    assert_eq!(put.on_failure(C, Failure::Down), PutVerdict::Vacant(seat(0, 2)));
+    assert!(put.substitute(seat(0, 2), F) && put.awaits(F));
+    assert_eq!(put.seat_of(F), Some(seat(0, 2)));
+    let PutVerdict::Done(receipt) = put.on_ack(ack(F)) else { panic!("not done") };
+    assert_eq!((receipt.acks, receipt.primaries, receipt.fallbacks), (2, 1, 1));
+    let mut strict = PutRequest::new(&of(2), PutNeeds { primaries: 2, synced: 0 });
+    strict.allow_fallbacks(1);
+    strict.on_ack(ack(A));
+    strict.on_failure(C, Failure::Down);
+    assert!(strict.substitute(seat(0, 2), F));
+    assert_eq!(strict.on_ack(ack(F)), PutVerdict::Wait, "two owners are needed");
+    assert!(done(strict.on_ack(ack(B))));
+}
+
+#[test]
+fn a_fallback_and_the_owner_it_stands_in_for_are_one_replica() {
+    let mut put = PutRequest::new(&of(3), PutNeeds::default());
+    put.allow_fallbacks(2);
+    assert_eq!(put.on_failure(C, Failure::Down), PutVerdict::Vacant(seat(0, 2)));
+    assert!(put.substitute(seat(0, 2), F));
+    assert!(!put.substitute(seat(0, 1), F), "one seat of a set for each node");
+    assert!(!put.substitute(seat(0, 1), A), "an owner stands in for nobody");
+    assert!(!put.substitute(seat(1, 0), NodeId(8)) && !put.substitute(seat(0, 7), NodeId(8)), "no such seat");
+    assert_eq!(put.on_ack(ack(F)), PutVerdict::Wait);
+    assert_eq!(put.on_ack(ack(A)), PutVerdict::Wait, "two seats of three");
     assert!(done(put.on_ack(ack(B))));
 }
 
 #[test]
-fn a_fallback_in_a_free_slot_counts_but_not_as_a_primary() {
-    let fallback = Ack { node: NodeId(9), primary: false, ..ack(C) };
-    let mut put = PutRequest::new(of(2), PutNeeds::default());
+fn without_fallbacks_left_a_put_is_lost_with_its_owners() {
+    let mut put = PutRequest::new(&of(2), PutNeeds::default());
+    put.allow_fallbacks(1);
+    assert_eq!(put.on_failure(A, Failure::Down), PutVerdict::Vacant(seat(0, 0)));
+    assert!(put.substitute(seat(0, 0), F));
+    assert_eq!(put.on_failure(B, Failure::Down), PutVerdict::Wait, "C and the fallback may still");
+    let PutVerdict::Fail(shortfall) = put.on_failure(F, Failure::Down) else { panic!("still hoping") };
+    assert_eq!(shortfall.failed.len(), 4);
+}
+
+#[test]
+fn disjoint_sets_are_counted_apart() {
+    let next: Vec<_> = (4..7).map(NodeId).collect();
+    let sets = || Sets {
+        now: ReplicaSet { owners: vec![A, B, C], need: 2 },
+        next: Some(ReplicaSet { owners: (4..7).map(NodeId).collect(), need: 2 }),
+    };
+    let mut put = PutRequest::new(&sets(), PutNeeds::default());
+    for node in [A, B, C] {
+        assert_eq!(put.on_ack(ack(node)), PutVerdict::Wait);
+    }
+    assert_eq!(put.on_ack(ack(next[0])), PutVerdict::Wait);
+    let PutVerdict::Done(receipt) = put.on_ack(ack(next[1])) else { panic!("two of each") };
+    assert_eq!(receipt.acks, 5);
+    // A fallback of one set says nothing for the other.
+    let mut put = PutRequest::new(&sets(), PutNeeds::default());
+    put.allow_fallbacks(3);
+    put.on_ack(ack(B));
+    put.on_ack(ack(next[1]));
+    assert_eq!(put.on_failure(A, Failure::Down), PutVerdict::Vacant(seat(0, 0)));
+    assert!(put.substitute(seat(0, 0), F));
+    assert_eq!(put.on_ack(ack(F)), PutVerdict::Wait, "the second set has one of two");
+    assert!(done(put.on_ack(ack(next[2]))));
+    // The same for a get.
+    let mut get = GetRequest::new(&sets());
+    for node in [A, B, C, next[0]] {
+        assert_eq!(get.on_reply(node, GetReply::Object(Object::new())), GetVerdict::Wait);
+    }
+    let verdict = get.on_reply(next[2], GetReply::Object(Object::new()));
+    assert!(matches!(verdict, GetVerdict::Answer(_)));
+}
+
+#[test]
+fn what_turns_out_to_count_for_nothing_is_discounted() {
+    let mut get = GetRequest::new(&of(2));
+    get.on_reply(A, GetReply::Object(written(1, 1)));
+    assert_eq!(get.discount(A, Failure::Amnesiac), GetVerdict::Wait);
+    assert_eq!(get.on_reply(B, GetReply::Object(Object::new())), GetVerdict::Wait);
+    let GetVerdict::Answer(answer) = get.on_reply(C, GetReply::Object(Object::new())) else {
+        panic!("no answer")
+    };
+    assert_eq!(answer, written(1, 1), "what it said is still in the answer");
+    let mut put = PutRequest::new(&of(2), PutNeeds::default());
     put.on_ack(ack(A));
-    assert!(done(put.on_ack(fallback.clone())));
-    let mut strict = PutRequest::new(of(2), PutNeeds { primaries: 2, synced: 0 });
-    strict.on_ack(ack(A));
-    assert_eq!(strict.on_ack(fallback), PutVerdict::Wait);
+    assert_eq!(put.discount(A, Failure::Amnesiac), PutVerdict::Wait);
+    assert_eq!(put.on_ack(ack(B)), PutVerdict::Wait);
+    let PutVerdict::Fail(shortfall) = put.on_failure(C, Failure::Down) else { panic!("it counted") };
+    assert_eq!(shortfall.failed, [(A, Failure::Amnesiac), (C, Failure::Down)]);
+}
+
+#[test]
+fn at_a_new_epoch_nothing_counts_that_was_acknowledged_before() {
+    let mut put = PutRequest::new(&of(2), PutNeeds::default());
+    put.on_ack(ack(A));
+    put.restart(&Sets::one(vec![A, B, NodeId(4)], 2));
+    assert!(put.awaits(A) && put.awaits(NodeId(4)) && !put.awaits(C));
+    assert_eq!(put.on_ack(ack(A)), PutVerdict::Wait);
+    assert!(done(put.on_ack(ack(NodeId(4)))));
 }
 
 #[test]
 fn an_acknowledgement_of_a_lost_disk_does_not_count() {
-    let mut put = PutRequest::new(of(2), PutNeeds::default());
+    let mut put = PutRequest::new(&of(2), PutNeeds::default());
     assert_eq!(put.on_ack(ack(A)), PutVerdict::Wait);
     // C has met A in a later life: what A acknowledged before may be gone.
     let informed = Ack { known: vec![(A, tenure(A, 2))], ..ack(C) };
@@ -109,14 +205,14 @@ fn an_acknowledgement_of_a_lost_disk_does_not_count() {
 
 #[test]
 fn an_older_rumour_disqualifies_nobody() {
-    let mut put = PutRequest::new(of(2), PutNeeds::default());
+    let mut put = PutRequest::new(&of(2), PutNeeds::default());
     put.on_ack(Ack { tenure: tenure(A, 5), ..ack(A) });
     assert!(done(put.on_ack(Ack { known: vec![(A, tenure(A, 2))], ..ack(C) })));
 }
 
 #[test]
 fn synced_acknowledgements_are_counted_apart() {
-    let mut put = PutRequest::new(of(2), PutNeeds { primaries: 0, synced: 1 });
+    let mut put = PutRequest::new(&of(2), PutNeeds { primaries: 0, synced: 1 });
     let buffered = |node| Ack { synced: false, ..ack(node) };
     put.on_ack(buffered(A));
     assert_eq!(put.on_ack(buffered(B)), PutVerdict::Wait);
@@ -126,7 +222,7 @@ fn synced_acknowledgements_are_counted_apart() {
 
 #[test]
 fn a_put_gives_up_as_soon_as_it_is_hopeless() {
-    let mut put = PutRequest::new(of(2), PutNeeds::default());
+    let mut put = PutRequest::new(&of(2), PutNeeds::default());
     assert_eq!(put.on_failure(A, Failure::Down), PutVerdict::Wait);
     let PutVerdict::Fail(shortfall) = put.on_failure(B, Failure::Busy) else { panic!("still hoping") };
     assert_eq!((shortfall.needed, shortfall.answered.len()), (2, 0));
@@ -135,9 +231,9 @@ fn a_put_gives_up_as_soon_as_it_is_hopeless() {
 
 #[test]
 fn two_sets_must_both_be_satisfied() {
-    let old = ReplicaSet { members: vec![A, B, C], need: 2 };
-    let new = ReplicaSet { members: vec![B, C, NodeId(4)], need: 2 };
-    let mut put = PutRequest::new(vec![old, new], PutNeeds::default());
+    let now = ReplicaSet { owners: vec![A, B, C], need: 2 };
+    let next = Some(ReplicaSet { owners: vec![B, C, NodeId(4)], need: 2 });
+    let mut put = PutRequest::new(&Sets { now, next }, PutNeeds::default());
     put.on_ack(ack(A));
     assert_eq!(put.on_ack(ack(B)), PutVerdict::Wait, "two of the old, one of the new");
     assert!(done(put.on_ack(ack(NodeId(4)))));
@@ -158,7 +254,7 @@ proptest! {
     /// Whatever comes in whatever order: one answer, only with enough to stand on, and an end.
     #[test]
     fn exactly_one_answer(events in prop::collection::vec((1..4_u64, 0..3_u8), 0..12), need in 1..4_u8) {
-        let (mut get, mut put) = (GetRequest::new(of(need)), PutRequest::new(of(need), PutNeeds::default()));
+        let (mut get, mut put) = (GetRequest::new(&of(need)), PutRequest::new(&of(need), PutNeeds::default()));
         let (mut answers, mut good) = ([0, 0], std::collections::BTreeSet::new());
         let mut failed = std::collections::BTreeSet::new();
         for (node, kind) in events {

@@ -2,16 +2,10 @@
 
 use gramme_ring::{Keyspace, Layout, NodeId};
 
-use crate::token::Secrets;
+use crate::coordinator::Secrets;
 
-/// Bits of the hash that name a leaf of the hash tree below each partition: 64 leaves a partition.
-const LEAF_BITS_BELOW: u8 = 6;
-
-/// How many bits of the hash name a leaf of the hash tree, where partitions have `depth`.
-#[must_use]
-pub const fn leaf_bits(depth: u8) -> u8 {
-    depth + LEAF_BITS_BELOW
-}
+/// Bits of the hash below a partition that name a leaf of its hash tree: 64 leaves a partition.
+pub const LEAF_BITS: u8 = 6;
 
 /// A replica's configuration.
 #[derive(Clone, Debug)]
@@ -26,12 +20,33 @@ pub struct Config {
     pub secrets: Secrets,
     /// Client requests under way at once; more are refused.
     pub max_requests: usize,
+    /// What may be on its way to the disk at once; what is more is refused as busy.
+    pub bounds: Bounds,
+}
+
+/// How much a replica takes that its disk has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of objects that are staged and not durable.
+    pub bytes: u64,
+    /// Batches that are staged and not durable.
+    pub batches: usize,
+    /// Rows that are being read, and those who wait for a batch.
+    pub reads: usize,
+    /// Bytes of objects that stay in memory, decoded, after they were used.
+    pub cached: u64,
+}
+
+impl Bounds {
+    /// What a node with a few gigabytes of memory can hold of each.
+    pub const USUAL: Self = Self { bytes: 64 << 20, batches: 16_384, reads: 65_536, cached: 16 << 20 };
 }
 
 impl Config {
     /// The other nodes.
-    pub(crate) fn others(&self) -> Vec<NodeId> {
-        self.layout.members().iter().map(|member| member.id).filter(|&id| id != self.node).collect()
+    pub(crate) fn others(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let ids = self.layout.members().iter().map(|member| member.id);
+        ids.filter(|&id| id != self.node)
     }
 
     /// A node's zone as a number: its place among the zones' names.

@@ -1,18 +1,36 @@
 //! What the fuzzer of `fuzz/targets/replica.rs` calls. Not part of the crate as it is used.
 use bytes::Bytes;
-use gramme_merkle::Leaf;
 use gramme_object::Key;
 use gramme_vclock::{Actor, Context};
 
-use crate::partition::Partition;
-use crate::{PropertyTable, Secrets};
+use crate::Secrets;
+use crate::io::{Recovered, RecoveredPartition};
+use crate::node::Buckets;
+use crate::shard::{Fresh, Partition};
 
 /// Records of partitions and properties, and contexts as clients send them.
 pub fn records(input: &[u8]) {
     let bytes = Bytes::copy_from_slice(input);
-    let _ = Partition::begin(Leaf::default(), &bytes, &[], (Actor(1), 1), 1);
-    let _ = Partition::begin(Leaf::default(), &Bytes::new(), std::slice::from_ref(&bytes), (Actor(1), 1), 1);
-    let _ = PropertyTable::decode(bytes);
+    let id = gramme_ring::PartitionId { prefix: 0, depth: 0 };
+    let fresh = Fresh { actor: Actor(1), life: 1, born: 1 };
+    let stored = |record, notes| RecoveredPartition { record, notes, ..RecoveredPartition::default() };
+    let _ = Partition::begin(id, &stored(bytes.clone(), Vec::new()), fresh);
+    let _ = Partition::begin(id, &stored(Bytes::new(), vec![bytes.clone()]), fresh);
+    let _ = Buckets::restore(std::iter::once(bytes.clone()));
+    let mut recovered = Recovered::default();
+    for name in ["lineage", "heard"] {
+        recovered.meta.insert(Bytes::from_static(name.as_bytes()), bytes.clone());
+    }
+    let layout = gramme_ring::plan(&gramme_ring::PlanRequest {
+        members: &[gramme_ring::Member::new(gramme_ring::NodeId(1))],
+        replicas: 1,
+        depth: 0,
+        previous: None,
+    });
+    if let Ok(planned) = layout {
+        let map = crate::node::Map::new(planned.layout, gramme_ring::Keyspace::new([1; 32]));
+        let _ = crate::node::Lineage::begin(&map, &recovered, 1);
+    }
     let secrets = Secrets { current: (1, [1; 32]), previous: Some((2, [2; 32])) };
     let Ok(key) = Key::new("default", "b", "k") else { return };
     // Nobody forges a seal by chance.

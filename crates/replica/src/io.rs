@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use gramme_merkle::{Digest, Leaf};
-use gramme_object::Key;
-use gramme_ring::{KeyHash, NodeId};
+use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::PeerMessage;
+use gramme_wire::peer::{Class, Room};
 
+use crate::place::Place;
 use crate::request::{ClientRequest, Response};
 
 /// The time, handed in with every input. Microseconds.
@@ -64,6 +65,13 @@ pub enum Input {
         /// The stored object, if there is one. A failure is never an absent object.
         result: Result<Option<Bytes>, LoadFailed>,
     },
+    /// A page of rows has been read.
+    Scanned {
+        /// The number of the scan.
+        scan: u64,
+        /// What was found. A failure is never an empty page.
+        result: Result<Page, LoadFailed>,
+    },
     /// Batches have become durable, each up to and with this one.
     Committed {
         /// They survive the end of the process.
@@ -73,8 +81,8 @@ pub enum Input {
     },
     /// A batch was not committed, or its fate is unknown.
     CommitFailed,
-    /// Whether the disk has room for writes.
-    Writable(bool),
+    /// What the disk has room for.
+    Room(Room),
     /// The time asked for by [`Effect::SetTimer`] has come.
     Timer,
 }
@@ -82,6 +90,15 @@ pub enum Input {
 /// A row could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadFailed;
+
+/// Rows of one partition, in the order of their places.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Their places and stored objects.
+    pub rows: Vec<(Place, Bytes)>,
+    /// Whether the partition has more rows behind these.
+    pub has_more: bool,
+}
 
 /// Something is to be done.
 #[derive(Clone, Debug)]
@@ -92,8 +109,10 @@ pub enum Effect {
         to: NodeId,
         /// The number of the request that it is, or answers.
         id: u64,
-        /// How long it is worth anything, in microseconds.
+        /// How long it is worth anything, in microseconds; 0 for ever.
         ttl: u64,
+        /// Whether somebody waits for it: what nobody waits for goes over a connection of its own.
+        class: Class,
         /// What to say.
         message: PeerMessage,
     },
@@ -108,10 +127,19 @@ pub enum Effect {
     Load {
         /// The number to answer with.
         load: u64,
-        /// The key's place.
-        hash: KeyHash,
-        /// The key.
-        key: Key,
+        /// Which.
+        place: Place,
+    },
+    /// Read rows of a partition, as of the last committed batch.
+    Scan {
+        /// The number to answer with.
+        scan: u64,
+        /// The partition.
+        partition: PartitionId,
+        /// Only rows after this one.
+        after: Option<Place>,
+        /// At most so many rows.
+        limit: usize,
     },
     /// Commit changes together. Numbers count up from 1 without a gap.
     Commit {
@@ -121,6 +149,8 @@ pub enum Effect {
         changes: Vec<Change>,
         /// Whether somebody waits for it to survive a loss of power.
         sync: bool,
+        /// Whether somebody waits for it at all.
+        class: Class,
     },
     /// Call with [`Input::Timer`] at this monotonic time. Replaces the time asked for before.
     SetTimer(u64),
@@ -133,26 +163,31 @@ pub enum Effect {
 pub enum Change {
     /// The new object of a key.
     Object {
-        /// The key's place.
-        hash: KeyHash,
-        /// The key.
-        key: Key,
+        /// Which key.
+        place: Place,
         /// What it adds to its leaf.
         digest: Digest,
         /// The stored form.
         object: Bytes,
     },
-    /// The new content of a leaf of the hash tree.
+    /// A key's object is gone.
+    Removed {
+        /// Which key.
+        place: Place,
+    },
+    /// The new content of a leaf of a partition's hash tree.
     Leaf {
-        /// Its number.
+        /// The partition.
+        partition: PartitionId,
+        /// The leaf's number in it.
         number: u32,
         /// Its content.
         leaf: Leaf,
     },
     /// A partition's whole record.
     Partition {
-        /// The partition's prefix.
-        prefix: u32,
+        /// The partition.
+        partition: PartitionId,
         /// All its keys.
         total: Leaf,
         /// The record.
@@ -160,8 +195,8 @@ pub enum Change {
     },
     /// An addition to a partition's record.
     Note {
-        /// The partition's prefix.
-        prefix: u32,
+        /// The partition.
+        partition: PartitionId,
         /// All its keys.
         total: Leaf,
         /// The addition.
@@ -170,7 +205,7 @@ pub enum Change {
     /// A record of the node's own.
     Meta {
         /// Its name.
-        name: &'static str,
+        name: Bytes,
         /// Its bytes.
         value: Bytes,
     },
@@ -179,10 +214,10 @@ pub enum Change {
 /// What a replica had committed before it started.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
-    /// Each partition's record, by prefix.
-    pub partitions: BTreeMap<u32, RecoveredPartition>,
-    /// The leaves of the hash tree.
-    pub leaves: BTreeMap<u32, Leaf>,
+    /// How many batches its log has ever had: the number of the last one that was found.
+    pub position: u64,
+    /// Each partition's record.
+    pub partitions: BTreeMap<PartitionId, RecoveredPartition>,
     /// The node's own records.
     pub meta: BTreeMap<Bytes, Bytes>,
 }
@@ -196,4 +231,6 @@ pub struct RecoveredPartition {
     pub record: Bytes,
     /// The additions since; some may be older than the record.
     pub notes: Vec<Bytes>,
+    /// The leaves of its hash tree that are not empty, by number.
+    pub leaves: BTreeMap<u32, Leaf>,
 }

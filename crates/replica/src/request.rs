@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use gramme_object::{Content, Key, Object};
 use gramme_quorum::{GetError, PutError, Receipt, Threshold};
-use gramme_ring::NodeId;
+use gramme_ring::{NodeId, PartitionId};
+use gramme_wire::peer::Room;
 
-use crate::properties::{Properties, PropertiesPatch};
+use crate::node::{Properties, PropertiesChange, Scope};
+use crate::place::Place;
 
 /// A client's request to this node.
 #[derive(Clone, Debug)]
@@ -20,24 +22,31 @@ pub enum ClientRequest {
         pr: Threshold,
         /// How long the client waits, in milliseconds.
         timeout: u32,
+        /// A context to compare with what is found, see [`Found::is_covered`]; empty for none.
+        against: Bytes,
     },
     /// Write or delete a key.
     Put(ClientPut),
-    /// Read a bucket's properties.
-    Properties {
+    /// A page of the keys of a bucket type, in the order of their places. Weak: of each partition one owner
+    /// is asked. Costly: every row of the partition is read.
+    Keys {
         /// The bucket's type.
         bucket_type: String,
-        /// The bucket.
-        bucket: Bytes,
+        /// Only this bucket.
+        bucket: Option<Bytes>,
+        /// The page before, if there was one.
+        after: Option<Cursor>,
+        /// How long the client waits, in milliseconds.
+        timeout: u32,
     },
-    /// Change a bucket's properties on every node.
+    /// Read the properties of a bucket or a type.
+    Properties(Scope),
+    /// Change the properties of a bucket or a type on every node.
     SetProperties {
-        /// The bucket's type.
-        bucket_type: String,
-        /// The bucket.
-        bucket: Bytes,
+        /// Whose.
+        scope: Scope,
         /// What to change.
-        patch: PropertiesPatch,
+        change: PropertiesChange,
         /// How long the client waits, in milliseconds.
         timeout: u32,
     },
@@ -75,6 +84,8 @@ pub enum Response {
     Get(Result<Found, GetError>),
     /// To a put or delete.
     Put(Result<Stored, PutError>),
+    /// To a question for keys.
+    Keys(Result<KeysPage, GetError>),
     /// To a question for properties.
     Properties(Result<Properties, PropertiesError>),
     /// To a change of properties.
@@ -90,6 +101,25 @@ pub struct Found {
     pub context: Bytes,
     /// The versions; none if nobody has written the key.
     pub object: Object,
+    /// Whether the context that was given to compare covers every live version.
+    pub is_covered: bool,
+}
+
+/// Where a listing of keys stands: everything up to here has been listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    pub(crate) partition: PartitionId,
+    /// The last row that was looked at; `None` where the partition begins.
+    pub(crate) after: Option<Place>,
+}
+
+/// Some keys, and where to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeysPage {
+    /// Keys that have a value, each once.
+    pub keys: Vec<Key>,
+    /// For the next page; `None` after the last.
+    pub next: Option<Cursor>,
 }
 
 /// A put that was acknowledged.
@@ -147,7 +177,7 @@ pub struct Status {
     pub w: Threshold,
     /// The layout's version.
     pub layout: u64,
-    /// The bucket properties' version.
+    /// A digest of the bucket properties: nodes with the same have the same.
     pub properties: u64,
     /// How many partitions there are.
     pub partitions: u32,
@@ -170,8 +200,12 @@ pub struct NodeStatus {
     pub keys: u64,
     /// Bytes of objects that it stores.
     pub bytes: u64,
-    /// Whether it takes writes.
-    pub writable: bool,
+    /// What its disk has room for.
+    pub room: Room,
+    /// Whether all its partitions count: none is amnesiac, or unproven since its start.
+    pub counts: bool,
+    /// By how many microseconds its clock is off, if that is far.
+    pub clock_off: Option<u64>,
     /// Partitions that it owns.
     pub partitions: u32,
 }

@@ -29,6 +29,14 @@ pub struct Stats {
     pub read_repairs: u64,
     /// Duplicates of puts that were answered as the first.
     pub duplicates: u64,
+    /// Requests of other nodes refused because too much waits for the disk.
+    pub replica_busy: u64,
+    /// Repairs not sent, or refused, because the key's versions together are too large.
+    pub too_large: u64,
+    /// Puts that went on with the same dot at a partition's new epoch.
+    pub puts_restarted: u64,
+    /// What another node remembered of this one, and was damaged or forged.
+    pub standings_refused: u64,
     /// Rows that could not be read.
     pub load_failures: u64,
     /// How many reads saw no version, one, two, three, more (the paper's section 6.3).
@@ -39,6 +47,14 @@ pub struct Stats {
     pub bytes: u64,
     /// Partitions that cannot prove that they hold what they acknowledged.
     pub amnesiac_partitions: u64,
+    /// Partitions that have not yet been compared with what the others remember of this node.
+    pub unproven_partitions: u64,
+    /// Bytes of objects that are staged and not durable.
+    pub staged_bytes: u64,
+    /// Batches that are staged and not durable.
+    pub staged_batches: u64,
+    /// By how many microseconds this node's clock is off the median of its peers'; 0 while it is near.
+    pub clock_off: u64,
 }
 
 impl Stats {

@@ -5,11 +5,15 @@ use std::collections::BTreeSet;
 /// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
+    /// Say hello to everybody.
     Hello,
+    /// The others have had their time to say what they remember.
+    Prove,
     Get(u64),
     Put(u64),
     Forward(u64),
-    Properties,
+    List(u64),
+    Properties(u64),
 }
 
 /// Timers by their time. A timer whose purpose is gone is harmless: its handler finds nothing.

@@ -2,16 +2,17 @@
 
 use bytes::Bytes;
 use gramme_object::{Content, Key, Object, Sibling, Stamp};
-use gramme_quorum::{Failure, GetError, PutError, Tenure, Threshold};
+use gramme_quorum::{Failure, GetError, PutError, Seat, Tenure, Threshold};
 use gramme_replica::{
-    Change, ClientPut, ClientRequest, Config, Effect, Input, Now, Recovered, Replica, Response, Secrets,
-    Ticket,
+    Bounds, Change, ClientPut, ClientRequest, Config, Effect, Input, LWW_TYPE, Now, PropertiesChange,
+    PropertiesPatch, Recovered, RecoveredPartition, Replica, Response, Scope, Secrets, Ticket,
 };
 use gramme_ring::{Keyspace, Member, NodeId, PartitionId, PlanRequest, plan};
 use gramme_vclock::{Actor, Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
-    Durability, ForwardReply, Hello, Read, ReplyHeader, RequestHeader, Standing, Status, Write, WriteReply,
+    Class, Durability, ForwardReply, Hello, Read, ReplyHeader, RequestHeader, Room, Standing, Start, Status,
+    Write, WriteReply,
 };
 
 const ME: NodeId = NodeId(1);
@@ -22,8 +23,15 @@ const WALL: u64 = 1_700_000_000_000_000;
 /// A replica with a disk that is an object per key, written when the test says so.
 struct Bench {
     replica: Replica,
+    nodes: u64,
     now: u64,
+    /// By how much the wall clock is off, in microseconds.
+    skew: i64,
     objects: std::collections::BTreeMap<Key, Bytes>,
+    /// What else is durable.
+    disk: Recovered,
+    /// Batches of earlier starts.
+    base: u64,
     pending: Vec<Vec<Change>>,
     committed: u64,
     sent: Vec<(NodeId, u64, PeerMessage)>,
@@ -32,24 +40,39 @@ struct Bench {
     timer: u64,
 }
 
+const BOUNDS: Bounds = Bounds { bytes: 1 << 20, batches: 1_000, reads: 1_000, cached: 1 << 20 };
+
 /// As many nodes as `nodes`; with more than three, this one does not own every key.
 fn bench(nodes: u64) -> Bench {
+    let mut bench = started(nodes, Recovered::default(), BOUNDS);
+    bench.prove();
+    bench
+}
+
+/// A start on what is given, which has heard nobody yet.
+fn started(nodes: u64, recovered: Recovered, bounds: Bounds) -> Bench {
     let members: Vec<_> = (1..=nodes).map(|id| Member::new(NodeId(id))).collect();
     let layout = plan(&PlanRequest { members: &members, replicas: 3, depth: 3, previous: None });
     let config = Config {
         node: ME,
         layout: layout.expect("a plan").layout,
-        keyspace: Keyspace::new([5; 32]),
+        keyspace: KEYSPACE,
         secrets: Secrets { current: (1, [1; 32]), previous: None },
         max_requests: 100,
+        bounds,
     };
     let mut effects = Vec::new();
     let now = Now { monotonic: 0, wall: WALL };
-    let replica = Replica::start(config, Recovered::default(), [9; 32], now, &mut effects).expect("a start");
+    let seed = [9 + recovered.position as u8; 32];
+    let replica = Replica::start(config, recovered.clone(), seed, now, &mut effects).expect("a start");
     let mut bench = Bench {
         replica,
+        nodes,
         now: 0,
+        skew: 0,
         objects: std::collections::BTreeMap::new(),
+        base: recovered.position,
+        disk: recovered.clone(),
         pending: Vec::new(),
         committed: 0,
         sent: Vec::new(),
@@ -64,10 +87,59 @@ fn bench(nodes: u64) -> Bench {
     bench
 }
 
+const KEYSPACE: Keyspace = Keyspace::new([5; 32]);
+
 impl Bench {
+    /// Every other node answers this start's hello, and remembers nothing of it.
+    fn prove(&mut self) {
+        for node in 2..=self.nodes {
+            self.greet(NodeId(node), None, WALL + self.now);
+        }
+        self.commit_all();
+        self.sent.clear();
+        self.syncs.clear();
+    }
+
+    /// A hello that answers this start's.
+    fn greet(&mut self, from: NodeId, heard: Option<Standing>, wall: u64) {
+        let (properties, answers) = (self.digest(), self.replica.boot());
+        let hello = Hello { properties, heard, answers, wall, ..greeting() };
+        self.step(Input::Message { from, id: 1, message: PeerMessage::Hello(hello) });
+    }
+
+    fn digest(&mut self) -> u64 {
+        let (mut effects, now) = (Vec::new(), Now { monotonic: self.now, wall: WALL + self.now });
+        let request = ClientRequest::Status;
+        self.replica.step(now, Input::Client { ticket: Ticket(99), request }, &mut effects);
+        let status = effects.into_iter().find_map(|effect| match effect {
+            Effect::Reply { response: Response::Status(status), .. } => Some(status.properties),
+            _ => None,
+        });
+        status.expect("a status")
+    }
+
+    /// The newest thing that this node says of itself to `node`.
+    fn says(&mut self, node: NodeId) -> Hello {
+        self.step(Input::PeerUp(node));
+        let sent = std::mem::take(&mut self.sent);
+        let hello = sent.into_iter().rev().find_map(|(to, _, message)| match message {
+            PeerMessage::Hello(hello) if to == node => Some(hello),
+            _ => None,
+        });
+        hello.expect("a hello")
+    }
+
+    /// What another node remembers that was told this.
+    fn remembered(&self, of: &Hello, more: u64) -> Standing {
+        let (id, position, boot) = (of.lineage.last().expect("a start").id, of.position + more, of.boot);
+        let mut bytes = b"standing".to_vec();
+        [ME.0, id, position, boot].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+        Standing { id, position, boot, seal: KEYSPACE.hash(&bytes).0 }
+    }
+
     fn step(&mut self, input: Input) {
         let mut effects = Vec::new();
-        let now = Now { monotonic: self.now, wall: WALL + self.now };
+        let now = Now { monotonic: self.now, wall: (WALL + self.now).saturating_add_signed(self.skew) };
         self.replica.step(now, input, &mut effects);
         self.perform(effects);
     }
@@ -77,10 +149,11 @@ impl Bench {
             match effect {
                 Effect::Send { to, id, message, .. } => self.sent.push((to, id, message)),
                 Effect::Reply { ticket, response } => self.replies.push((ticket, response)),
-                Effect::Load { load, key, .. } => {
-                    let result = Ok(self.objects.get(&key).cloned());
+                Effect::Load { load, place } => {
+                    let result = Ok(self.objects.get(&place.key).cloned());
                     self.step(Input::Loaded { load, result });
                 }
+                Effect::Scan { .. } => panic!("no test scans"),
                 Effect::Commit { changes, sync, .. } => {
                     self.pending.push(changes);
                     self.syncs.push(sync);
@@ -95,10 +168,22 @@ impl Bench {
     fn commit_all(&mut self) {
         for change in std::mem::take(&mut self.pending).into_iter().inspect(|_| self.committed += 1).flatten()
         {
-            if let Change::Object { key, object, .. } = change {
-                self.objects.insert(key, object);
+            match change {
+                Change::Object { place, object, .. } => drop(self.objects.insert(place.key, object)),
+                Change::Meta { name, value } => drop(self.disk.meta.insert(name, value)),
+                Change::Partition { partition, total, record } => {
+                    let row = RecoveredPartition { total, record, ..RecoveredPartition::default() };
+                    self.disk.partitions.insert(partition, row);
+                }
+                Change::Note { partition, total, note } => {
+                    let row = self.disk.partitions.entry(partition).or_default();
+                    row.total = total;
+                    row.notes.push(note);
+                }
+                Change::Leaf { .. } | Change::Removed { .. } => {}
             }
         }
+        self.disk.position = self.base + self.committed;
         self.step(Input::Committed { written: self.committed, synced: self.committed });
     }
 
@@ -113,32 +198,42 @@ impl Bench {
     }
 
     fn get(&mut self, ticket: u64) {
-        let request =
-            ClientRequest::Get { key: key(), r: Threshold::One, pr: Threshold::Default, timeout: 1_000 };
+        let request = ClientRequest::Get {
+            key: key(),
+            r: Threshold::One,
+            pr: Threshold::Default,
+            timeout: 1_000,
+            against: Bytes::new(),
+        };
         self.step(Input::Client { ticket: Ticket(ticket), request });
     }
 
     /// Another coordinator's write arrives.
     fn write_from(&mut self, from: NodeId, dot: Dot, read: Context) {
         let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, content: None };
-        let object = Object::from_write(&Context::new(), dot, sibling).encode().into();
-        let partition = self.partition();
-        let header = RequestHeader {
-            generation: 1,
-            epoch: 1,
-            partition,
-            properties: 1,
-            origin: 2,
-            boot: 1,
-            request: 1,
-        };
-        let durability = Durability::Synced;
-        let write = Write { header, key: key(), slot: 0, durability, dot, whole: false, read, object };
+        let object = Object::from_write(&read, dot, sibling).encode().into();
+        let (header, seat) = (self.header(), Seat::default());
+        let write = Write { header, key: key(), seat, durability: Durability::Synced, dot, object };
         self.step(Input::Message { from, id: 77, message: PeerMessage::Write(write) });
     }
 
+    /// The header of another coordinator's request.
+    fn header(&self) -> RequestHeader {
+        RequestHeader {
+            generation: 1,
+            epoch: 1,
+            partition: self.partition(),
+            properties: 1,
+            position: 0,
+            class: Class::Foreground,
+            origin: 2,
+            boot: 1,
+            request: 1,
+        }
+    }
+
     fn partition(&self) -> PartitionId {
-        self.replica.layout().partition_of(Keyspace::new([5; 32]).hash(key().as_bytes()))
+        self.replica.layout().partition_of(KEYSPACE.hash(key().as_bytes()))
     }
 
     /// The writes that were sent since the last time, with whom and under which number.
@@ -152,14 +247,13 @@ impl Bench {
     }
 
     fn acknowledge(&mut self, from: NodeId, id: u64, status: Status) {
-        let slot = self.replica.layout().slot_of(self.partition(), from).expect("an owner");
-        let reply = WriteReply { header: header(status), slot, position: 0 };
+        let reply = WriteReply { header: header(status), seat: Seat::default() };
         self.step(Input::Message { from, id, message: PeerMessage::WriteReply(reply) });
     }
 
     fn owners_of(&self, key: &Key) -> Vec<NodeId> {
         let layout = self.replica.layout();
-        layout.owners(layout.partition_of(Keyspace::new([5; 32]).hash(key.as_bytes()))).collect()
+        layout.owners(layout.partition_of(KEYSPACE.hash(key.as_bytes()))).collect()
     }
 
     /// A key that this node does not own.
@@ -186,6 +280,7 @@ fn header(status: Status) -> ReplyHeader {
         seen: 0,
         known: Vec::new(),
         floors: Bytes::new(),
+        position: 0,
     }
 }
 
@@ -225,7 +320,7 @@ fn a_raised_entry_goes_with_what_replaced_our_older_versions() {
         bench.put(2, client_put("blind"));
         let (_, _, blind) = bench.writes().pop().expect("a write");
         let sent = Object::decode(&blind.object).expect("an object");
-        assert!(blind.whole && sent.context().vector().covers(first.dot));
+        assert!(sent.context().vector().covers(first.dot));
         assert!(sent.versions().is_live(second), "the entry names what {second} replaced");
     }
 }
@@ -251,48 +346,103 @@ fn a_copy_of_a_put_is_not_handed_on_again() {
     assert_eq!(handed_on(&bench).len(), 1, "the next owner gets it, once");
 }
 
+fn shortfall_of_own(bench: &mut Bench, ticket: u64) -> Vec<(NodeId, Failure)> {
+    bench.step(Input::PeerDown(B));
+    bench.step(Input::PeerDown(C));
+    bench.replies.clear();
+    bench.get(ticket);
+    bench.step(Input::PeerDown(B));
+    bench.step(Input::PeerDown(C));
+    let Response::Get(Err(GetError::Unavailable(shortfall))) = bench.answer() else { panic!("it counted") };
+    shortfall.failed
+}
+
 #[test]
 fn a_node_that_is_told_of_more_than_it_has_counts_for_nothing() {
     let mut bench = bench(3);
     bench.put(1, client_put("x"));
     bench.commit_all();
-    // What it has reached is no news.
-    let standing = |bench: &Bench, more| {
-        let told = bench.sent.iter().rev().find_map(|(_, _, message)| match message {
-            PeerMessage::Hello(hello) => Some((hello.lives.clone(), hello.position)),
-            _ => None,
-        });
-        let (lives, position) = told.expect("a greeting");
-        Standing { life: lives[0], position: position + more }
-    };
-    bench.step(Input::PeerUp(B));
-    let reached = standing(&bench, 0);
-    assert_eq!(reached.position, 1);
-    let tell = |bench: &mut Bench, heard| {
-        let message = PeerMessage::Hello(greeting((9, NodeId(9)), Some(heard)));
-        bench.step(Input::Message { from: B, id: 1, message });
-    };
-    tell(&mut bench, reached);
+    let told = bench.says(B);
+    let reached = bench.remembered(&told, 0);
+    bench.greet(B, Some(reached.clone()), WALL);
     assert_eq!(bench.replica.stats().amnesiac_partitions, 0);
-    let beyond = standing(&bench, 1);
-    tell(&mut bench, beyond);
-    assert_eq!(bench.replica.stats().amnesiac_partitions, 8);
-    bench.commit_all();
+    // A memory that is damaged accuses nobody.
+    bench.greet(B, Some(Standing { position: u64::MAX, ..reached }), WALL);
+    assert_eq!((bench.replica.stats().amnesiac_partitions, bench.replica.stats().standings_refused), (0, 1));
+    // It goes on from an older state of itself, and does far more than it lost before anybody greets it.
+    let mut old = bench.disk.clone();
+    old.position = told.position - 1;
+    let mut back = started(3, old, BOUNDS);
+    for put in 0..20 {
+        back.put(put, client_put("new"));
+        back.commit_all();
+    }
+    back.greet(B, Some(bench.remembered(&told, 0)), WALL);
+    assert_eq!(back.replica.stats().amnesiac_partitions, 8);
+    back.commit_all();
     // Its own copy counts no longer, for reads or for writes.
-    bench.step(Input::PeerDown(B));
-    bench.step(Input::PeerDown(C));
-    bench.replies.clear();
-    bench.get(2);
-    bench.step(Input::PeerDown(B));
-    bench.step(Input::PeerDown(C));
-    let Response::Get(Err(GetError::Unavailable(shortfall))) = bench.answer() else { panic!("it counted") };
-    assert!(shortfall.failed.contains(&(ME, Failure::Amnesiac)), "{shortfall:?}");
-    bench.sent.clear();
-    bench.write_from(B, Dot::new(Actor(2), 1), Context::new());
-    bench.commit_all();
+    let failed = shortfall_of_own(&mut back, 200);
+    assert!(failed.contains(&(ME, Failure::Amnesiac)), "{failed:?}");
+    back.sent.clear();
+    back.write_from(B, Dot::new(Actor(2), 1), Context::new());
+    back.commit_all();
     let is_amnesiac = |message: &PeerMessage| matches!(message, PeerMessage::WriteReply(reply) if reply.header.status == Status::Amnesiac);
-    assert!(bench.sent.iter().any(|(_, _, message)| is_amnesiac(message)), "{:?}", bench.sent);
-    assert!(bench.objects.contains_key(&key()), "it takes what it is sent all the same");
+    assert!(back.sent.iter().any(|(_, _, message)| is_amnesiac(message)), "{:?}", back.sent);
+    assert!(back.objects.contains_key(&key()), "it takes what it is sent all the same");
+    // And that is so after the next start, which is found out by nobody once more.
+    let told = back.says(B);
+    let mut next = started(3, back.disk.clone(), BOUNDS);
+    next.greet(B, Some(back.remembered(&told, 0)), WALL);
+    let is_record = |change: &Change| matches!(change, Change::Partition { .. });
+    assert_eq!(next.replica.stats().amnesiac_partitions, 8);
+    assert!(!next.pending.iter().flatten().any(is_record), "{:?}", next.pending);
+}
+
+/// What counted before the news does not count after it.
+#[test]
+fn what_an_amnesiac_had_counted_for_is_discounted() {
+    let mut bench = bench(3);
+    let told = bench.says(B);
+    let beyond = bench.remembered(&told, 100);
+    let request = ClientRequest::Get {
+        key: key(),
+        r: Threshold::Quorum,
+        pr: Threshold::Default,
+        timeout: 1_000,
+        against: Bytes::new(),
+    };
+    bench.step(Input::Client { ticket: Ticket(1), request });
+    bench.put(2, client_put("x"));
+    let (_, id, _) = bench.writes().pop().expect("a write");
+    bench.commit_all();
+    bench.greet(B, Some(beyond), WALL);
+    bench.acknowledge(B, id, Status::DoneSynced);
+    assert!(bench.replies.is_empty(), "two were needed: {:?}", bench.replies);
+    bench.acknowledge(C, id, Status::DoneSynced);
+    let Response::Put(Ok(stored)) = bench.answer() else { panic!("two others") };
+    assert_eq!(stored.receipt.acks, 2);
+}
+
+#[test]
+fn a_start_counts_for_nothing_before_it_has_heard_the_others() {
+    let mut bench = started(3, Recovered::default(), BOUNDS);
+    let failed = shortfall_of_own(&mut bench, 1);
+    assert!(failed.contains(&(ME, Failure::Unproven)), "{failed:?}");
+    // One of two is enough after a while, since the other may be down.
+    bench.greet(B, None, WALL);
+    assert_eq!(bench.replica.stats().unproven_partitions, 8);
+    bench.now = 2_000_000;
+    bench.step(Input::Timer);
+    assert_eq!(bench.replica.stats().unproven_partitions, 0);
+    // None is not.
+    let mut alone = started(3, Recovered::default(), BOUNDS);
+    alone.now = 3_000_000;
+    alone.step(Input::Timer);
+    assert_eq!(alone.replica.stats().unproven_partitions, 8);
+    // A hello that answers an earlier start says nothing of this one.
+    let hello = Hello { answers: 1, ..greeting() };
+    alone.step(Input::Message { from: B, id: 1, message: PeerMessage::Hello(hello) });
+    assert_eq!(alone.replica.stats().unproven_partitions, 8);
 }
 
 #[test]
@@ -308,15 +458,7 @@ fn a_read_waits_for_what_is_staged() {
     assert!(found.object.has_value());
     // The same for another coordinator's read.
     bench.put(3, client_put("more"));
-    let header = RequestHeader {
-        generation: 1,
-        epoch: 1,
-        partition: bench.partition(),
-        properties: 1,
-        origin: 2,
-        boot: 1,
-        request: 1,
-    };
+    let header = bench.header();
     let read = Read { header, key: key(), asked: Vec::new() };
     bench.sent.clear();
     bench.step(Input::Message { from: B, id: 9, message: PeerMessage::Read(read) });
@@ -368,7 +510,7 @@ fn a_duplicate_is_answered_as_the_first() {
     assert_eq!((bench.replies.len(), bench.writes().len()), (3, 0));
     let other = Key::new("default", "b", "other").expect("valid parts");
     bench.put(4, ClientPut { key: other, ..named() });
-    assert!(matches!(bench.replies.last(), Some((Ticket(4), Response::Put(Err(PutError::Context(_)))))));
+    assert!(matches!(bench.replies.last(), Some((Ticket(4), Response::Put(Err(PutError::RequestReused))))));
 }
 
 /// The first answer shows the object and has its context. A copy is told without the object, so its context must
@@ -392,7 +534,8 @@ fn a_copy_of_a_put_with_its_body_covers_nothing_unseen() {
     assert_eq!(stored.object, None);
     bench.put(4, ClientPut { context: stored.context, ..put("third") });
     let (_, _, third) = bench.writes().pop().expect("a write");
-    assert!(third.read.covers(second.dot) && !third.read.covers(first.dot));
+    let third = Object::decode(&third.object).expect("an object");
+    assert!(!third.versions().is_live(second.dot) && third.versions().is_live(first.dot));
 }
 
 #[test]
@@ -410,12 +553,9 @@ fn a_runaway_stamp_is_refused_and_carries_nobody_away() {
     let dot = Dot::new(Actor(2), 1);
     let runaway = Stamp::at_millis(WALL / 1_000 + 3_600_000);
     let object: Bytes = Object::from_write(&Context::new(), dot, sibling(runaway)).encode().into();
-    let partition = bench.partition();
-    let header =
-        RequestHeader { generation: 1, epoch: 1, partition, properties: 1, origin: 2, boot: 1, request: 1 };
-    let (durability, read) = (Durability::Synced, Context::new());
+    let (header, seat) = (bench.header(), Seat::default());
     let write =
-        Write { header, key: key(), slot: 0, durability, dot, whole: false, read, object: object.clone() };
+        Write { header, key: key(), seat, durability: Durability::Synced, dot, object: object.clone() };
     bench.step(Input::Message { from: B, id: 1, message: PeerMessage::Write(write) });
     let refused = |message: &PeerMessage| matches!(message, PeerMessage::WriteReply(reply) if reply.header.status == Status::Refused);
     assert!(bench.sent.iter().any(|(_, _, message)| refused(message)));
@@ -461,8 +601,8 @@ fn a_put_is_handed_on_until_an_owner_takes_it_and_never_to_two() {
 #[test]
 fn writes_stop_where_the_disk_is_full_and_go_through_another_owner() {
     let mut bench = bench(3);
-    bench.step(Input::Writable(false));
-    bench.write_from(B, Dot::new(Actor(2), 1), Context::new());
+    bench.step(Input::Room(Room::Low));
+    bench.value_from(B, Dot::new(Actor(2), 1));
     let stopped = |message: &PeerMessage| matches!(message, PeerMessage::WriteReply(reply) if reply.header.status == Status::WriteStopped);
     assert!(bench.sent.iter().any(|(_, _, message)| stopped(message)));
     bench.sent.clear();
@@ -474,9 +614,7 @@ fn writes_stop_where_the_disk_is_full_and_go_through_another_owner() {
 #[test]
 fn an_older_epoch_is_stale() {
     let mut bench = bench(3);
-    let partition = bench.partition();
-    let header =
-        RequestHeader { generation: 0, epoch: 9, partition, properties: 1, origin: 2, boot: 1, request: 1 };
+    let header = RequestHeader { generation: 0, epoch: 9, ..bench.header() };
     let read = Read { header, key: key(), asked: Vec::new() };
     bench.step(Input::Message { from: C, id: 1, message: PeerMessage::Read(read) });
     let [(C, 1, PeerMessage::ReadReply(reply))] = bench.sent.as_slice() else { panic!("{:?}", bench.sent) };
@@ -484,14 +622,248 @@ fn an_older_epoch_is_stale() {
 }
 
 #[test]
-fn a_node_that_was_away_hears_of_the_properties() {
+fn a_node_that_has_other_properties_is_sent_ours() {
     let mut bench = bench(3);
-    let hello = greeting((0, NodeId(0)), None);
+    bench.change(1, "b", 7);
+    bench.commit_all();
+    bench.sent.clear();
+    let hello = Hello { properties: 99, ..greeting() };
     bench.step(Input::Message { from: B, id: 1, message: PeerMessage::Hello(hello) });
-    assert!(matches!(bench.sent.as_slice(), [(B, _, PeerMessage::Properties(_))]), "{:?}", bench.sent);
+    let sent = bench.sent.iter().find(|(_, _, message)| matches!(message, PeerMessage::Properties(_)));
+    assert!(
+        matches!(sent, Some((B, _, PeerMessage::Properties(properties))) if properties.records.len() == 1)
+    );
 }
 
-fn greeting(properties: (u64, NodeId), heard: Option<Standing>) -> Hello {
-    let (lives, position) = (vec![77], 5);
-    Hello { boot: 1, layout: 1, properties, keys: 0, bytes: 0, writable: true, lives, position, heard }
+fn greeting() -> Hello {
+    Hello {
+        versions: (1, 1),
+        boot: 7,
+        wall: WALL,
+        layout: 1,
+        properties: 0,
+        keys: 0,
+        bytes: 0,
+        room: Room::Enough,
+        lineage: vec![Start { id: 77, end: u64::MAX }],
+        position: 5,
+        heard: None,
+        answers: 0,
+        counts: true,
+    }
+}
+
+impl Bench {
+    /// Another coordinator's write of a value arrives.
+    fn value_from(&mut self, from: NodeId, dot: Dot) {
+        let stamp = Stamp::at_millis(WALL / 1_000);
+        let sibling = Sibling { stamp, write_id: 1, content: Some(Content::from_body(b"v")) };
+        let object = Object::from_write(&Context::new(), dot, sibling).encode().into();
+        let (header, seat) = (self.header(), Seat::default());
+        let write = Write { header, key: key(), seat, durability: Durability::Synced, dot, object };
+        self.step(Input::Message { from, id: 77, message: PeerMessage::Write(write) });
+    }
+
+    fn scope(bucket: &str) -> Scope {
+        Scope { bucket_type: "default".to_owned(), bucket: Some(Bytes::copy_from_slice(bucket.as_bytes())) }
+    }
+
+    /// A client changes a bucket's property.
+    fn change(&mut self, ticket: u64, bucket: &str, max_siblings: u32) {
+        let patch = PropertiesPatch { max_siblings: Some(max_siblings), ..PropertiesPatch::default() };
+        let (scope, change) = (Self::scope(bucket), PropertiesChange::Set(patch));
+        let request = ClientRequest::SetProperties { scope, change, timeout: 1_000 };
+        self.step(Input::Client { ticket: Ticket(ticket), request });
+    }
+
+    fn max_siblings(&mut self, bucket: &str) -> u32 {
+        self.replies.clear();
+        self.step(Input::Client {
+            ticket: Ticket(90),
+            request: ClientRequest::Properties(Self::scope(bucket)),
+        });
+        let Response::Properties(Ok(properties)) = self.answer() else { panic!("no properties") };
+        properties.max_siblings
+    }
+
+    /// The records that were sent to `node`, and forgotten.
+    fn records_to(&mut self, node: NodeId) -> Vec<(u64, PeerMessage)> {
+        let sent = std::mem::take(&mut self.sent);
+        let records =
+            sent.into_iter().filter(|(to, _, message)| *to == node && message.name() == "Properties");
+        records.map(|(_, id, message)| (id, message)).collect()
+    }
+}
+
+/// The other node acknowledges a change the moment its disk has it. One that this node makes meanwhile, of the
+/// same bucket or of another, must not take it back.
+#[test]
+fn a_change_of_properties_that_is_being_stored_is_not_lost_to_another() {
+    for (theirs, ours) in [("b", "c"), ("b", "b")] {
+        let mut other = bench(3);
+        other.change(1, theirs, 7);
+        let (id, message) = other.records_to(B).pop().expect("a record");
+        let mut bench = bench(3);
+        bench.step(Input::Message { from: C, id, message });
+        bench.change(1, ours, 8);
+        bench.sent.retain(|(_, _, message)| message.name() == "PropertiesReply");
+        bench.commit_all();
+        let told = bench.sent.iter().any(|(to, _, message)| *to == C && message.name() == "PropertiesReply");
+        assert!(told, "it is acknowledged, or overtaken by what was built on it");
+        assert_eq!(bench.max_siblings(ours), 8);
+        if theirs != ours {
+            assert_eq!(bench.max_siblings(theirs), 7, "another bucket's change");
+        }
+    }
+}
+
+/// Chains the contexts of its own answers, and never reads.
+fn overwrite(bench: &mut Bench, times: usize, length: usize) -> usize {
+    let mut context = Bytes::new();
+    let mut longest = 0;
+    let value = "v".repeat(length);
+    for ticket in 0..times {
+        bench.put(ticket as u64, ClientPut { context: context.clone(), ..client_put(&value) });
+        for (to, id, _) in bench.writes() {
+            bench.acknowledge(to, id, Status::DoneSynced);
+        }
+        bench.commit_all();
+        let Response::Put(Ok(stored)) = bench.answer() else { panic!("refused after {ticket} puts") };
+        context = stored.context;
+        longest = longest.max(context.len());
+    }
+    longest
+}
+
+/// A context depends on who wrote concurrently, not on how often or how much.
+#[test]
+fn a_context_stays_short_however_often_and_however_large_a_value_is_overwritten() {
+    for (times, length) in [(12_000, 10), (300, 66_000)] {
+        let mut bench = bench(3);
+        let longest = overwrite(&mut bench, times, length);
+        assert!(longest < 1_024, "{longest} bytes after {times} puts of {length} bytes");
+        bench.get(99);
+        let Response::Get(Ok(found)) = bench.answer() else { panic!("not found") };
+        assert!(found.context.len() < 200 && found.object.siblings().len() == 1);
+    }
+}
+
+/// A sibling beside it is large and stays: the entry is not raised at once, and the context is bounded still.
+#[test]
+fn a_context_stays_short_beside_a_large_sibling() {
+    let mut bench = bench(3);
+    overwrite(&mut bench, 1, 66_000);
+    let longest = overwrite(&mut bench, 500, 66_000);
+    assert!(longest < 2_048, "{longest} bytes");
+    bench.get(99);
+    let Response::Get(Ok(found)) = bench.answer() else { panic!("not found") };
+    assert_eq!(found.object.siblings().len(), 2);
+    assert!(found.context.len() < 2_048, "{} bytes", found.context.len());
+}
+
+#[test]
+fn what_a_stalled_disk_does_not_take_is_refused_at_once() {
+    let mut bench = started(3, Recovered::default(), Bounds { batches: 50, ..BOUNDS });
+    bench.prove();
+    for number in 0..20_000 {
+        bench.write_from(B, Dot::new(Actor(2), number + 1), Context::new());
+    }
+    assert_eq!(bench.pending.len(), 50);
+    let is_busy = |message: &PeerMessage| matches!(message, PeerMessage::WriteReply(reply) if reply.header.status == Status::Busy);
+    assert_eq!(bench.sent.iter().filter(|(_, _, message)| is_busy(message)).count(), 20_000 - 50);
+    bench.put(1, client_put("x"));
+    assert!(matches!(bench.sent.last(), Some((_, _, PeerMessage::Forward(_)))), "another owner may take it");
+    bench.commit_all();
+    bench.sent.clear();
+    bench.write_from(B, Dot::new(Actor(2), 30_000), Context::new());
+    assert_eq!(bench.pending.len(), 1, "it goes on when the disk does");
+}
+
+#[test]
+fn a_node_with_a_fast_clock_coordinates_no_last_write_wins_puts() {
+    let mut bench = bench(3);
+    let lww = Key::new(LWW_TYPE, "b", "k").expect("valid parts");
+    let put = || ClientPut { key: lww.clone(), ..client_put("x") };
+    bench.put(1, put());
+    assert_eq!(bench.writes().len(), 2, "while it is right it does");
+    bench.skew = 3_600_000_000;
+    bench.put(2, put());
+    let sent = std::mem::take(&mut bench.sent);
+    assert!(matches!(sent.as_slice(), [(_, _, PeerMessage::Forward(_))]), "{sent:?}");
+    // Where siblings are kept its writes are taken, with a stamp that the others believe.
+    bench.put(3, client_put("x"));
+    let (_, _, write) = bench.writes().pop().expect("a write");
+    let stamp = Object::decode(&write.object).expect("an object").newest_stamp();
+    assert!(!stamp.is_ahead(WALL / 1_000), "{stamp:?}");
+    bench.step(Input::Client { ticket: Ticket(4), request: ClientRequest::Status });
+    let Some((_, Response::Status(status))) = bench.replies.pop() else { panic!("no status") };
+    let me = status.nodes.iter().find(|node| node.id == ME).expect("itself");
+    assert!(me.clock_off.is_some_and(|off| off.abs_diff(3_600_000_000) < 10), "{me:?}");
+}
+
+/// When a full disk has stopped values, deletes go on: nobody could make room otherwise.
+#[test]
+fn deletes_go_on_where_the_disk_takes_no_values() {
+    let mut bench = bench(3);
+    bench.step(Input::Room(Room::Low));
+    bench.put(1, ClientPut { content: None, ..client_put("") });
+    assert_eq!(bench.writes().len(), 2);
+    bench.write_from(B, Dot::new(Actor(2), 1), Context::new());
+    assert_eq!(bench.pending.len(), 2);
+    bench.step(Input::Room(Room::None));
+    bench.write_from(B, Dot::new(Actor(2), 2), Context::new());
+    assert_eq!(bench.pending.len(), 2);
+}
+
+/// A replica that knows a later epoch refuses; the same dot goes out again at that epoch, and is counted anew.
+#[test]
+fn a_put_goes_on_with_the_same_dot_at_a_later_epoch() {
+    let mut bench = bench(3);
+    bench.put(1, client_put("x"));
+    bench.commit_all();
+    let first = bench.writes();
+    let later = |status| ReplyHeader { epoch: 2, ..header(status) };
+    let reply = |header| PeerMessage::WriteReply(WriteReply { header, seat: Seat::default() });
+    bench.step(Input::Message { from: B, id: first[0].1, message: reply(later(Status::Stale)) });
+    let again = bench.writes();
+    assert_eq!(again.len(), 2);
+    assert!(again.iter().all(|(_, _, write)| write.dot == first[0].2.dot && write.header.epoch == 2));
+    // What was acknowledged at the old epoch does not count at the new one.
+    bench.step(Input::Message { from: C, id: first[0].1, message: reply(header(Status::DoneSynced)) });
+    bench.commit_all();
+    assert!(bench.replies.is_empty(), "{:?}", bench.replies);
+    bench.step(Input::Message { from: C, id: first[0].1, message: reply(later(Status::DoneSynced)) });
+    assert!(matches!(bench.answer(), Response::Put(Ok(stored)) if stored.receipt.acks == 2));
+    // The later epoch is durable: the next start knows it.
+    let mut next = started(3, bench.disk.clone(), BOUNDS);
+    let read = Read { header: next.header(), key: key(), asked: Vec::new() };
+    next.step(Input::Message { from: C, id: 1, message: PeerMessage::Read(read) });
+    let stale = |message: &PeerMessage| matches!(message, PeerMessage::ReadReply(reply) if reply.header.status == Status::Stale);
+    assert!(next.sent.iter().any(|(_, _, message)| stale(message)), "{:?}", next.sent);
+}
+
+#[test]
+fn a_version_that_we_cannot_speak_to_is_asked_nothing_and_not_cut_off() {
+    let mut bench = bench(4);
+    let hello = Hello { versions: (2, 3), ..greeting() };
+    let foreign = bench.foreign_key();
+    let owner = bench.owners_of(&foreign)[0];
+    for node in bench.owners_of(&foreign) {
+        bench.step(Input::PeerUp(node));
+    }
+    bench.step(Input::Message { from: owner, id: 1, message: PeerMessage::Hello(hello) });
+    bench.sent.clear();
+    bench.put(1, ClientPut { key: foreign, ..client_put("x") });
+    let forwarded = bench.sent.iter().find(|(_, _, message)| message.name() == "Forward");
+    assert!(forwarded.is_some_and(|(to, ..)| *to != owner), "{forwarded:?}");
+    // A request that an older version does not know is a plain failure.
+    bench.get(2);
+    let (id, to) = bench
+        .sent
+        .iter()
+        .find(|(_, _, message)| message.name() == "Read")
+        .map(|(to, id, _)| (*id, *to))
+        .expect("a read");
+    let unsupported = gramme_wire::peer::Unsupported { method: 2 };
+    bench.step(Input::Message { from: to, id, message: PeerMessage::Unsupported(unsupported) });
 }

@@ -133,6 +133,16 @@ impl Layout {
         self.owner_indices(partition).iter().map(|&owner| self.members[usize::from(owner)].id)
     }
 
+    /// The owners of `partition` without `node`.
+    pub fn owners_but(
+        &self,
+        partition: PartitionId,
+        node: NodeId,
+    ) -> impl Iterator<Item = NodeId> + Clone + '_ {
+        let ids = self.owner_indices(partition).iter().map(|&owner| self.members[usize::from(owner)].id);
+        ids.filter(move |&id| id != node)
+    }
+
     /// The slot that `node` holds in `partition`, if it is an owner.
     #[must_use]
     pub fn slot_of(&self, partition: PartitionId, node: NodeId) -> Option<u8> {

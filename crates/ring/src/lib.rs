@@ -39,6 +39,7 @@
 extern crate alloc;
 
 mod apportion;
+mod codec;
 mod ids;
 mod keyspace;
 mod layout;

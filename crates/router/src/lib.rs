@@ -74,10 +74,6 @@ impl Outcome {
     /// applied twice.
     #[must_use]
     pub fn may_retry(self, operation: Operation) -> bool {
-        #[cfg(gramme_planted)]
-        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::RetryUnknown) {
-            return !matches!(self, Self::Answered(_));
-        }
         match self {
             Self::Answered(_) => false,
             Self::Busy | Self::Unable | Self::NotSent => true,

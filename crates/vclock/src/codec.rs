@@ -12,38 +12,22 @@
 
 use alloc::vec::Vec;
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, Bytes};
+use gramme_codec::{Codec, DecodeError, put_length};
 
 use crate::seen::Seen;
 use crate::{Actor, Context, Dot, SeenSet, VersionVector};
 
 const FINISHED: u8 = 1;
 
-/// Why bytes are not a context or a seen-set. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// The bytes end too early, or a length in them is larger than what follows.
-    #[error("the bytes end before the value does")]
-    Truncated,
-    /// The entries are not sorted, repeat, or hold a counter of zero.
-    #[error("the entries are not in their canonical order")]
-    NotCanonical,
-}
-
-impl From<bytes::TryGetError> for DecodeError {
-    fn from(_: bytes::TryGetError) -> Self {
-        Self::Truncated
-    }
-}
-
 impl Context {
     /// Appends the encoded form to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        put_len(out, self.vector().len());
+        put_length(self.vector().len(), out);
         for (actor, counter) in self.vector().iter() {
             put_dot(out, Dot::new(actor, counter));
         }
-        put_len(out, self.outside().len());
+        put_length(self.outside().len(), out);
         for &dot in self.outside() {
             put_dot(out, dot);
         }
@@ -56,14 +40,14 @@ impl Context {
     pub fn decode(input: &mut &[u8]) -> Result<Self, DecodeError> {
         let entries = get_dots(input)?;
         if entries.windows(2).any(|pair| pair[0].actor >= pair[1].actor) {
-            return Err(DecodeError::NotCanonical);
+            return Err(DecodeError::Malformed);
         }
         let entries = entries.into_iter().map(|entry| (entry.actor, entry.counter));
         let vector = VersionVector::from_sorted(entries.collect());
         let outside = get_dots(input)?;
         let unsorted = outside.windows(2).any(|pair| pair[0] >= pair[1]);
         if unsorted || outside.iter().any(|&dot| vector.covers(dot)) {
-            return Err(DecodeError::NotCanonical);
+            return Err(DecodeError::Malformed);
         }
         Ok(Self::from_parts(vector, outside))
     }
@@ -72,12 +56,12 @@ impl Context {
 impl SeenSet {
     /// Appends the encoded form to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        put_len(out, self.len());
+        put_length(self.len(), out);
         for (actor, seen) in self.actors() {
             out.put_u64_le(actor.0);
             out.put_u8(if seen.finished { FINISHED } else { 0 });
             out.put_u64_le(seen.base);
-            put_len(out, seen.ranges.len());
+            put_length(seen.ranges.len(), out);
             for &(first, last) in &seen.ranges {
                 out.put_u64_le(first);
                 out.put_u64_le(last);
@@ -98,7 +82,7 @@ impl SeenSet {
             let base = input.try_get_u64_le()?;
             let ranges = get_ranges(input, base)?;
             if flags > FINISHED || previous.is_some_and(|previous| previous >= actor) {
-                return Err(DecodeError::NotCanonical);
+                return Err(DecodeError::Malformed);
             }
             previous = Some(actor);
             set.restore(actor, Seen { base, ranges, finished: flags == FINISHED });
@@ -114,7 +98,7 @@ fn get_ranges(input: &mut &[u8], base: u64) -> Result<Vec<(u64, u64)>, DecodeErr
         let (first, last) = (input.try_get_u64_le()?, input.try_get_u64_le()?);
         // A range that touches the one before would have been joined with it.
         if first > last || first <= end.saturating_add(1) {
-            return Err(DecodeError::NotCanonical);
+            return Err(DecodeError::Malformed);
         }
         end = last;
         ranges.push((first, last));
@@ -128,7 +112,7 @@ fn get_dots(input: &mut &[u8]) -> Result<Vec<Dot>, DecodeError> {
     for _ in 0..count {
         let dot = Dot::new(Actor(input.try_get_u64_le()?), input.try_get_u64_le()?);
         if dot.counter == 0 {
-            return Err(DecodeError::NotCanonical);
+            return Err(DecodeError::Malformed);
         }
         dots.push(dot);
     }
@@ -140,11 +124,6 @@ fn put_dot(out: &mut Vec<u8>, dot: Dot) {
     out.put_u64_le(dot.counter);
 }
 
-fn put_len(out: &mut Vec<u8>, len: usize) {
-    // Four billion entries would be 64 GiB of memory in one key's context: it cannot have been built.
-    out.put_u32_le(u32::try_from(len).unwrap_or(u32::MAX));
-}
-
 /// A count of items of at least `item` bytes each, checked against what is left.
 fn get_len(input: &mut &[u8], item: usize) -> Result<usize, DecodeError> {
     let count = input.try_get_u32_le()? as usize;
@@ -152,4 +131,54 @@ fn get_len(input: &mut &[u8], item: usize) -> Result<usize, DecodeError> {
         return Err(DecodeError::Truncated);
     }
     Ok(count)
+}
+
+impl Codec for Actor {
+    const MIN_SIZE: usize = 8;
+
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        self.0.encode_to(out);
+    }
+
+    fn parse(input: &mut Bytes) -> Result<Self, DecodeError> {
+        u64::parse(input).map(Self)
+    }
+}
+
+gramme_codec::structs! { Dot { actor: Actor, counter: u64 } }
+
+/// Reads with a function that moves a slice, from bytes that are shared.
+fn parse_with<T>(
+    input: &mut Bytes,
+    decode: impl FnOnce(&mut &[u8]) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    let mut rest = &input[..];
+    let value = decode(&mut rest)?;
+    let read = input.len() - rest.len();
+    input.advance(read);
+    Ok(value)
+}
+
+impl Codec for Context {
+    const MIN_SIZE: usize = 8;
+
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        self.encode(out);
+    }
+
+    fn parse(input: &mut Bytes) -> Result<Self, DecodeError> {
+        parse_with(input, Self::decode)
+    }
+}
+
+impl Codec for SeenSet {
+    const MIN_SIZE: usize = 4;
+
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        self.encode(out);
+    }
+
+    fn parse(input: &mut Bytes) -> Result<Self, DecodeError> {
+        parse_with(input, Self::decode)
+    }
 }

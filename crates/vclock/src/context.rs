@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use gramme_plant::planted;
+
 use crate::{Actor, Dot, VersionVector};
 
 /// A causal context: a version vector, and the dots outside it.
@@ -56,8 +58,7 @@ impl Context {
 
     /// Adds one dot, exactly. Closes no gap.
     pub fn insert(&mut self, dot: Dot) {
-        #[cfg(gramme_planted)]
-        if crate::planted::is(crate::planted::Plant::RaiseToDot) {
+        if planted!(RaiseToDot) {
             return self.raise(dot.actor, dot.counter);
         }
         if self.vector.covers(dot) {
@@ -85,6 +86,11 @@ impl Context {
             self.outside = union(&ours, &other.outside);
         }
         self.drop_covered();
+    }
+
+    /// Drops the outside dots that `keep` refuses: they are no longer covered.
+    pub fn retain_outside(&mut self, mut keep: impl FnMut(Dot) -> bool) {
+        self.outside.retain(|&dot| keep(dot));
     }
 
     /// The inexact part.

@@ -11,7 +11,7 @@
 //!
 //! # The idea
 //!
-//! Name each write by a [`Dot`] (who wrote, and its how-manieth write), keep with each live value its own
+//! Name each write by a [`Dot`] (who wrote, and the write's sequence number), keep with each live value its own
 //! dot, and keep one [`Context`] for the key: everything that was ever merged into it. That is the dotted
 //! version vector set of Preguiça, Baquero and others (2012), here [`VersionSet`].
 //!
@@ -57,14 +57,11 @@ mod dot;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
-#[cfg(gramme_planted)]
-pub mod planted;
 mod seen;
 pub mod truncation;
 mod version_set;
 mod version_vector;
 
-pub use codec::DecodeError;
 pub use context::Context;
 pub use dot::{Actor, Dot};
 pub use seen::SeenSet;

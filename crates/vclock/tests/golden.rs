@@ -1,6 +1,7 @@
 //! The bytes of contexts and seen-sets, to the letter: other records embed them.
 
-use gramme_vclock::{Actor, Context, DecodeError, Dot, SeenSet};
+use gramme_codec::DecodeError;
+use gramme_vclock::{Actor, Context, Dot, SeenSet};
 
 const CONTEXT: &str = "01000000 0a00000000000000 1100000000000000 \
                        02000000 0a00000000000000 1300000000000000 0b00000000000000 0100000000000000";
@@ -47,5 +48,5 @@ fn a_length_beyond_the_input_allocates_nothing() {
 fn an_outside_dot_under_the_vector_is_refused() {
     let mut under = bytes(CONTEXT);
     under[32] = 0x10;
-    assert_eq!(Context::decode(&mut under.as_slice()), Err(DecodeError::NotCanonical));
+    assert_eq!(Context::decode(&mut under.as_slice()), Err(DecodeError::Malformed));
 }

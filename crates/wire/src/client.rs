@@ -1,13 +1,13 @@
 //! Messages between native clients and nodes.
 
 use bytes::Bytes;
-use gramme_object::Key;
+use gramme_object::{Content, Key};
 use gramme_quorum::{GetError, PutError, Receipt, Threshold};
-use gramme_ring::{Layout, Member, NodeId};
+use gramme_ring::{Layout, NodeId};
 
-use crate::codec::{Wire, WireError, wire_messages, wire_structs};
+use crate::message::{messages, numbered};
 
-wire_structs! {
+messages! {
     /// Asks for the ring.
     pub struct Ring {
         /// The version that the client has; 0 for none.
@@ -65,7 +65,7 @@ wire_structs! {
         /// What an earlier answer gave; empty for none.
         pub context: Bytes,
         /// The value with its headers; `None` deletes.
-        pub content: Option<Bytes>,
+        pub content: Option<Content>,
         /// W.
         pub w: Threshold,
         /// How many owners.
@@ -95,9 +95,15 @@ wire_structs! {
         /// The put's outcome.
         pub outcome: Result<Stored, PutError>,
     }
+
+    /// Answers a message that the node does not know: it is of an earlier version.
+    pub struct Unsupported {
+        /// The number of what it does not know.
+        pub method: u16,
+    }
 }
 
-wire_messages! {
+numbered! {
     /// Any message between a native client and a node.
     pub enum ClientMessage {
         /// See [`Ring`].
@@ -112,37 +118,7 @@ wire_messages! {
         Put(Put) = 5,
         /// See [`PutReply`].
         PutReply(PutReply) = 6,
-    }
-}
-
-impl Wire for Member {
-    const MIN_SIZE: usize = 16;
-
-    fn encode_to(&self, out: &mut Vec<u8>) {
-        self.id.encode_to(out);
-        self.weight.encode_to(out);
-        self.zone.encode_to(out);
-    }
-
-    fn parse(input: &mut Bytes) -> Result<Self, WireError> {
-        Ok(Self { id: NodeId::parse(input)?, weight: u32::parse(input)?, zone: String::parse(input)? })
-    }
-}
-
-impl Wire for Layout {
-    const MIN_SIZE: usize = 18;
-
-    fn encode_to(&self, out: &mut Vec<u8>) {
-        self.version().encode_to(out);
-        self.depth().encode_to(out);
-        self.replicas().encode_to(out);
-        self.members().to_vec().encode_to(out);
-        self.slots().to_vec().encode_to(out);
-    }
-
-    fn parse(input: &mut Bytes) -> Result<Self, WireError> {
-        let (version, depth, replicas) = (u64::parse(input)?, u8::parse(input)?, u8::parse(input)?);
-        let (members, slots) = (Vec::parse(input)?, Vec::parse(input)?);
-        Self::new(version, depth, replicas, members, slots).map_err(|_| WireError::Malformed)
+        /// See [`Unsupported`].
+        Unsupported(Unsupported) = 7,
     }
 }

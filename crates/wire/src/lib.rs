@@ -7,14 +7,14 @@
 //!
 //! # The idea
 //!
-//! Each message is a struct whose fields are encoded in order, little-endian, by a handful of rules
-//! ([`codec`]); a frame names its message by a number that is never used again for another
-//! ([`PeerMessage::method`], [`ClientMessage::method`]), and each body begins with the format's version. Golden
-//! files hold all of them to the letter. Lengths are checked against what is there before anything is
-//! allocated; trailing bytes are an error.
+//! Each message is a struct whose fields are encoded in order by the rules of `gramme-codec`; a frame names
+//! its message by a number that is never used again for another ([`PeerMessage::method`],
+//! [`ClientMessage::method`]), and each body begins with its sender's version. A later version adds messages
+//! and trailing fields; an earlier one skips the fields and answers `Unsupported` to the messages. Golden
+//! files hold all of them to the letter.
 //!
 //! Requests and replies already carry what moving partitions and dead tenures will need: generation, epoch,
-//! slot, life, known tenures, floors.
+//! seat, life, known tenures, floors.
 //!
 //! # What is not here
 //!
@@ -22,16 +22,12 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
-pub mod codec;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
-mod outcome;
+mod message;
 pub mod peer;
 
 pub use client::ClientMessage;
-pub use codec::WireError;
+pub use message::{OLDEST, VERSION, WireError};
 pub use peer::PeerMessage;
-
-/// The version of all bodies.
-pub const VERSION: u8 = 1;

@@ -1,14 +1,14 @@
 //! Messages between nodes.
 
 use bytes::Bytes;
-use gramme_object::Key;
-use gramme_quorum::{PutError, Receipt, Tenure, Threshold};
+use gramme_object::{Content, Key};
+use gramme_quorum::{PutError, Receipt, Seat, Tenure, Threshold};
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::{Context, Dot};
 
-use crate::codec::{Wire, wire_codes, wire_messages, wire_structs};
+use crate::message::{messages, numbered};
 
-wire_structs! {
+messages! {
     /// What every request about a partition begins with.
     pub struct RequestHeader {
         /// The layout's generation; higher after a forced layout.
@@ -17,8 +17,12 @@ wire_structs! {
         pub epoch: u64,
         /// The partition.
         pub partition: PartitionId,
-        /// The version of the bucket properties that the sender acts on.
+        /// A digest of the bucket properties that the sender acts on.
         pub properties: u64,
+        /// How far the sender's log is synced: remembered for it, see [`Standing`].
+        pub position: u64,
+        /// Whether somebody waits for it.
+        pub class: Class,
         /// Who began the request: a node, or a client's own random id.
         pub origin: u64,
         /// Which start of it.
@@ -35,16 +39,18 @@ wire_structs! {
         pub generation: u32,
         /// The partition's epoch as the replica knows it.
         pub epoch: u64,
-        /// The replica's term on the partition.
+        /// The replica's tenure on the partition.
         pub tenure: Tenure,
         /// The replica's disk life: a random number, drawn anew when data was lost or rolled back.
         pub life: u64,
         /// A digest of the replica's seen-set; 0 where none is given.
         pub seen: u64,
-        /// The other members' terms, as far as the replica knows them.
+        /// The other members' tenures, as far as the replica knows them.
         pub known: Vec<(NodeId, Tenure)>,
         /// What the replica knows to be seen by all; empty for now.
         pub floors: Bytes,
+        /// How far the replica's log is synced: remembered for it, see [`Standing`].
+        pub position: u64,
     }
 
     /// Asks a replica for all it holds of a key.
@@ -61,10 +67,6 @@ wire_structs! {
     pub struct ReadReply {
         /// How it went.
         pub header: ReplyHeader,
-        /// The slot that the replica holds.
-        pub slot: u8,
-        /// How many batches the replica has synced, over all starts.
-        pub position: u64,
         /// The stored object, empty if there is none.
         pub object: Bytes,
         /// Which of the asked dots the replica has seen and does not hold live.
@@ -77,17 +79,13 @@ wire_structs! {
         pub header: RequestHeader,
         /// The key.
         pub key: Key,
-        /// Whose place the receiver takes in the preference list.
-        pub slot: u8,
+        /// Whose place the receiver takes.
+        pub seat: Seat,
         /// When to acknowledge.
         pub durability: Durability,
         /// The version's name, apart from what its writer had read.
         pub dot: Dot,
-        /// Whether `object` is the key's state after the write, its coordinator's entry raised to the dot.
-        pub whole: bool,
-        /// What the writer had read: this is replaced, and nothing else.
-        pub read: Context,
-        /// The version itself, as a stored object that holds nothing else; with `whole` all that is beside it state.
+        /// The state to merge, as a stored object: the version with what it replaces, and what is beside it.
         pub object: Bytes,
     }
 
@@ -97,8 +95,8 @@ wire_structs! {
         pub header: RequestHeader,
         /// The key.
         pub key: Key,
-        /// The slot of the receiver.
-        pub slot: u8,
+        /// Whose place the receiver takes.
+        pub seat: Seat,
         /// The state to merge, as a stored object.
         pub object: Bytes,
     }
@@ -107,10 +105,8 @@ wire_structs! {
     pub struct WriteReply {
         /// How it went.
         pub header: ReplyHeader,
-        /// The slot that the write was for.
-        pub slot: u8,
-        /// How many batches the replica has synced, over all starts.
-        pub position: u64,
+        /// The seat that the write was for.
+        pub seat: Seat,
     }
 
     /// A put as its coordinator needs it.
@@ -120,7 +116,7 @@ wire_structs! {
         /// What the writer has read.
         pub read: Context,
         /// The value with its headers; `None` deletes.
-        pub content: Option<Bytes>,
+        pub content: Option<Content>,
         /// W.
         pub w: Threshold,
         /// How many owners.
@@ -163,84 +159,194 @@ wire_structs! {
 
     /// A node speaks of itself, every second and at once when a connection is made.
     pub struct Hello {
+        /// The oldest version that the sender understands, and the one that it writes.
+        pub versions: (u8, u8),
         /// Which start of the node this is.
         pub boot: u64,
+        /// Its clock: microseconds since 1970.
+        pub wall: u64,
         /// The version of its layout.
         pub layout: u64,
-        /// The version of its bucket properties, and who made them.
-        pub properties: (u64, NodeId),
+        /// A digest of its bucket properties.
+        pub properties: u64,
         /// Keys that it stores.
         pub keys: u64,
         /// Bytes of objects that it stores.
         pub bytes: u64,
-        /// Whether it takes writes.
-        pub writable: bool,
-        /// The names of its directory, the present one last; none while they are not stored yet.
-        pub lives: Vec<u64>,
-        /// How many batches it has synced, over all starts.
+        /// What its disk has room for.
+        pub room: Room,
+        /// The starts of its directory, the present one last; none while that is not stored yet.
+        pub lineage: Vec<Start>,
+        /// How far its log is synced.
         pub position: u64,
         /// What it remembers of the receiver.
         pub heard: Option<Standing>,
+        /// The receiver's start that the sender last heard of; 0 for none. A hello that names the receiver's
+        /// present start answers that start's own.
+        pub answers: u64,
+        /// Whether some of its partitions count for nothing, because they are amnesiac or unproven.
+        pub counts: bool,
     }
 
-    /// How far a node's directory has come.
+    /// One start of a directory: a random name, and where in the log the next one began. The last start is
+    /// open: it ends nowhere yet.
+    pub struct Start {
+        /// Its name.
+        pub id: u64,
+        /// The last position that belongs to it; `u64::MAX` while it runs.
+        pub end: u64,
+    }
+
+    /// How far a node's directory had come, as another remembers it.
     pub struct Standing {
-        /// The directory's name.
-        pub life: u64,
-        /// Batches that were synced.
+        /// The name of its start.
+        pub id: u64,
+        /// How far its log was synced.
         pub position: u64,
+        /// The start's number, which is a time: tenures of later starts must be younger.
+        pub boot: u64,
+        /// The keyed digest by which a remembered standing is told from a damaged one.
+        pub seal: u64,
     }
 
-    /// The bucket properties, whole.
+    /// Records of bucket properties.
     pub struct Properties {
-        /// The record, as it is stored.
-        pub record: Bytes,
+        /// The records, as they are stored.
+        pub records: Vec<Bytes>,
     }
 
-    /// Answers [`Properties`]: which the node has now, durably.
+    /// Answers [`Properties`]: which versions of those records the node has now, durably.
     pub struct PropertiesReply {
-        /// Version and author.
-        pub version: (u64, NodeId),
+        /// What each is for, its version and its author.
+        pub held: Vec<PropertiesHeld>,
+    }
+
+    /// A version of a bucket's or a type's properties.
+    pub struct PropertiesHeld {
+        /// The bucket or type, encoded.
+        pub of: Bytes,
+        /// The version.
+        pub version: u64,
+        /// Who made it.
+        pub author: NodeId,
+    }
+
+    /// Asks an owner for a page of a partition's keys.
+    pub struct Keys {
+        /// The request; it names the partition.
+        pub header: RequestHeader,
+        /// Only keys of this bucket type.
+        pub bucket_type: String,
+        /// Only keys of this bucket.
+        pub bucket: Option<Bytes>,
+        /// Only keys placed after this one.
+        pub after: Option<Key>,
+    }
+
+    /// Answers [`Keys`].
+    pub struct KeysReply {
+        /// How it went.
+        pub header: ReplyHeader,
+        /// Keys that have a value.
+        pub keys: Vec<Key>,
+        /// After which key the next page begins; none after the last.
+        pub next: Option<Key>,
+    }
+
+    /// Answers a request that the node does not know: it is of an earlier version.
+    pub struct Unsupported {
+        /// The number of what it does not know.
+        pub method: u16,
     }
 }
 
-wire_codes! {
-    /// How a request to a replica went.
-    pub enum Status {
-        /// Done, and it will survive a loss of power.
+/// How a request to a replica went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Done, and it will survive a loss of power.
+    DoneSynced,
+    /// Done, and it will survive the end of the process.
+    DoneBuffered,
+    /// Nothing to do: the replica has seen the version and what replaced it.
+    Covered,
+    /// Refused: the version's writer is over and what it wrote is settled.
+    Closed,
+    /// Too much to do; nothing was done.
+    Busy,
+    /// The replica cannot prove that it holds what it acknowledged.
+    Amnesiac,
+    /// The replica takes no writes: its disk is nearly full.
+    WriteStopped,
+    /// The sender's epoch is old.
+    Stale,
+    /// The replica is no owner of the partition.
+    NotOwner,
+    /// The replica's disk failed.
+    DiskError,
+    /// The version's stamp is too far ahead of the replica's clock.
+    Refused,
+    /// The replica has not yet compared what it holds with what the others remember of it.
+    Unproven,
+    /// The key's versions together are more than a replica keeps, or than can be sent.
+    TooLarge,
+    /// A failure that this version does not know.
+    Failed,
+}
+
+/// When a replica acknowledges a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When it will survive a loss of power.
+    Synced,
+    /// When it will survive the end of the process.
+    Buffered,
+}
+
+/// Whether somebody waits for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Class {
+    /// A client does.
+    #[default]
+    Foreground,
+    /// Nobody does: repair, handoff, transfer.
+    Background,
+}
+
+/// What a node's disk has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Room {
+    /// Everything.
+    #[default]
+    Enough,
+    /// Only what makes room: deletes, and repairs that bring no value.
+    Low,
+    /// Nothing.
+    None,
+}
+
+gramme_codec::enums! {
+    Status {
         DoneSynced = 1,
-        /// Done, and it will survive the end of the process.
         DoneBuffered = 2,
-        /// Nothing to do: the replica has seen the version and what replaced it.
         Covered = 3,
-        /// Refused: the version's writer is over and what it wrote is settled.
         Closed = 4,
-        /// Too much to do; nothing was done.
         Busy = 5,
-        /// The replica cannot prove that it holds what it acknowledged.
         Amnesiac = 6,
-        /// The replica takes no writes: its disk is nearly full.
         WriteStopped = 7,
-        /// The sender's epoch is old.
         Stale = 8,
-        /// The replica is no owner of the partition.
         NotOwner = 9,
-        /// The replica's disk failed.
         DiskError = 10,
-        /// The version's stamp is too far ahead of the replica's clock.
         Refused = 11,
-    }
-
-    /// When a replica acknowledges a write.
-    pub enum Durability {
-        /// When it will survive a loss of power.
-        Synced = 1,
-        /// When it will survive the end of the process.
-        Buffered = 2,
-    }
+        Unproven = 12,
+        TooLarge = 13,
+        Failed = 255,
+    } | Failed
+    Durability { Synced = 1, Buffered = 2 }
+    Class { Foreground = 1, Background = 2 } | Background
+    Room { Enough = 1, Low = 2, None = 3 } | Low
 }
 
-wire_messages! {
+numbered! {
     /// Any message between nodes.
     pub enum PeerMessage {
         /// See [`Hello`].
@@ -263,6 +369,12 @@ wire_messages! {
         Properties(Properties) = 9,
         /// See [`PropertiesReply`].
         PropertiesReply(PropertiesReply) = 10,
+        /// See [`Unsupported`].
+        Unsupported(Unsupported) = 11,
+        /// See [`Keys`].
+        Keys(Keys) = 12,
+        /// See [`KeysReply`].
+        KeysReply(KeysReply) = 13,
     }
 }
 
@@ -272,19 +384,12 @@ impl PeerMessage {
     pub const fn is_reply(&self) -> bool {
         matches!(
             self,
-            Self::ReadReply(_) | Self::WriteReply(_) | Self::ForwardReply(_) | Self::PropertiesReply(_)
+            Self::ReadReply(_)
+                | Self::WriteReply(_)
+                | Self::ForwardReply(_)
+                | Self::PropertiesReply(_)
+                | Self::Unsupported(_)
+                | Self::KeysReply(_)
         )
-    }
-}
-
-impl<T: Wire> Wire for Box<T> {
-    const MIN_SIZE: usize = T::MIN_SIZE;
-
-    fn encode_to(&self, out: &mut Vec<u8>) {
-        self.as_ref().encode_to(out);
-    }
-
-    fn parse(input: &mut Bytes) -> Result<Self, crate::WireError> {
-        T::parse(input).map(Self::new)
     }
 }

@@ -1,15 +1,32 @@
-//! Bugs that are put in on purpose, to see whether the simulator notices. Only in builds with
-//! `--cfg gramme_planted`; it stands in the lowest crate because every other one can reach it here.
+//! Bugs that are put in on purpose, to see whether the tests notice.
+//!
+//! # The problem
+//!
+//! A simulator that finds nothing has either nothing to find or no eyes. The only way to tell is to put a bug
+//! in that it must find. But bugs behind a `#[cfg]` are code that nobody compiles, and rot.
+//!
+//! # The idea
+//!
+//! `if planted!(ShowStaged) { … }` is ordinary code: always parsed, typed and linted, and gone from every
+//! build without `--cfg gramme_planted`, where the macro is the constant `false`. One bug is in at a time.
+//! Bugs that can be told at the seams of a state machine (an input swallowed, an effect made up) are not here:
+//! the simulator plants those around the product, not in it.
+//!
+//! # What is not here
+//!
+//! Nothing that a build without the cfg would run. `no_std`.
+#![no_std]
+#![forbid(unsafe_code)]
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-macro_rules! plants {
+macro_rules! bugs {
     ($($(#[doc = $doc:literal])* $variant:ident,)*) => {
         /// A bug.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Plant { $($(#[doc = $doc])* $variant,)* }
+        pub enum Bug { $($(#[doc = $doc])* $variant,)* }
 
-        impl Plant {
+        impl Bug {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
@@ -22,7 +39,7 @@ macro_rules! plants {
     };
 }
 
-plants! {
+bugs! {
     /// acknowledge before durable
     AckBeforeDurable,
     /// last write wins in the merge
@@ -67,17 +84,29 @@ plants! {
     RaiseToDot,
     /// forget a put as soon as it is answered
     ForgetPut,
+    /// raise no entry where the stored object is large
+    DecideByStoredSize,
+    /// coordinate last-write-wins puts whatever the clock says
+    TrustClock,
 }
 
 static ACTIVE: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// Puts one bug in, and takes out the last.
-pub fn plant(plant: Plant) {
-    ACTIVE.store(plant as usize, Ordering::Relaxed);
+pub fn plant(bug: Bug) {
+    ACTIVE.store(bug as usize, Ordering::Relaxed);
 }
 
 /// Whether this bug is in.
 #[must_use]
-pub fn is(plant: Plant) -> bool {
-    ACTIVE.load(Ordering::Relaxed) == plant as usize
+pub fn is(bug: Bug) -> bool {
+    ACTIVE.load(Ordering::Relaxed) == bug as usize
+}
+
+/// Whether the bug of this name is in; the constant `false` without `--cfg gramme_planted`.
+#[macro_export]
+macro_rules! planted {
+    ($bug:ident) => {
+        cfg!(gramme_planted) && $crate::is($crate::Bug::$bug)
+    };
 }

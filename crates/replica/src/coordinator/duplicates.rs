@@ -8,14 +8,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gramme_object::Key;
+use gramme_plant::planted;
 use gramme_quorum::PutError;
 use gramme_vclock::Context;
 use gramme_wire::peer::{Put, PutDone};
 
-use crate::puts::Asker;
+use super::put::Asker;
 
 /// The most puts remembered at once; beyond it the oldest are forgotten early.
 const REMEMBERED: usize = 1 << 16;
+
+/// The most entries forgotten at once.
+const FORGOTTEN: usize = 4;
+/// When an entry that is past its time and under way is looked at again, in microseconds.
+const AGAIN: u64 = 1_000_000;
 
 /// Which put: who began it, in which start, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,17 +79,12 @@ impl Duplicates {
         identity: Identity,
         put: &Put,
         asker: Asker,
-        until: u64,
+        (now, until): (u64, u64),
         may_wait: bool,
     ) -> Seen {
         if let Some(entry) = self.entries.get_mut(&identity) {
             if entry.key != put.key {
                 return Seen::Reused(asker);
-            }
-            #[cfg(gramme_planted)]
-            if gramme_vclock::planted::is(gramme_vclock::planted::Plant::ApplyTwice) {
-                entry.askers.push(asker);
-                return Seen::First;
             }
             return match &entry.outcome {
                 Some(outcome) => Seen::Done(asker, outcome.clone()),
@@ -95,6 +96,7 @@ impl Duplicates {
             };
         }
         self.make_room();
+        self.forget(now);
         let (key, read) = (put.key.clone(), put.read.clone());
         self.entries.insert(identity, Entry { key, read, askers: vec![asker], outcome: None });
         self.by_age.insert((until, identity));
@@ -107,20 +109,26 @@ impl Duplicates {
         let read = std::mem::take(&mut entry.read);
         entry.outcome.get_or_insert_with(|| Box::new(outcome.clone().map(|done| without_object(done, read))));
         let askers = std::mem::take(&mut entry.askers);
-        #[cfg(gramme_planted)]
-        if gramme_vclock::planted::is(gramme_vclock::planted::Plant::ForgetPut) {
+        if planted!(ForgetPut) {
             self.entries.remove(&identity);
         }
         askers
     }
 
-    /// Forgets what is past its time and concluded: who waits must still be told.
+    /// Forgets some of what is past its time and concluded: who waits must still be told. A few at a time and
+    /// often, since all that a second brought would hold everybody up together.
     pub(crate) fn forget(&mut self, now: u64) {
-        let past = self.by_age.iter().take_while(|(until, _)| *until <= now).copied();
-        for (until, identity) in past.collect::<Vec<_>>() {
-            if self.entries.get(&identity).is_some_and(|entry| entry.outcome.is_some()) {
-                self.remove(until, identity);
+        for _ in 0..FORGOTTEN {
+            let Some(&(until, identity)) = self.by_age.first().filter(|(until, _)| *until <= now) else {
+                return;
+            };
+            if self.entries.get(&identity).is_some_and(|entry| entry.outcome.is_none()) {
+                // It ends soon: look again then.
+                self.by_age.remove(&(until, identity));
+                self.by_age.insert((now + AGAIN, identity));
+                continue;
             }
+            self.remove(until, identity);
         }
     }
 
@@ -132,7 +140,8 @@ impl Duplicates {
         let is_done = |(_, identity): &&(u64, Identity)| {
             self.entries.get(identity).is_some_and(|entry| entry.outcome.is_some())
         };
-        if let Some(&(until, identity)) = self.by_age.iter().find(is_done) {
+        // Those under way stand at the end, but for the few that are past their time.
+        if let Some(&(until, identity)) = self.by_age.iter().take(FORGOTTEN * 64).find(is_done) {
             self.remove(until, identity);
         }
     }

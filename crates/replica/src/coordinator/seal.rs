@@ -3,14 +3,18 @@
 //! A context decides what a put replaces. One that was forged, mixed up or moved to another key could erase
 //! data without a trace, since counters are shared by all keys of a partition. So a context leaves the
 //! cluster under a seal, keyed blake3 over the key's full name and the context, with the id of the secret:
-//! two secrets are valid at once, so that they can be changed without a pause.
+//! two secrets are valid at once, so that they can be changed without a pause. What the cluster gave out itself
+//! it takes back, however long it is.
 //!
 //! ```text
 //! u8 version = 1 | u8 secret's id | seal (16) | context (see gramme-vclock)
 //! ```
+//!
+//! The seal covers version and id too.
 
 use bytes::Bytes;
-use gramme_object::{Key, limits};
+use gramme_object::Key;
+use gramme_quorum::ContextError;
 use gramme_vclock::Context;
 
 const VERSION: u8 = 1;
@@ -31,23 +35,6 @@ impl std::fmt::Debug for Secrets {
     }
 }
 
-/// Why a context is refused. A write with it would not have changed anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    /// Not a context at all.
-    #[error("context-malformed: this is not a context that a read or write gave out")]
-    Malformed,
-    /// Sealed under a secret that is no longer known.
-    #[error("context-expired: the context was sealed under a secret that is no longer known; read again")]
-    Expired,
-    /// The seal does not fit the context and key.
-    #[error("context-forged: the context was not given out for this key")]
-    Forged,
-    /// Longer than a context may be.
-    #[error("context-too-long: the context has more than {} entries; read again", limits::CONTEXT)]
-    TooLong,
-}
-
 impl Secrets {
     /// Seals `context` for `key`.
     #[must_use]
@@ -57,7 +44,7 @@ impl Secrets {
         let (id, secret) = &self.current;
         let mut token = Vec::with_capacity(2 + SEAL + encoded.len());
         token.extend([VERSION, *id]);
-        token.extend_from_slice(&seal(secret, key, &encoded).as_bytes()[..SEAL]);
+        token.extend_from_slice(&seal(secret, *id, key, &encoded).as_bytes()[..SEAL]);
         token.extend_from_slice(&encoded);
         token.into()
     }
@@ -65,37 +52,34 @@ impl Secrets {
     /// Opens a context that was sealed for `key`; no bytes at all are the empty context.
     ///
     /// # Errors
-    /// [`TokenError`] if it was not given out for this key, or too long ago.
-    pub fn open(&self, key: &Key, token: &[u8]) -> Result<Context, TokenError> {
+    /// [`ContextError`] if it was not given out for this key, or under a secret that is no longer known.
+    pub fn open(&self, key: &Key, token: &[u8]) -> Result<Context, ContextError> {
         if token.is_empty() {
             return Ok(Context::new());
         }
-        let (&[version, id], rest) = token.split_first_chunk().ok_or(TokenError::Malformed)?;
-        let (claimed, encoded) = rest.split_first_chunk::<SEAL>().ok_or(TokenError::Malformed)?;
+        let (&[version, id], rest) = token.split_first_chunk().ok_or(ContextError::Malformed)?;
+        let (claimed, encoded) = rest.split_first_chunk::<SEAL>().ok_or(ContextError::Malformed)?;
         if version != VERSION {
-            return Err(TokenError::Malformed);
+            return Err(ContextError::Malformed);
         }
         let known = [Some(&self.current), self.previous.as_ref()];
         let (_, secret) =
-            known.into_iter().flatten().find(|(known, _)| *known == id).ok_or(TokenError::Expired)?;
-        let right = seal(secret, key, encoded);
+            known.into_iter().flatten().find(|(known, _)| *known == id).ok_or(ContextError::Expired)?;
+        let right = seal(secret, id, key, encoded);
         // In constant time: the comparison must not tell a forger how far it got.
         let differ = right.as_bytes().iter().zip(claimed).fold(0, |differ, (a, b)| differ | (a ^ b));
         if differ != 0 {
-            return Err(TokenError::Forged);
+            return Err(ContextError::Forged);
         }
         let mut input = encoded;
-        let context = Context::decode(&mut input).map_err(|_| TokenError::Malformed)?;
-        match (input.is_empty(), context.len() <= limits::CONTEXT) {
-            (false, _) => Err(TokenError::Malformed),
-            (_, false) => Err(TokenError::TooLong),
-            (true, true) => Ok(context),
-        }
+        let context = Context::decode(&mut input).map_err(|_| ContextError::Malformed)?;
+        if input.is_empty() { Ok(context) } else { Err(ContextError::Malformed) }
     }
 }
 
-fn seal(secret: &[u8; 32], key: &Key, context: &[u8]) -> blake3::Hash {
+fn seal(secret: &[u8; 32], id: u8, key: &Key, context: &[u8]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new_keyed(secret);
+    hasher.update(&[VERSION, id]);
     hasher.update(&(key.as_bytes().len() as u64).to_le_bytes());
     hasher.update(key.as_bytes());
     hasher.update(context);
@@ -121,9 +105,9 @@ mod tests {
         let context: Context = [Dot::new(Actor(1), 2)].into_iter().collect();
         let token = secrets(1, None).seal(&key("a"), &context);
         assert_eq!(secrets(1, None).open(&key("a"), &token), Ok(context.clone()));
-        assert_eq!(secrets(1, None).open(&key("b"), &token), Err(TokenError::Forged));
+        assert_eq!(secrets(1, None).open(&key("b"), &token), Err(ContextError::Forged));
         assert_eq!(secrets(2, Some(1)).open(&key("a"), &token), Ok(context));
-        assert_eq!(secrets(3, Some(2)).open(&key("a"), &token), Err(TokenError::Expired));
+        assert_eq!(secrets(3, Some(2)).open(&key("a"), &token), Err(ContextError::Expired));
         assert_eq!(secrets(1, None).open(&key("a"), b""), Ok(Context::new()));
     }
 

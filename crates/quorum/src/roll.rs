@@ -1,0 +1,237 @@
+//! Who sits where, and who was heard with what: what a get and a put have in common.
+//!
+//! A request needs R or W of a *set* of slots, one today, of two sets while a partition moves. A slot is held
+//! by its owner, or by a fallback that stands in for it. Counting nodes goes wrong as soon as one node stands
+//! in for a second slot, and counting slot numbers as soon as there are two sets: six acknowledgements of two
+//! disjoint sets look like three. So what is counted is *seats*: a slot of a set, once, whoever answers for it.
+
+use gramme_ring::NodeId;
+
+use crate::{Failure, Shortfall};
+
+/// The most slots of a set.
+pub const MAX_SLOTS: usize = 32;
+const SETS: usize = 2;
+
+/// A slot of one of a request's sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seat {
+    /// 0 for the partition's owners; 1, while it moves, for those that it moves to.
+    pub set: u8,
+    /// The place in the preference list.
+    pub slot: u8,
+}
+
+gramme_codec::structs! { Seat { set: u8, slot: u8 } }
+
+/// The owners of a partition, slot by slot, of which so many must do their part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaSet {
+    /// The owners, by slot; at most [`MAX_SLOTS`].
+    pub owners: Vec<NodeId>,
+    /// R or W.
+    pub need: u8,
+}
+
+/// The sets that a request counts over, each with its own threshold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sets {
+    /// The owners.
+    pub now: ReplicaSet,
+    /// Those that the partition moves to.
+    pub next: Option<ReplicaSet>,
+}
+
+impl Sets {
+    /// One set, as long as nothing moves.
+    #[must_use]
+    pub const fn one(owners: Vec<NodeId>, need: u8) -> Self {
+        Self { now: ReplicaSet { owners, need }, next: None }
+    }
+
+    fn each(&self) -> impl Iterator<Item = &ReplicaSet> {
+        std::iter::once(&self.now).chain(&self.next)
+    }
+}
+
+/// The seats of one node: a bit for each slot of each set.
+type Seats = [u32; SETS];
+
+#[derive(Clone, Debug)]
+pub(crate) struct Member<T> {
+    pub(crate) node: NodeId,
+    seats: Seats,
+    /// Whether it is an owner, not a fallback.
+    pub(crate) is_owner: bool,
+    pub(crate) heard: Option<Heard<T>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Heard<T> {
+    Answer(T),
+    Failure(Failure),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Roll<T> {
+    need: [u8; SETS],
+    /// The seats of all owners.
+    all: Seats,
+    pub(crate) members: Vec<Member<T>>,
+    /// How many fallbacks may still be brought.
+    spares: u8,
+    pub(crate) answered: bool,
+}
+
+impl<T> Roll<T> {
+    pub(crate) fn new(sets: &Sets) -> Self {
+        let mut roll = Self {
+            need: [0; SETS],
+            all: [0; SETS],
+            members: Vec::with_capacity(sets.now.owners.len()),
+            spares: 0,
+            answered: false,
+        };
+        roll.seat(sets);
+        roll
+    }
+
+    fn seat(&mut self, sets: &Sets) {
+        for (set, replicas) in sets.each().enumerate() {
+            self.need[set] = replicas.need;
+            for (slot, &node) in replicas.owners.iter().take(MAX_SLOTS).enumerate() {
+                let bit = 1 << slot;
+                self.all[set] |= bit;
+                match self.members.iter_mut().find(|member| member.node == node) {
+                    Some(member) => member.seats[set] |= bit,
+                    None => {
+                        let mut seats = [0; SETS];
+                        seats[set] = bit;
+                        self.members.push(Member { node, seats, is_owner: true, heard: None });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts from zero over other sets: nothing that was heard before counts.
+    pub(crate) fn restart(&mut self, sets: &Sets) {
+        self.members.clear();
+        (self.need, self.all) = ([0; SETS], [0; SETS]);
+        self.seat(sets);
+    }
+
+    /// How many fallbacks may be brought; without any a request is lost as soon as its owners are.
+    pub(crate) fn allow_spares(&mut self, spares: u8) {
+        self.spares = spares;
+    }
+
+    /// Puts a fallback on a seat. It may hold one seat of a set only.
+    pub(crate) fn substitute(&mut self, seat: Seat, node: NodeId) -> bool {
+        let set = usize::from(seat.set);
+        let bit = 1_u32.checked_shl(u32::from(seat.slot)).unwrap_or(0);
+        if self.spares == 0 || self.all.get(set).is_none_or(|all| all & bit == 0) {
+            return false;
+        }
+        match self.members.iter_mut().find(|member| member.node == node) {
+            Some(member) if member.seats[set] != 0 || member.is_owner => return false,
+            Some(member) => member.seats[set] = bit,
+            None => {
+                let mut seats = [0; SETS];
+                seats[set] = bit;
+                self.members.push(Member { node, seats, is_owner: false, heard: None });
+            }
+        }
+        self.spares -= 1;
+        true
+    }
+
+    /// A seat that nobody holds any more and a fallback could, if there are any left.
+    pub(crate) fn vacant(&self) -> Option<Seat> {
+        if self.spares == 0 {
+            return None;
+        }
+        let held = self.seats_of(|member| !matches!(member.heard, Some(Heard::Failure(_))));
+        (0..SETS).find_map(|set| {
+            let vacant = self.all[set] & !held[set];
+            (vacant != 0).then(|| Seat { set: set as u8, slot: vacant.trailing_zeros() as u8 })
+        })
+    }
+
+    /// The nodes to ask, each once, owners first.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.members.iter().map(|member| member.node)
+    }
+
+    pub(crate) fn awaits(&self, node: NodeId) -> bool {
+        self.members.iter().any(|member| member.node == node && member.heard.is_none())
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.members.iter().all(|member| member.heard.is_some())
+    }
+
+    /// The seat that `node` answers for, the first of several.
+    pub(crate) fn seat_of(&self, node: NodeId) -> Option<Seat> {
+        let member = self.members.iter().find(|member| member.node == node)?;
+        let set = (0..SETS).find(|&set| member.seats[set] != 0)?;
+        Some(Seat { set: set as u8, slot: member.seats[set].trailing_zeros() as u8 })
+    }
+
+    /// Notes what a node says. What a stranger says, or a node for the second time, is not noted.
+    pub(crate) fn hear(&mut self, node: NodeId, heard: Heard<T>) -> bool {
+        let awaited = |member: &&mut Member<T>| member.node == node && member.heard.is_none();
+        let Some(member) = self.members.iter_mut().find(awaited) else { return false };
+        member.heard = Some(heard);
+        true
+    }
+
+    /// Whoever has not answered is silent.
+    pub(crate) fn on_deadline(&mut self) {
+        self.spares = 0;
+        for member in self.members.iter_mut().filter(|member| member.heard.is_none()) {
+            member.heard = Some(Heard::Failure(Failure::Silent));
+        }
+    }
+
+    /// Whether the members that `counts` picks fill enough seats of each set.
+    pub(crate) fn is_reached(&self, counts: impl Fn(&Member<T>) -> bool) -> bool {
+        let seats = self.seats_of(counts);
+        (0..SETS).all(|set| seats[set].count_ones() >= u32::from(self.need[set]))
+    }
+
+    /// Whether they could still: `counts` picks those that did or may yet, and fallbacks may take the rest.
+    pub(crate) fn is_within_reach(&self, counts: impl Fn(&Member<T>) -> bool) -> bool {
+        let seats = self.seats_of(counts);
+        (0..SETS).all(|set| seats[set].count_ones() + u32::from(self.spares) >= u32::from(self.need[set]))
+    }
+
+    /// How many members `counts` picks and could still be brought.
+    pub(crate) fn possible(&self, counts: impl Fn(&Member<T>) -> bool) -> usize {
+        self.members.iter().filter(|member| counts(member)).count() + usize::from(self.spares)
+    }
+
+    fn seats_of(&self, counts: impl Fn(&Member<T>) -> bool) -> Seats {
+        let mut seats = [0; SETS];
+        for member in self.members.iter().filter(|member| counts(member)) {
+            (0..SETS).for_each(|set| seats[set] |= member.seats[set]);
+        }
+        seats
+    }
+
+    /// What an error says: whom `counts` picks has answered; the others have not, and why.
+    pub(crate) fn shortfall(
+        &self,
+        counts: impl Fn(&Member<T>) -> bool,
+        why: impl Fn(&Member<T>) -> Failure,
+    ) -> Shortfall {
+        let (answered, failed): (Vec<_>, Vec<_>) = self.members.iter().partition(|member| counts(member));
+        let mut failed: Vec<_> = failed.into_iter().map(|member| (member.node, why(member))).collect();
+        failed.sort_unstable();
+        Shortfall {
+            needed: self.need.iter().copied().max().unwrap_or(0),
+            answered: answered.into_iter().map(|member| member.node).collect(),
+            failed,
+        }
+    }
+}

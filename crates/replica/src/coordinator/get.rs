@@ -1,0 +1,249 @@
+//! Gets that this node coordinates: ask all owners, answer at R, repair from what comes late.
+
+use bytes::Bytes;
+use gramme_object::{Key, Object, limits};
+use gramme_quorum::{Failure, GetError, GetReply, GetRequest, GetVerdict, Threshold};
+use gramme_ring::NodeId;
+use gramme_vclock::Context;
+use gramme_wire::PeerMessage;
+use gramme_wire::peer::{Class, Read, ReadReply, Repair, Status};
+
+use super::{Around, Coordinator, LINGER, adopt, failure};
+use crate::cx::Cx;
+use crate::io::{LoadFailed, Ticket};
+use crate::node::{Node, Properties};
+use crate::place::Place;
+use crate::request::{Found, Response};
+use crate::serve::{repair_level, request_header};
+use crate::shard::{Brought, Reader, Ready, Writer};
+use crate::timers::Timer;
+
+/// How long a repair is worth sending, in microseconds.
+const REPAIR_TTL: u64 = 5_000_000;
+
+/// A get under way.
+#[derive(Debug)]
+pub(super) struct Get {
+    ticket: Ticket,
+    place: Place,
+    /// Whether a reader sees siblings, or the last writer among them.
+    allow_mult: bool,
+    /// What the client wants compared with what is found.
+    against: Option<Context>,
+    request: GetRequest,
+    deadline: u64,
+}
+
+/// What a client asks for.
+#[derive(Debug)]
+pub(crate) struct AskedGet {
+    pub(crate) key: Key,
+    pub(crate) r: Threshold,
+    pub(crate) pr: Threshold,
+    pub(crate) timeout: u32,
+    pub(crate) against: Bytes,
+}
+
+impl Coordinator {
+    pub(crate) fn start_get(&mut self, around: &mut Around<'_>, ticket: Ticket, asked: AskedGet) {
+        let (need, allow_mult, against) = match self.check_get(around.cx, around.node, &asked) {
+            Ok(checked) => checked,
+            Err(error) => return around.cx.reply(ticket, Response::Get(Err(error))),
+        };
+        let Around { cx, node, shard } = around;
+        cx.stats.gets += 1;
+        let place = node.map.place(asked.key);
+        let request = GetRequest::new(&node.map.sets(place.partition, need));
+        let (id, deadline) = (cx.next_request(), cx.after(asked.timeout));
+        let (me, ttl) = (cx.me(), u64::from(asked.timeout) * 1_000);
+        for to in request.members().filter(|&to| to != me) {
+            let header = request_header(cx, node, place.partition, id, Class::Foreground);
+            let read = Read { header, key: place.key.clone(), asked: Vec::new() };
+            cx.send(to, id, ttl, PeerMessage::Read(read));
+        }
+        let is_own = request.awaits(me);
+        cx.timers.set(deadline, Timer::Get(id));
+        let get = Get { ticket, place: place.clone(), allow_mult, against, request, deadline };
+        self.gets.insert(id, get);
+        if is_own && shard.is_crowded(cx) {
+            self.on_get_failure(around, id, me, Failure::Busy);
+        } else if is_own {
+            shard.read(cx, &place, Reader::Get(id));
+        }
+    }
+
+    fn check_get(
+        &self,
+        cx: &mut Cx,
+        node: &Node,
+        asked: &AskedGet,
+    ) -> Result<(u8, bool, Option<Context>), GetError> {
+        let Some(Properties { r, pr, allow_mult, .. }) = node.properties(&asked.key) else {
+            return Err(GetError::UnknownType(asked.key.bucket_type().to_owned()));
+        };
+        // All owners are primaries, so the greater of the two is what must be reached.
+        let r = asked.r.resolve_positive(node.map.replicas(), r)?;
+        let pr = asked.pr.resolve(node.map.replicas(), pr)?;
+        let given = Some(&asked.against).filter(|against| !against.is_empty());
+        let against = given.map(|against| cx.config.secrets.open(&asked.key, against)).transpose()?;
+        if self.is_overloaded(cx) {
+            cx.stats.busy += 1;
+            return Err(GetError::Busy);
+        }
+        Ok((r.max(pr), allow_mult, against))
+    }
+
+    /// This node's own copy has been read.
+    pub(crate) fn on_own_read(
+        &mut self,
+        around: &mut Around<'_>,
+        id: u64,
+        place: &Place,
+        result: Result<Ready, LoadFailed>,
+    ) {
+        let reply = match (result, around.shard.counts(place.partition)) {
+            (Ok(ready), Ok(())) => GetReply::Object((*ready.object).clone()),
+            (Ok(ready), Err(why)) => GetReply::Uncounted((*ready.object).clone(), why.into()),
+            (Err(LoadFailed), _) => GetReply::Failed(Failure::Disk),
+        };
+        let me = around.cx.me();
+        self.on_get_reply(around, id, me, reply);
+    }
+
+    pub(crate) fn on_read_reply(
+        &mut self,
+        around: &mut Around<'_>,
+        from: NodeId,
+        id: u64,
+        reply: &ReadReply,
+    ) {
+        // Those that come after the end say nothing that is not in the next hello.
+        let Some(get) = self.gets.get(&id) else { return };
+        let partition = get.place.partition;
+        around.node.lineage.hear_position(from, reply.header.position);
+        around.shard.learn(partition, from, reply.header.tenure);
+        if adopt(around, partition, &reply.header) && reply.header.status == Status::Stale {
+            // It has not looked at the key: asked again, it will.
+            let Around { cx, node, .. } = around;
+            let ttl = get.deadline.saturating_sub(cx.now.monotonic);
+            let header = request_header(cx, node, partition, id, Class::Foreground);
+            let read = Read { header, key: get.place.key.clone(), asked: Vec::new() };
+            return cx.send(from, id, ttl, PeerMessage::Read(read));
+        }
+        let object = || match reply.object.is_empty() {
+            true => Ok(Object::new()),
+            false => Object::decode(&reply.object),
+        };
+        let reply = match (failure(reply.header.status), object()) {
+            (None, Ok(object)) => GetReply::Object(object),
+            (Some(why @ (Failure::Amnesiac | Failure::Unproven)), Ok(object)) => {
+                GetReply::Uncounted(object, why)
+            }
+            (failure, _) => GetReply::Failed(failure.unwrap_or(Failure::Disk)),
+        };
+        self.on_get_reply(around, id, from, reply);
+    }
+
+    fn on_get_reply(&mut self, around: &mut Around<'_>, id: u64, from: NodeId, reply: GetReply) {
+        if let Some(get) = self.gets.get_mut(&id) {
+            let verdict = get.request.on_reply(from, reply);
+            self.on_get_verdict(around, id, verdict);
+        }
+    }
+
+    pub(super) fn on_get_failure(
+        &mut self,
+        around: &mut Around<'_>,
+        id: u64,
+        node: NodeId,
+        failure: Failure,
+    ) {
+        self.on_get_reply(around, id, node, GetReply::Failed(failure));
+    }
+
+    fn on_get_verdict(&mut self, around: &mut Around<'_>, id: u64, verdict: GetVerdict) {
+        let Some(get) = self.gets.get_mut(&id) else { return };
+        let cx = &mut *around.cx;
+        match verdict {
+            GetVerdict::Wait | GetVerdict::Finished => {}
+            GetVerdict::Answer(object) => {
+                cx.timers.cancel(get.deadline, Timer::Get(id));
+                get.deadline = get.deadline.min(cx.now.monotonic + LINGER);
+                cx.timers.set(get.deadline, Timer::Get(id));
+                cx.stats.count_versions(object.siblings().len());
+                let found = found(cx, get, object, around.node.clock.millis(cx.now));
+                cx.reply(get.ticket, Response::Get(Ok(found)));
+            }
+            GetVerdict::Fail(shortfall) => {
+                cx.stats.gets_failed += 1;
+                cx.reply(get.ticket, Response::Get(Err(GetError::Unavailable(shortfall))));
+            }
+        }
+        if get.request.is_complete() {
+            self.finish_get(around, id);
+        }
+    }
+
+    /// Everybody has been heard: send the others what they lack.
+    fn finish_get(&mut self, around: &mut Around<'_>, id: u64) {
+        let Some(get) = self.gets.remove(&id) else { return };
+        let Around { cx, node, shard } = around;
+        cx.timers.cancel(get.deadline, Timer::Get(id));
+        for repair in get.request.repairs() {
+            let stored = Bytes::from(repair.object.encode());
+            if stored.len() as u64 > limits::STORED {
+                // Nobody could keep it, or send it on: whoever reads sees all of it, and can replace it.
+                cx.stats.too_large += 1;
+                continue;
+            }
+            cx.stats.read_repairs += 1;
+            if repair.node == cx.me() {
+                let may =
+                    shard.has_room_for(repair.object.has_value()) && !shard.is_full(cx, Class::Background);
+                if may {
+                    let brought = Brought { object: repair.object, stored };
+                    let level = repair_level(node, &get.place.key);
+                    shard.merge(cx, &get.place, brought, Writer::Nobody, (level, Class::Background));
+                }
+                continue;
+            }
+            let request = cx.next_request();
+            let header = request_header(cx, node, get.place.partition, request, Class::Background);
+            let key = get.place.key.clone();
+            let message = PeerMessage::Repair(Repair { header, key, seat: repair.seat, object: stored });
+            cx.send_as(Class::Background, repair.node, request, REPAIR_TTL, message);
+        }
+    }
+
+    pub(crate) fn on_get_deadline(&mut self, around: &mut Around<'_>, id: u64) {
+        if let Some(get) = self.gets.get_mut(&id) {
+            let verdict = get.request.on_deadline();
+            self.on_get_verdict(around, id, verdict);
+        }
+    }
+
+    pub(super) fn on_get_peer_down(&mut self, around: &mut Around<'_>, node: NodeId) {
+        let waiting = self.gets.iter().filter(|(_, get)| get.request.awaits(node));
+        for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.on_get_failure(around, id, node, Failure::Silent);
+        }
+    }
+
+    pub(super) fn discount_own_reads(&mut self, around: &mut Around<'_>) {
+        let me = around.cx.me();
+        for id in self.gets.keys().copied().collect::<Vec<_>>() {
+            let Some(get) = self.gets.get_mut(&id) else { continue };
+            let verdict = get.request.discount(me, Failure::Amnesiac);
+            self.on_get_verdict(around, id, verdict);
+        }
+    }
+}
+
+/// What a client is shown of what was found.
+fn found(cx: &Cx, get: &Get, object: Object, millis: u64) -> Found {
+    let shown = if get.allow_mult { object } else { object.last_writer(millis) };
+    let context = cx.config.secrets.seal(&get.place.key, shown.context());
+    let covers = |against: &Context| shown.versions().dots().all(|dot| against.covers(dot));
+    let is_covered = get.against.as_ref().is_some_and(covers);
+    Found { context, object: shown, is_covered }
+}

@@ -1,0 +1,616 @@
+//! Puts that this node coordinates, as an owner of the key: mint the dot, write here and to the others,
+//! answer at W.
+//!
+//! What is sent is the key's whole state after the put, and the same bytes are stored here: merged once and
+//! encoded once. The coordinator's own entry is raised to the put's dot in it, without which contexts would
+//! grow by a dot with every write. Whoever merges that drops each older version of ours that is not live in
+//! it, so what replaced those must go along. Usually nothing is left but the new version; where siblings
+//! stay beside it and are large, the put goes alone and raises nothing, as long as the context is short.
+//!
+//! A writer is answered with what it had read and its own write, no more; but where its own version is the only
+//! live one, with the object's context, which is the same to it and does not grow.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gramme_object::{Key, Object, Sibling, limits};
+use gramme_plant::planted;
+use gramme_quorum::{Ack, Failure, PutError, PutNeeds, PutRequest, PutVerdict, Receipt, Tenure, Threshold};
+use gramme_ring::NodeId;
+use gramme_vclock::{Context, Dot};
+use gramme_wire::PeerMessage;
+use gramme_wire::peer::{
+    self, Class, Durability, ForwardReply, PutDone, ReplyHeader, Status, Write, WriteReply,
+};
+
+use super::duplicates::{Identity, Seen};
+use super::{Around, Coordinator, LINGER, adopt, failure};
+use crate::cx::Cx;
+use crate::io::{LoadFailed, Ticket};
+use crate::node::{BucketDurability, Epoch, Node, Properties};
+use crate::place::Place;
+use crate::request::{ClientPut, Response, Stored};
+use crate::serve::{bare_header, request_header};
+use crate::shard::{Level, Ready, Writer};
+use crate::timers::Timer;
+
+/// How long a put is remembered beyond its deadline, in microseconds: a copy may be late.
+const REMEMBERED: u64 = 5_000_000;
+/// How long an answer to a forwarded put is worth sending, in microseconds.
+const ANSWER_TTL: u64 = 5_000_000;
+/// Siblings that stay beside a new version go along with it if they have at most so many bytes.
+const WHOLE: u64 = 64 << 10;
+/// However large they are, they go along when the context has more dots than this outside its vector.
+const OUTSIDE: usize = 64;
+/// A writer whose context has at most so many dots is not kept waiting for a shorter one.
+const SHORT: usize = 16;
+
+/// Who is to be told of a put's outcome.
+#[derive(Clone, Debug)]
+pub(crate) enum Asker {
+    /// A client of this node, with the key that its new context is sealed for.
+    Client(Ticket, Key),
+    /// A node that handed it on.
+    Peer(NodeId, u64),
+}
+
+/// A put under way.
+#[derive(Debug)]
+pub(super) struct Put {
+    identity: Identity,
+    place: Place,
+    /// What its writer had read.
+    read: Context,
+    content: Option<gramme_object::Content>,
+    return_body: bool,
+    properties: Properties,
+    need: u8,
+    counted: PutRequest,
+    levels: Levels,
+    deadline: u64,
+    /// The write as it was sent, once it was.
+    write: Option<Kept>,
+    /// The verdict, while the answer waits for the object that it shows to be durable.
+    receipt: Option<Receipt>,
+}
+
+/// A write, kept to be sent again: the same dot, at a later epoch or to whoever stands in.
+#[derive(Debug)]
+struct Kept {
+    dot: Dot,
+    object: Bytes,
+    /// The state that is stored here.
+    state: Arc<Object>,
+    /// Whether it is as durable here as was asked.
+    is_stored: bool,
+}
+
+impl Put {
+    /// Whether the put's own version is the only live one.
+    fn is_sole(&self) -> bool {
+        self.write.as_ref().is_some_and(|kept| kept.state.versions().len() == 1)
+    }
+}
+
+impl Coordinator {
+    pub(crate) fn start_client_put(&mut self, around: &mut Around<'_>, ticket: Ticket, put: ClientPut) {
+        let Around { cx, node, .. } = around;
+        let read = match cx.config.secrets.open(&put.key, &put.context) {
+            Ok(read) => read,
+            Err(error) => return cx.reply(ticket, Response::Put(Err(error.into()))),
+        };
+        let request = cx.next_request();
+        let identity = match put.identity {
+            Some((origin, request)) => Identity { origin, boot: 0, request },
+            None => Identity { origin: cx.me().0, boot: cx.boot, request },
+        };
+        let ClientPut { key, content, w, pw, dw, timeout, return_body, .. } = put;
+        let asker = Asker::Client(ticket, key.clone());
+        let place = node.map.place(key.clone());
+        let put = peer::Put { key, read, content, w, pw, dw, timeout, return_body };
+        if planted!(HandOnCopy) && !around.shard.owns(place.partition) {
+            let _ = self.is_first(around.cx, identity, &put, asker);
+            return self.start_forward(around, identity, place, put);
+        }
+        if !self.is_first(around.cx, identity, &put, asker) {
+            return;
+        }
+        match self.may_coordinate(around, &place, &put) {
+            Ok(()) => self.start_put(around, identity, place, put),
+            Err(_) => self.start_forward(around, identity, place, put),
+        }
+    }
+
+    /// Whether this node may coordinate a put, or why another owner should.
+    pub(super) fn may_coordinate(
+        &self,
+        around: &Around<'_>,
+        place: &Place,
+        put: &peer::Put,
+    ) -> Result<(), PutError> {
+        let Around { cx, node, shard } = around;
+        let other = |failure| {
+            let failed = vec![(cx.me(), failure)];
+            PutError::NoCoordinator(gramme_quorum::Shortfall { needed: 1, answered: Vec::new(), failed })
+        };
+        if !shard.owns(place.partition) {
+            return Err(other(Failure::NotOwner));
+        }
+        if shard.counts(place.partition) == Err(crate::shard::Uncounted::Amnesiac) {
+            return Err(other(Failure::Amnesiac));
+        }
+        if !shard.has_room_for(put.content.is_some()) {
+            return Err(PutError::WriteStopped);
+        }
+        if shard.is_full(cx, Class::Foreground) {
+            return Err(PutError::Busy);
+        }
+        let by_clock = node.properties(&put.key).is_some_and(|properties| !properties.allow_mult);
+        if by_clock && node.clock.is_off(cx.now).is_some() && !planted!(TrustClock) {
+            return Err(PutError::Clock);
+        }
+        Ok(())
+    }
+
+    /// Whether a put is no duplicate of one that is or was. Who asks for a duplicate is told what the first
+    /// one is told. Asked before a put is coordinated, and before it is handed on: two copies of one put must
+    /// not reach two owners.
+    pub(super) fn is_first(
+        &mut self,
+        cx: &mut Cx,
+        identity: Identity,
+        put: &peer::Put,
+        asker: Asker,
+    ) -> bool {
+        let until = cx.after(put.timeout) + REMEMBERED;
+        let may_wait = !self.is_overloaded(cx);
+        match self.duplicates.see(identity, put, asker, (cx.now.monotonic, until), may_wait) {
+            Seen::First => return true,
+            Seen::Reused(asker) => tell(cx, asker, Err(PutError::RequestReused)),
+            Seen::UnderWay => cx.stats.duplicates += 1,
+            // Not that nothing was begun: the first one was.
+            Seen::Crowded(asker) => {
+                let me = cx.me();
+                tell(cx, asker, Err(PutError::Unknown(me)));
+            }
+            Seen::Done(asker, outcome) => {
+                cx.stats.duplicates += 1;
+                tell(cx, asker, *outcome);
+            }
+        }
+        false
+    }
+
+    /// Coordinates a put.
+    pub(super) fn start_put(
+        &mut self,
+        around: &mut Around<'_>,
+        identity: Identity,
+        place: Place,
+        asked: peer::Put,
+    ) {
+        let (properties, need, needs) = match self.check_put(around.cx, around.node, &asked) {
+            Ok(checked) => checked,
+            Err(error) => return self.conclude(around.cx, identity, Err(error)),
+        };
+        let Around { cx, node, shard } = around;
+        cx.stats.puts += 1;
+        let levels = Levels::of(properties.durability, needs.synced);
+        let counted = PutRequest::new(&node.map.sets(place.partition, need), needs);
+        let (id, deadline) = (cx.next_request(), cx.after(asked.timeout));
+        let peer::Put { read, content, return_body, .. } = asked;
+        let put = Put {
+            identity,
+            place: place.clone(),
+            read,
+            content,
+            return_body,
+            properties,
+            need,
+            counted,
+            levels,
+            deadline,
+            write: None,
+            receipt: None,
+        };
+        self.puts.insert(id, put);
+        cx.timers.set(deadline, Timer::Put(id));
+        shard.load_for_put(cx, &place, id);
+    }
+
+    fn check_put(
+        &self,
+        cx: &mut Cx,
+        node: &Node,
+        put: &peer::Put,
+    ) -> Result<(Properties, u8, PutNeeds), PutError> {
+        let Some(properties) = node.properties(&put.key) else {
+            return Err(PutError::UnknownType(put.key.bucket_type().to_owned()));
+        };
+        if self.is_overloaded(cx) {
+            cx.stats.busy += 1;
+            return Err(PutError::Busy);
+        }
+        let (need, needs) = put_needs(put, &properties, node.map.replicas())?;
+        Ok((properties, need, needs))
+    }
+
+    /// The key of a put is there, or cannot be read.
+    pub(crate) fn on_loaded(&mut self, around: &mut Around<'_>, id: u64, result: Result<(), LoadFailed>) {
+        // A put that was given up meanwhile is gone.
+        let Some(put) = self.puts.get_mut(&id) else { return };
+        let coordinated = match result {
+            Ok(()) => coordinate(around, id, put),
+            Err(LoadFailed) => Err(PutError::Disk),
+        };
+        match coordinated {
+            Ok(()) => self.answer_put(around.cx, id),
+            Err(error) => self.abandon_put(around.cx, id, error),
+        }
+    }
+
+    /// Ends a put of which nothing has been written.
+    fn abandon_put(&mut self, cx: &mut Cx, id: u64, error: PutError) {
+        if let Some(put) = self.puts.remove(&id) {
+            cx.stats.puts_too_many_siblings += u64::from(matches!(
+                error,
+                PutError::TooManySiblings { .. } | PutError::SiblingsTooLarge { .. }
+            ));
+            cx.timers.cancel(put.deadline, Timer::Put(id));
+            self.conclude(cx, put.identity, Err(error));
+        }
+    }
+
+    /// This node's own copy is as durable as was asked, or was not written.
+    pub(crate) fn on_own_write(&mut self, around: &mut Around<'_>, id: u64, status: Status) {
+        let Some(put) = self.puts.get_mut(&id) else { return };
+        if let Some(kept) = &mut put.write {
+            kept.is_stored = true;
+        }
+        let (cx, me) = (&around.cx, around.cx.me());
+        let (tenure, _, known) = around.shard.tenures(put.place.partition);
+        let counts = around.shard.counts(put.place.partition);
+        let verdict = match (failure(status), counts) {
+            (None, Ok(())) => {
+                let synced = put.levels.own == Level::Synced;
+                put.counted.on_ack(Ack { node: me, zone: cx.config.zone(me), synced, tenure, known })
+            }
+            (None, Err(why)) => put.counted.on_failure(me, why.into()),
+            (Some(failure), _) => put.counted.on_failure(me, failure),
+        };
+        self.on_put_verdict(around, id, verdict);
+    }
+
+    pub(crate) fn on_write_reply(
+        &mut self,
+        around: &mut Around<'_>,
+        from: NodeId,
+        id: u64,
+        reply: WriteReply,
+    ) {
+        let id = if planted!(OldReply) { self.other_put(id, from) } else { id };
+        // Those that come after the end say nothing that is not in the next hello.
+        let Some(put) = self.puts.get_mut(&id) else { return };
+        let partition = put.place.partition;
+        around.node.lineage.hear_position(from, reply.header.position);
+        around.shard.learn(partition, from, reply.header.tenure);
+        let is_later = adopt(around, partition, &reply.header);
+        if is_later && reply.header.status == Status::Stale && !put.counted.is_answered() {
+            return restart(around, id, put);
+        }
+        let epoch = Epoch { generation: reply.header.generation, number: reply.header.epoch };
+        let is_outdated = epoch < around.node.map.epoch(partition) && failure(reply.header.status).is_none();
+        if is_outdated || !put.counted.awaits(from) {
+            return;
+        }
+        let zone = around.cx.config.zone(from);
+        let verdict = match failure(reply.header.status) {
+            None => put.counted.on_ack(ack(from, zone, put.levels.others, reply.header)),
+            Some(failure) => put.counted.on_failure(from, failure),
+        };
+        self.on_put_verdict(around, id, verdict);
+    }
+
+    /// The put that a bug takes a reply to an older one for.
+    fn other_put(&self, id: u64, from: NodeId) -> u64 {
+        let is_old = !self.puts.contains_key(&id);
+        let other = self.puts.iter().find(|(_, put)| is_old && put.counted.awaits(from));
+        other.map_or(id, |(other, _)| *other)
+    }
+
+    fn on_put_verdict(&mut self, around: &mut Around<'_>, id: u64, verdict: PutVerdict) {
+        let Some(put) = self.puts.get_mut(&id) else { return };
+        let cx = &mut *around.cx;
+        match verdict {
+            PutVerdict::Wait | PutVerdict::Vacant(_) | PutVerdict::Finished => {}
+            PutVerdict::Done(receipt) => put.receipt = Some(receipt),
+            PutVerdict::Fail(shortfall) => {
+                cx.stats.puts_failed += 1;
+                let identity = put.identity;
+                self.conclude(cx, identity, Err(PutError::Unavailable(shortfall)));
+            }
+        }
+        self.answer_put(cx, id);
+        if let Some(put) = self.puts.get(&id)
+            && put.counted.is_complete()
+            && put.receipt.is_none()
+        {
+            cx.timers.cancel(put.deadline, Timer::Put(id));
+            self.puts.remove(&id);
+        }
+    }
+
+    /// Answers a put whose quorum is reached, once what the answer shows is durable.
+    fn answer_put(&mut self, cx: &mut Cx, id: u64) {
+        let Some(put) = self.puts.get_mut(&id) else { return };
+        let (Some(receipt), Some(kept)) = (put.receipt, &put.write) else { return };
+        // The object's context is worth waiting for only where the writer's own has grown.
+        let waits = put.return_body || put.is_sole() && put.read.outside().len() > SHORT;
+        if waits && !kept.is_stored {
+            return;
+        }
+        let answer = answer(cx, put, receipt);
+        let identity = put.identity;
+        put.receipt = None;
+        cx.timers.cancel(put.deadline, Timer::Put(id));
+        put.deadline = put.deadline.min(cx.now.monotonic + LINGER);
+        cx.timers.set(put.deadline, Timer::Put(id));
+        if let Some(done) = answer {
+            self.conclude(cx, identity, Ok(done));
+        }
+    }
+
+    pub(crate) fn on_put_deadline(&mut self, around: &mut Around<'_>, id: u64) {
+        let Some(put) = self.puts.get_mut(&id) else { return };
+        if put.write.is_none() {
+            // The key never came off the disk, so nothing was written.
+            return self.abandon_put(around.cx, id, PutError::Disk);
+        }
+        // The quorum is there, and what the answer was to show did not become durable in time.
+        let (late, identity) = (put.receipt.take(), put.identity);
+        if let Some(receipt) = late {
+            let outcome = match put.return_body {
+                true => Err(PutError::Unknown(around.cx.me())),
+                false => answer(around.cx, put, receipt).ok_or(PutError::Unknown(around.cx.me())),
+            };
+            self.conclude(around.cx, identity, outcome);
+        }
+        if let Some(put) = self.puts.get_mut(&id) {
+            let verdict = put.counted.on_deadline();
+            self.on_put_verdict(around, id, verdict);
+        }
+    }
+
+    pub(super) fn on_put_peer_down(&mut self, around: &mut Around<'_>, node: NodeId) {
+        let waiting = self.puts.iter().filter(|(_, put)| put.write.is_some() && put.counted.awaits(node));
+        for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.on_put_failure(around, id, node, Failure::Silent);
+        }
+    }
+
+    pub(super) fn on_put_failure(
+        &mut self,
+        around: &mut Around<'_>,
+        id: u64,
+        node: NodeId,
+        failure: Failure,
+    ) {
+        if let Some(put) = self.puts.get_mut(&id) {
+            let verdict = put.counted.on_failure(node, failure);
+            self.on_put_verdict(around, id, verdict);
+        }
+    }
+
+    pub(super) fn discount_own_acks(&mut self, around: &mut Around<'_>) {
+        let me = around.cx.me();
+        for id in self.puts.keys().copied().collect::<Vec<_>>() {
+            let Some(put) = self.puts.get_mut(&id) else { continue };
+            let verdict = put.counted.discount(me, Failure::Amnesiac);
+            self.on_put_verdict(around, id, verdict);
+        }
+    }
+
+    /// Tells everybody who asked for this put what became of it, and remembers it for duplicates.
+    pub(super) fn conclude(&mut self, cx: &mut Cx, identity: Identity, outcome: Result<PutDone, PutError>) {
+        for asker in self.duplicates.conclude(identity, &outcome) {
+            tell(cx, asker, outcome.clone());
+        }
+    }
+}
+
+/// The key is loaded: mint the version, stage it here, and send it to the other owners.
+fn coordinate(around: &mut Around<'_>, id: u64, put: &mut Put) -> Result<(), PutError> {
+    let Around { cx, node, shard } = around;
+    let Some(Ready { object, stored, .. }) = shard.ready(&put.place).cloned() else {
+        debug_assert!(false, "a put is coordinated whose key is not loaded");
+        return Err(PutError::Disk);
+    };
+    check_siblings(put, &object, stored.len())?;
+    let Some(dot) = shard.mint(put.place.partition) else { return Err(PutError::Disk) };
+    let millis = node.clock.millis(cx.now);
+    cx.observe(object.newest_stamp(), millis);
+    let sibling =
+        Sibling { stamp: cx.next_stamp(millis), write_id: cx.random(), content: put.content.take() };
+    let read = replaced(put, &object);
+    let (state, sent) = written(&object, &read, dot, sibling);
+    let state = Arc::new(state);
+    let stored = Bytes::from(state.encode());
+    let sent = sent.map_or_else(|| stored.clone(), |sent| sent.encode().into());
+    put.write = Some(Kept { dot, object: sent, state: Arc::clone(&state), is_stored: false });
+    send_writes(cx, node, id, put);
+    shard.stage_put(cx, &put.place, (state, stored), id, put.levels.own);
+    Ok(())
+}
+
+/// The state after a write, and what is sent of it if that is not all of it.
+fn written(before: &Object, read: &Context, dot: Dot, sibling: Sibling) -> (Object, Option<Object>) {
+    let mut state = before.clone();
+    state.versions_mut().put(read, dot, sibling.clone());
+    let beside: u64 = state.siblings().iter().filter(|(other, _)| *other != dot).map(size).sum();
+    let is_whole = if planted!(DecideByStoredSize) {
+        before.siblings().iter().map(size).sum::<u64>() <= WHOLE
+    } else {
+        beside <= WHOLE || state.context().outside().len() > OUTSIDE
+    };
+    if !is_whole {
+        return (state, Some(Object::from_write(read, dot, sibling)));
+    }
+    let alone = planted!(RaiseAlone).then(|| {
+        let mut alone = Object::from_write(read, dot, sibling);
+        alone.versions_mut().raise_own_entry(dot);
+        alone
+    });
+    state.versions_mut().raise_own_entry(dot);
+    (state, alone)
+}
+
+fn size((_, sibling): &(Dot, Sibling)) -> u64 {
+    sibling.content.as_ref().map_or(0, |content| content.as_bytes().len() as u64)
+}
+
+/// Sends a put's write to every other member that has not been heard.
+fn send_writes(cx: &mut Cx, node: &Node, id: u64, put: &Put) {
+    let Some(kept) = &put.write else { return };
+    let durability = match put.levels.others {
+        Level::Synced => Durability::Synced,
+        Level::Written => Durability::Buffered,
+    };
+    let ttl = put.deadline.saturating_sub(cx.now.monotonic);
+    let me = cx.me();
+    for to in put.counted.members().filter(|&to| to != me) {
+        let header = request_header(cx, node, put.place.partition, id, Class::Foreground);
+        let seat = put.counted.seat_of(to).unwrap_or_default();
+        let (key, object) = (put.place.key.clone(), kept.object.clone());
+        let write = Write { header, key, seat, durability, dot: kept.dot, object };
+        cx.send(to, id, ttl, PeerMessage::Write(write));
+    }
+}
+
+/// The partition has a later epoch: the same dot goes to its members there, and is counted from zero.
+fn restart(around: &mut Around<'_>, id: u64, put: &mut Put) {
+    let Around { cx, node, shard } = around;
+    cx.stats.puts_restarted += 1;
+    put.counted.restart(&node.map.sets(put.place.partition, put.need));
+    send_writes(cx, node, id, put);
+    if put.counted.awaits(cx.me()) {
+        shard.confirm(cx, Writer::Put(id), put.levels.own);
+    }
+}
+
+/// What a put is answered with; nothing before it was written.
+fn answer(cx: &Cx, put: &Put, receipt: Receipt) -> Option<PutDone> {
+    let kept = put.write.as_ref()?;
+    let shown = (put.return_body && kept.is_stored).then(|| match put.properties.allow_mult {
+        true => (*kept.state).clone(),
+        false => kept.state.last_writer(cx.now.wall / 1_000),
+    });
+    let is_sole = put.is_sole() && kept.is_stored || planted!(FullContext);
+    let context = match &shown {
+        Some(object) => object.context().clone(),
+        None if is_sole => kept.state.context().clone(),
+        None => {
+            // What the writer had read and its own write, no more. Of a long chain of its own writes beside
+            // somebody's sibling the dots that were replaced may go: this write, acknowledged, covers them.
+            let mut context = put.read.clone();
+            context.insert(kept.dot);
+            if context.outside().len() > SHORT {
+                context.retain_outside(|dot| kept.state.versions().is_live(dot));
+            }
+            context
+        }
+    };
+    let object = shown.map(|object| object.encode().into());
+    Some(PutDone { context, receipt, object, dot: kept.dot })
+}
+
+fn ack(from: NodeId, zone: u16, asked: Level, header: ReplyHeader) -> Ack {
+    // A version that was seen and replaced is acknowledged as durably as the write asked.
+    let synced = match header.status {
+        Status::Covered => asked == Level::Synced,
+        status => status == Status::DoneSynced,
+    };
+    let tenure: Tenure = header.tenure;
+    Ack { node: from, zone, synced, tenure, known: header.known }
+}
+
+/// Tells whoever asked what became of a put.
+pub(super) fn tell(cx: &mut Cx, asker: Asker, outcome: Result<PutDone, PutError>) {
+    match asker {
+        Asker::Client(ticket, key) => {
+            let response = put_response(cx, &key, outcome);
+            cx.reply(ticket, response);
+        }
+        Asker::Peer(node, id) => {
+            let status = if outcome.is_ok() { Status::DoneBuffered } else { Status::Refused };
+            // What the owner knows of the partition goes with its replies to reads and writes.
+            let header = bare_header(status);
+            let message = PeerMessage::ForwardReply(Box::new(ForwardReply { header, outcome }));
+            cx.send(node, id, ANSWER_TTL, message);
+        }
+    }
+}
+
+fn put_response(cx: &Cx, key: &Key, outcome: Result<PutDone, PutError>) -> Response {
+    Response::Put(outcome.and_then(|done| {
+        let context = cx.config.secrets.seal(key, &done.context);
+        let object = done.object.map(|object| Object::decode(&object)).transpose();
+        let object = object.map_err(|_| PutError::Disk)?;
+        Ok(Stored { context, receipt: done.receipt, object })
+    }))
+}
+
+fn put_needs(put: &peer::Put, properties: &Properties, replicas: u8) -> Result<(u8, PutNeeds), PutError> {
+    let need = put.w.resolve_positive(replicas, properties.w)?;
+    let primaries = put.pw.resolve(replicas, properties.pw)?;
+    let synced = put.dw.resolve(replicas, Threshold::Count(0))?;
+    let least = u8::from(properties.durability == BucketDurability::OneOfN);
+    Ok((need, PutNeeds { primaries, synced: synced.max(least) }))
+}
+
+fn check_siblings(put: &Put, object: &Object, stored: usize) -> Result<(), PutError> {
+    let bytes = (stored + put.content.as_ref().map_or(0, |content| content.as_bytes().len())) as u64;
+    let replaces_all = object.versions().dots().all(|dot| put.read.covers(dot));
+    if put.properties.allow_mult && !replaces_all && bytes > limits::OBJECT {
+        return Err(PutError::SiblingsTooLarge { bytes, limit: limits::OBJECT });
+    }
+    let siblings = object.versions().len_after_put(&put.read) as u32;
+    let limit = put.properties.max_siblings;
+    if put.properties.allow_mult && siblings > limit {
+        return Err(PutError::TooManySiblings { siblings, limit });
+    }
+    Ok(())
+}
+
+/// What a put replaces: what its writer has read; in a last-write-wins bucket also every sibling that is
+/// here, since the new stamp is greater than all of theirs.
+fn replaced(put: &Put, object: &Object) -> Context {
+    let mut read = put.read.clone();
+    if !put.properties.allow_mult {
+        object.versions().dots().for_each(|dot| read.insert(dot));
+    }
+    read
+}
+
+/// How durable the copies of a put must be before they are acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct Levels {
+    own: Level,
+    others: Level,
+}
+
+impl Levels {
+    /// What the bucket asks, and more where the request wants so many synced acknowledgements. The first of
+    /// them is the coordinator's own.
+    const fn of(durability: BucketDurability, synced: u8) -> Self {
+        let (own, others) = match durability {
+            BucketDurability::Fsync => (true, true),
+            BucketDurability::OneOfN => (true, synced > 1),
+            BucketDurability::Buffered => (synced > 0, synced > 1),
+        };
+        Self { own: level(own), others: level(others) }
+    }
+}
+
+const fn level(synced: bool) -> Level {
+    if synced { Level::Synced } else { Level::Written }
+}

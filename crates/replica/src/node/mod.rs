@@ -1,0 +1,53 @@
+//! What there is one of per node, however many shards it has: who owns what, the buckets' properties, the peers,
+//! and what they remember of each other.
+
+mod buckets;
+mod change;
+mod clock;
+mod lineage;
+mod map;
+mod peers;
+mod properties;
+
+pub use buckets::Scope;
+pub(crate) use buckets::{Buckets, META_PREFIX};
+pub(crate) use clock::Clock;
+pub(crate) use lineage::{Lineage, PROVE_WITHIN};
+pub(crate) use map::{Epoch, Map};
+pub(crate) use peers::{META_BOOT, Peers, boot_record};
+pub use properties::{
+    BucketDurability, DEFAULT_TYPE, LWW_TYPE, Properties, PropertiesChange, PropertiesPatch,
+};
+
+use gramme_object::Key;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) map: Map,
+    pub(crate) buckets: Buckets,
+    pub(crate) lineage: Lineage,
+    pub(crate) clock: Clock,
+    peers: Peers,
+    changes: change::Changes,
+}
+
+impl Node {
+    pub(crate) fn new(map: Map, buckets: Buckets, lineage: Lineage) -> Self {
+        let (clock, peers, changes) = (Clock::default(), Peers::default(), change::Changes::default());
+        Self { map, buckets, lineage, clock, peers, changes }
+    }
+
+    pub(crate) const fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    pub(crate) const fn peers_mut(&mut self) -> &mut Peers {
+        &mut self.peers
+    }
+
+    /// The properties that a key's bucket has; nothing if there is no such type.
+    pub(crate) fn properties(&self, key: &Key) -> Option<Properties> {
+        self.buckets.get(key.bucket_type(), key.bucket())
+    }
+}

@@ -1,0 +1,255 @@
+//! What the other nodes say of themselves, and what this node says of itself.
+//!
+//! Up and down are this node's own view of its connections, a matter of routing: nothing moves because of it.
+
+use std::collections::BTreeMap;
+
+use gramme_ring::{NodeId, PartitionId};
+use gramme_wire::peer::{Hello, Room};
+use gramme_wire::{OLDEST, PeerMessage, VERSION};
+
+use super::Node;
+use super::lineage::Verdict;
+use crate::cx::Cx;
+use crate::io::Change;
+use crate::node::DEFAULT_TYPE;
+use crate::request::{NodeStatus, Status};
+use crate::shard::{Level, Lost, Shard, Writer};
+use crate::timers::Timer;
+
+/// How often a node speaks of itself, in microseconds.
+const HELLO_INTERVAL: u64 = 1_000_000;
+/// After so long without a word, what a node said of itself is no longer believed, in microseconds.
+const STALE: u64 = 5_000_000;
+
+#[derive(Debug, Default)]
+struct Peer {
+    up: bool,
+    since: u64,
+    hello: Option<(Hello, u64)>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    peers: BTreeMap<NodeId, Peer>,
+}
+
+impl Peers {
+    pub(crate) fn is_up(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.up)
+    }
+
+    pub(crate) fn down(&mut self, node: NodeId, now: u64) {
+        self.set(node, false, now);
+    }
+
+    fn set(&mut self, node: NodeId, up: bool, now: u64) {
+        let peer = self.peers.entry(node).or_default();
+        if peer.up != up {
+            (peer.up, peer.since) = (up, now);
+        }
+    }
+
+    fn hello(&self, node: NodeId) -> Option<&Hello> {
+        self.peers.get(&node)?.hello.as_ref().map(|(hello, _)| hello)
+    }
+
+    /// Whether a node is up, and said lately that its partitions count.
+    fn counts(&self, node: NodeId, now: u64) -> bool {
+        let Some(peer) = self.peers.get(&node).filter(|peer| peer.up) else { return false };
+        let lately = peer.hello.as_ref().filter(|(_, at)| now.saturating_sub(*at) < STALE);
+        lately.is_some_and(|(hello, _)| hello.counts)
+    }
+}
+
+impl Node {
+    pub(crate) fn on_peer_up(&mut self, cx: &mut Cx, shard: &Shard, node: NodeId) {
+        self.peers.set(node, true, cx.now.monotonic);
+        self.say_hello(cx, shard, node);
+    }
+
+    pub(crate) fn on_peer_down(&mut self, cx: &Cx, node: NodeId) {
+        self.peers.down(node, cx.now.monotonic);
+        self.clock.forget(node);
+    }
+
+    pub(crate) fn say_hello_to_all(&mut self, cx: &mut Cx, shard: &mut Shard) {
+        self.store_heard(cx, shard, Level::Written);
+        cx.stats.clock_off = self.clock.is_off(cx.now).map_or(0, i64::unsigned_abs);
+        for node in cx.config.others().collect::<Vec<_>>() {
+            if self.peers.is_up(node) {
+                self.say_hello(cx, shard, node);
+            }
+        }
+        cx.timers.set(cx.now.monotonic + HELLO_INTERVAL, Timer::Hello);
+    }
+
+    fn say_hello(&self, cx: &mut Cx, shard: &Shard, node: NodeId) {
+        let remembered = self.peers.hello(node).and_then(|hello| hello.heard.as_ref());
+        let hello = Hello {
+            versions: (OLDEST, VERSION),
+            boot: cx.boot,
+            wall: cx.now.wall,
+            layout: self.map.layout().version(),
+            properties: self.buckets.digest(),
+            keys: cx.stats.keys,
+            bytes: cx.stats.bytes,
+            room: shard.room(),
+            lineage: self.lineage.claim(shard.is_start_stored(), remembered.map(|standing| standing.id)),
+            position: self.lineage.position(),
+            heard: self.lineage.remembered(&self.map, node),
+            answers: self.peers.hello(node).map_or(0, |hello| hello.boot),
+            counts: shard.all_count(),
+        };
+        // It never expires: what it says of the receiver must arrive, however late.
+        let id = cx.next_request();
+        cx.send(node, id, 0, PeerMessage::Hello(hello));
+    }
+
+    /// Another node speaks of itself; says whether partitions here turn out to count for nothing.
+    pub(crate) fn on_hello(&mut self, cx: &mut Cx, shard: &mut Shard, from: NodeId, hello: Hello) -> bool {
+        if hello.versions.0 > VERSION || hello.versions.1 < OLDEST {
+            // We do not understand each other. It is not asked anything, and the connection is left alone.
+            self.peers.down(from, cx.now.monotonic);
+            return false;
+        }
+        self.clock.hear(from, hello.wall, cx.now);
+        if hello.properties != self.buckets.digest() {
+            self.send_all_records(cx, from);
+        }
+        let is_answer = hello.answers == cx.boot;
+        let is_new = self.peers.hello(from).is_none_or(|known| known.boot != hello.boot);
+        if self.lineage.hear(from, &hello) {
+            // Without its name its disk could go and nobody would know.
+            self.store_heard(cx, shard, Level::Synced);
+        }
+        let has_lost = hello.heard.as_ref().is_some_and(|heard| self.is_lost(cx, shard, heard));
+        let peer = self.peers.peers.entry(from).or_default();
+        peer.hello = Some((hello, cx.now.monotonic));
+        if is_new {
+            self.say_hello(cx, shard, from);
+        }
+        if is_answer {
+            self.lineage.note_told(from);
+            self.prove(cx, shard);
+        }
+        has_lost
+    }
+
+    /// Whether what another node remembers of this one means that data was lost.
+    fn is_lost(&mut self, cx: &mut Cx, shard: &mut Shard, heard: &gramme_wire::peer::Standing) -> bool {
+        match self.lineage.judge(&self.map, cx.me(), heard) {
+            Verdict::Consistent => false,
+            Verdict::Forged => {
+                cx.stats.standings_refused += 1;
+                false
+            }
+            Verdict::Contradicted => {
+                self.lineage.concede(heard, cx.random());
+                shard.lose(cx, Lost { record: self.lineage.record(), born_after: heard.boot });
+                true
+            }
+        }
+    }
+
+    /// The others have had their time to speak.
+    pub(crate) fn on_prove_timer(&mut self, cx: &mut Cx, shard: &mut Shard) {
+        self.lineage.end_waiting();
+        self.prove(cx, shard);
+    }
+
+    /// Lets those partitions count whose other owners have said what they remember.
+    pub(crate) fn prove(&self, cx: &mut Cx, shard: &mut Shard) {
+        if shard.all_proven() {
+            return;
+        }
+        let me = cx.me();
+        let is_proven =
+            |partition: PartitionId| self.lineage.is_proven(self.map.layout().owners_but(partition, me));
+        shard.prove(cx, is_proven);
+    }
+
+    /// Stores what the others have said of themselves, if it has changed. Nobody waits for it.
+    fn store_heard(&mut self, cx: &mut Cx, shard: &mut Shard, level: Level) {
+        if let Some(row) = self.lineage.take_news(&self.map) {
+            shard.commit_and_tell(cx, vec![row], level, Writer::Nobody);
+        }
+    }
+
+    /// Whether a quorum of the owners of each partition can be reached and counts: what a request meets.
+    pub(crate) fn is_ready(&self, cx: &Cx, shard: &Shard) -> bool {
+        let layout = self.map.layout();
+        let quorum = usize::from(layout.replicas() / 2 + 1);
+        let others = cx.config.others().filter(|&node| self.peers.counts(node, cx.now.monotonic));
+        let counting: Vec<NodeId> = others.collect();
+        layout.partitions().all(|partition| {
+            let owners = layout.owners(partition);
+            let counts = |node: &NodeId| match *node == cx.me() {
+                true => shard.counts(partition).is_ok(),
+                false => counting.contains(node),
+            };
+            owners.filter(counts).count() >= quorum
+        })
+    }
+
+    pub(crate) fn status(&self, cx: &Cx, shard: &Shard) -> Status {
+        let layout = self.map.layout();
+        let nodes = layout.members().iter().map(|member| self.node_status(cx, shard, member.id)).collect();
+        // The founding properties always have the default type.
+        let default = self.buckets.get(DEFAULT_TYPE, b"");
+        Status {
+            node: cx.me(),
+            replicas: layout.replicas(),
+            r: default.map(|properties| properties.r).unwrap_or_default(),
+            w: default.map(|properties| properties.w).unwrap_or_default(),
+            layout: layout.version(),
+            properties: self.buckets.digest(),
+            partitions: 1 << layout.depth(),
+            nodes,
+        }
+    }
+
+    fn node_status(&self, cx: &Cx, shard: &Shard, id: NodeId) -> NodeStatus {
+        let layout = self.map.layout();
+        let owned = layout.partitions().filter(|&partition| layout.slot_of(partition, id).is_some());
+        let partitions = owned.count() as u32;
+        let now = cx.now.monotonic;
+        if id == cx.me() {
+            return NodeStatus {
+                id,
+                up: true,
+                since: now,
+                heard: Some(0),
+                keys: cx.stats.keys,
+                bytes: cx.stats.bytes,
+                room: shard.room(),
+                counts: shard.all_count(),
+                clock_off: self.clock.is_off(cx.now).map(i64::unsigned_abs),
+                partitions,
+            };
+        }
+        let peer = self.peers.peers.get(&id);
+        let hello = peer.and_then(|peer| peer.hello.as_ref());
+        NodeStatus {
+            id,
+            up: peer.is_some_and(|peer| peer.up),
+            since: now.saturating_sub(peer.map_or(0, |peer| peer.since)),
+            heard: hello.map(|(_, at)| now.saturating_sub(*at)),
+            keys: hello.map_or(0, |(hello, _)| hello.keys),
+            bytes: hello.map_or(0, |(hello, _)| hello.bytes),
+            room: hello.map_or(Room::None, |(hello, _)| hello.room),
+            counts: self.peers.counts(id, now),
+            clock_off: None,
+            partitions,
+        }
+    }
+}
+
+/// The record of which start this is.
+pub(crate) const META_BOOT: &[u8] = b"boot";
+
+/// The row that stores which start this is.
+pub(crate) fn boot_record(boot: u64) -> Change {
+    let (name, value) = (bytes::Bytes::from_static(META_BOOT), gramme_codec::Codec::to_bytes(&boot));
+    Change::Meta { name, value }
+}

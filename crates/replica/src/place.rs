@@ -1,0 +1,56 @@
+//! Where a key belongs: worked out once, where the key comes in, and carried from there.
+
+use std::cmp::Ordering;
+
+use gramme_object::Key;
+use gramme_ring::{KeyHash, NodeId, PartitionId};
+
+/// What an object is kept for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Space {
+    /// It belongs here.
+    #[default]
+    Data,
+    /// It belongs to this node, and is handed on when that is back.
+    Hints(NodeId),
+}
+
+/// A key, with its place in the hash space and the partition that this lies in.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// What the object is kept for.
+    pub space: Space,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The key's place.
+    pub hash: KeyHash,
+    /// The key.
+    pub key: Key,
+}
+
+impl Place {
+    /// By what places are told apart and ordered: rows of a partition stand together, in the order of the hash.
+    fn name(&self) -> (Space, KeyHash, &Key) {
+        (self.space, self.hash, &self.key)
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Place {}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(&other.name())
+    }
+}

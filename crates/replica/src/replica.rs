@@ -1,0 +1,217 @@
+//! One node: takes an input, lets the part that owns it handle it, and hands what the shard has done to
+//! whoever asked.
+
+use gramme_quorum::Failure;
+use gramme_ring::NodeId;
+use gramme_wire::PeerMessage;
+
+use crate::coordinator::{Around, AskedGet, AskedKeys, Coordinator};
+use crate::cx::Cx;
+use crate::io::{Effect, Input, Now, Ticket};
+use crate::node::Node;
+use crate::request::{ClientRequest, PropertiesError, Response};
+use crate::shard::{Done, Reader, Scanner, Shard, Writer};
+use crate::stats::Stats;
+use crate::timers::Timer;
+
+/// One node. See the crate's documentation.
+#[derive(Debug)]
+pub struct Replica {
+    pub(crate) cx: Cx,
+    pub(crate) node: Node,
+    pub(crate) shard: Shard,
+    pub(crate) coordinator: Coordinator,
+}
+
+impl Replica {
+    /// Handles one input at `now` and appends what is to be done to `out`.
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        self.cx.now = now;
+        std::mem::swap(&mut self.cx.out, out);
+        self.route(input);
+        while let Some(done) = self.shard.next_done() {
+            self.hand_over(done);
+        }
+        self.shard.end_step(&self.cx);
+        if let Some(at) = self.cx.timers.take_change() {
+            self.cx.out.push(Effect::SetTimer(at));
+        }
+        std::mem::swap(&mut self.cx.out, out);
+    }
+
+    fn split(&mut self) -> (&mut Coordinator, Around<'_>) {
+        let Self { cx, node, shard, coordinator } = self;
+        (coordinator, Around { cx, node, shard })
+    }
+
+    fn route(&mut self, input: Input) {
+        match input {
+            Input::Client { ticket, request } => self.on_client(ticket, request),
+            Input::Message { from, id, message } => self.on_message(from, id, message),
+            Input::Undelivered { to, id, busy } => {
+                self.on_failed(to, id, if busy { Failure::Busy } else { Failure::Down });
+            }
+            Input::PeerUp(peer) => self.node.on_peer_up(&mut self.cx, &self.shard, peer),
+            Input::PeerSuspect(peer) => self.node.peers_mut().down(peer, self.cx.now.monotonic),
+            Input::PeerDown(peer) => self.on_peer_down(peer),
+            Input::Loaded { load, result } => self.shard.on_loaded(&mut self.cx, load, result),
+            Input::Scanned { scan, result } => self.shard.on_scanned(scan, result),
+            Input::Committed { written, synced } => self.on_committed(written, synced),
+            Input::CommitFailed => self.cx.out.push(Effect::Fatal("a commit failed")),
+            Input::Room(room) => self.shard.set_room(room),
+            Input::Timer => self.on_timer(),
+        }
+    }
+
+    /// Hands what the shard has done to whoever asked for it.
+    fn hand_over(&mut self, done: Done) {
+        let (coordinator, mut around) = self.split();
+        match done {
+            Done::Loaded { put, result } => coordinator.on_loaded(&mut around, put, result),
+            Done::Read { reader: Reader::Get(get), place, result } => {
+                coordinator.on_own_read(&mut around, get, &place, result);
+            }
+            Done::Read { reader: Reader::Peer { to, id, asked }, place, result } => {
+                around.answer_read((to, id), &place, &asked, result);
+            }
+            Done::Written { writer: Writer::Put(put), status } => {
+                coordinator.on_own_write(&mut around, put, status);
+            }
+            Done::Written { writer: Writer::Properties(scope, rank), .. } => {
+                around.node.on_record_stored(around.cx, &scope, rank);
+            }
+            Done::Written { writer, status } => around.answer_write(writer, status),
+            Done::Scanned { scanner: Scanner::List(list), result } => {
+                coordinator.on_own_page(&mut around, list, result);
+            }
+            Done::Scanned { scanner: Scanner::Peer { to, id, partition, bucket_type, bucket }, result } => {
+                around.answer_keys((to, id, partition), (&bucket_type, bucket.as_ref()), result);
+            }
+        }
+    }
+
+    fn on_client(&mut self, ticket: Ticket, request: ClientRequest) {
+        self.cx.open_tickets += 1;
+        let (coordinator, mut around) = self.split();
+        match request {
+            ClientRequest::Get { key, r, pr, timeout, against } => {
+                coordinator.start_get(&mut around, ticket, AskedGet { key, r, pr, timeout, against });
+            }
+            ClientRequest::Put(put) => coordinator.start_client_put(&mut around, ticket, put),
+            ClientRequest::Keys { bucket_type, bucket, after, timeout } => {
+                let asked = AskedKeys { bucket_type, bucket, after, timeout };
+                coordinator.start_list(&mut around, ticket, asked);
+            }
+            ClientRequest::Properties(scope) => {
+                let found = around.node.buckets.of_scope(&scope);
+                let result = found.ok_or(PropertiesError::UnknownType(scope.bucket_type));
+                around.cx.reply(ticket, Response::Properties(result));
+            }
+            ClientRequest::SetProperties { scope, change, timeout } => {
+                let Around { cx, node, shard } = around;
+                node.start_property_change(cx, shard, ticket, scope, &change, timeout);
+            }
+            ClientRequest::Status => {
+                let status = around.node.status(around.cx, around.shard);
+                around.cx.reply(ticket, Response::Status(status));
+            }
+        }
+    }
+
+    fn on_message(&mut self, from: NodeId, id: u64, message: PeerMessage) {
+        let (coordinator, mut around) = self.split();
+        match message {
+            PeerMessage::Hello(hello) => {
+                let Around { cx, node, shard } = &mut around;
+                if node.on_hello(cx, shard, from, hello) {
+                    coordinator.discount_own(&mut around);
+                }
+            }
+            PeerMessage::Read(read) => around.on_read(from, id, read),
+            PeerMessage::ReadReply(reply) => coordinator.on_read_reply(&mut around, from, id, &reply),
+            PeerMessage::Write(write) => around.on_write(from, id, write),
+            PeerMessage::WriteReply(reply) => coordinator.on_write_reply(&mut around, from, id, reply),
+            PeerMessage::Repair(repair) => around.on_repair(from, id, repair),
+            PeerMessage::Forward(forward) => coordinator.on_forward(&mut around, from, id, *forward),
+            PeerMessage::ForwardReply(reply) => {
+                coordinator.on_forward_reply(&mut around, from, id, *reply);
+            }
+            PeerMessage::Properties(properties) => {
+                let Around { cx, node, shard } = around;
+                node.on_properties(cx, shard, (from, id), properties);
+            }
+            PeerMessage::PropertiesReply(reply) => {
+                around.node.on_properties_reply(around.cx, from, reply);
+            }
+            PeerMessage::Unsupported(_) => self.on_failed(from, id, Failure::Unsupported),
+            PeerMessage::Keys(keys) => around.on_keys(from, id, keys),
+            PeerMessage::KeysReply(reply) => coordinator.on_keys_reply(&mut around, from, id, reply),
+        }
+    }
+
+    /// A request has certainly not been done by `node`.
+    fn on_failed(&mut self, node: NodeId, id: u64, failure: Failure) {
+        let (coordinator, mut around) = self.split();
+        coordinator.on_undelivered(&mut around, node, id, failure);
+    }
+
+    fn on_peer_down(&mut self, peer: NodeId) {
+        let (coordinator, mut around) = self.split();
+        around.node.on_peer_down(around.cx, peer);
+        coordinator.on_peer_down(&mut around, peer);
+    }
+
+    fn on_committed(&mut self, written: u64, synced: u64) {
+        self.shard.on_committed(&mut self.cx, written, synced);
+        self.node.lineage.synced(self.shard.synced());
+    }
+
+    fn on_timer(&mut self) {
+        for timer in self.cx.timers.due(self.cx.now.monotonic) {
+            let (coordinator, mut around) = self.split();
+            match timer {
+                Timer::Hello => {
+                    coordinator.tidy(around.cx);
+                    around.node.say_hello_to_all(around.cx, around.shard);
+                }
+                Timer::Prove => around.node.on_prove_timer(around.cx, around.shard),
+                Timer::Get(id) => coordinator.on_get_deadline(&mut around, id),
+                Timer::Put(id) => coordinator.on_put_deadline(&mut around, id),
+                Timer::Forward(id) => coordinator.on_forward_deadline(around.cx, id),
+                Timer::List(id) => coordinator.on_list_deadline(around.cx, id),
+                Timer::Properties(id) => around.node.on_property_change_deadline(around.cx, id),
+            }
+        }
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub const fn stats(&self) -> &Stats {
+        &self.cx.stats
+    }
+
+    /// The layout in force.
+    #[must_use]
+    pub const fn layout(&self) -> &gramme_ring::Layout {
+        self.node.map.layout()
+    }
+
+    /// Which start of this node this is.
+    #[must_use]
+    pub const fn boot(&self) -> u64 {
+        self.cx.boot
+    }
+
+    /// How many requests of clients are under way, those among them that are answered and still listen for
+    /// late replies too.
+    #[must_use]
+    pub fn requests_under_way(&self) -> usize {
+        self.coordinator.under_way()
+    }
+
+    /// Whether a quorum of the owners of each partition can be reached and counts. O(partitions).
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.node.is_ready(&self.cx, &self.shard)
+    }
+}

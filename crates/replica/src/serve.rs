@@ -1,0 +1,278 @@
+//! What other coordinators ask of this node as a replica.
+
+use bytes::Bytes;
+use gramme_object::{Key, Object};
+use gramme_ring::{NodeId, PartitionId};
+use gramme_vclock::Dot;
+use gramme_wire::PeerMessage;
+use gramme_wire::peer::{
+    Class, Durability, Keys, KeysReply, Read, ReadReply, Repair, ReplyHeader, RequestHeader, Status, Write,
+    WriteReply,
+};
+
+use crate::coordinator::{Around, PAGE_ROWS, failure, wanted};
+use crate::cx::Cx;
+use crate::io::{LoadFailed, Page};
+use crate::node::{BucketDurability, Epoch, Node};
+use crate::place::Place;
+use crate::shard::{Brought, Level, Reader, Ready, Scanner, Shard, Uncounted, Writer};
+
+/// How long a reply is worth sending, in microseconds.
+const REPLY_TTL: u64 = 5_000_000;
+
+impl Around<'_> {
+    pub(crate) fn on_read(&mut self, from: NodeId, id: u64, read: Read) {
+        let Read { header, key, asked } = read;
+        let place = self.node.map.place(key);
+        let admitted =
+            self.admit(from, &header, &place).and_then(|()| match self.shard.is_crowded(self.cx) {
+                true => Err(Status::Busy),
+                false => Ok(()),
+            });
+        match admitted {
+            Ok(()) => {
+                self.cx.stats.replica_reads += 1;
+                self.shard.read(self.cx, &place, Reader::Peer { to: from, id, asked });
+            }
+            Err(status) => self.send_read_reply(from, id, &place, (status, Bytes::new(), Vec::new())),
+        }
+    }
+
+    pub(crate) fn on_write(&mut self, from: NodeId, id: u64, write: Write) {
+        let place = self.node.map.place(write.key.clone());
+        let writer = Writer::Peer { to: from, id, partition: place.partition, seat: write.seat };
+        match self.admit_write(from, &place, &write) {
+            Ok((object, level)) => {
+                self.cx.stats.replica_writes += 1;
+                let brought = Brought { object, stored: write.object };
+                self.shard.merge(self.cx, &place, brought, writer, (level, Class::Foreground));
+            }
+            Err(status) => self.answer_write(writer, status),
+        }
+    }
+
+    pub(crate) fn on_repair(&mut self, from: NodeId, id: u64, repair: Repair) {
+        let Repair { header, key, seat, object: stored } = repair;
+        let place = self.node.map.place(key);
+        let writer = Writer::Peer { to: from, id, partition: place.partition, seat };
+        let admitted = self.admit(from, &header, &place).and_then(|()| {
+            let object = Object::decode(&stored).map_err(|_| Status::Refused)?;
+            self.admit_bytes(object.has_value(), Class::Background).map(|()| object)
+        });
+        match admitted {
+            Ok(object) => {
+                let level = repair_level(self.node, &place.key);
+                let brought = Brought { object, stored };
+                self.shard.merge(self.cx, &place, brought, writer, (level, Class::Background));
+            }
+            Err(status) => self.answer_write(writer, status),
+        }
+    }
+
+    pub(crate) fn on_keys(&mut self, from: NodeId, id: u64, keys: Keys) {
+        let Keys { header, bucket_type, bucket, after } = keys;
+        let partition = header.partition;
+        let after = after.map(|key| self.node.map.place(key));
+        let is_known = self.shard.owns(partition) && after.iter().all(|after| after.partition == partition);
+        if !is_known {
+            return self.send_keys(from, id, partition, (Status::NotOwner, Vec::new(), None));
+        }
+        if self.shard.is_crowded(self.cx) {
+            return self.send_keys(from, id, partition, (Status::Busy, Vec::new(), None));
+        }
+        let scanner = Scanner::Peer { to: from, id, partition, bucket_type, bucket };
+        self.shard.scan(self.cx, partition, after, PAGE_ROWS, scanner);
+    }
+
+    /// Whether this node may act on a request at all. A later epoch than ours is adopted.
+    fn admit(&mut self, from: NodeId, header: &RequestHeader, place: &Place) -> Result<(), Status> {
+        self.node.lineage.hear_position(from, header.position);
+        let Some(ours) = self.shard.epoch(place.partition) else { return Err(Status::NotOwner) };
+        if header.partition != place.partition {
+            return Err(Status::NotOwner);
+        }
+        // Compared as numbers: an older coordinator must not act on what this replica has left behind.
+        let theirs = Epoch { generation: header.generation, number: header.epoch };
+        if theirs < ours {
+            return Err(Status::Stale);
+        }
+        if theirs > ours {
+            self.node.map.adopt(place.partition, theirs);
+            self.shard.adopt(self.cx, place.partition, theirs);
+        }
+        Ok(())
+    }
+
+    /// Whether the disk can take more.
+    fn admit_bytes(&mut self, has_value: bool, class: Class) -> Result<(), Status> {
+        if !self.shard.has_room_for(has_value) {
+            return Err(Status::WriteStopped);
+        }
+        if self.shard.is_full(self.cx, class) || self.shard.is_crowded(self.cx) {
+            self.cx.stats.replica_busy += 1;
+            return Err(Status::Busy);
+        }
+        Ok(())
+    }
+
+    /// The state that a write brings, and how durable it must be to be acknowledged.
+    fn admit_write(&mut self, from: NodeId, place: &Place, write: &Write) -> Result<(Object, Level), Status> {
+        self.admit(from, &write.header, place)?;
+        let brought = Object::decode(&write.object).map_err(|_| Status::Refused)?;
+        let mut siblings = brought.siblings().iter();
+        let Some((_, sibling)) = siblings.find(|(dot, _)| *dot == write.dot) else {
+            return Err(Status::Refused);
+        };
+        self.admit_bytes(!sibling.is_tombstone(), Class::Foreground)?;
+        let millis = self.node.clock.millis(self.cx.now);
+        if sibling.stamp.is_runaway(millis) {
+            return Err(Status::Refused);
+        }
+        self.cx.observe(sibling.stamp, millis);
+        let level = match write.durability {
+            Durability::Synced => Level::Synced,
+            Durability::Buffered => Level::Written,
+        };
+        Ok((brought, level))
+    }
+
+    /// Answers another coordinator's read.
+    pub(crate) fn answer_read(
+        &mut self,
+        (to, id): (NodeId, u64),
+        place: &Place,
+        asked: &[Dot],
+        result: Result<Ready, LoadFailed>,
+    ) {
+        let Ok(ready) = result else {
+            return self.send_read_reply(to, id, place, (Status::DiskError, Bytes::new(), Vec::new()));
+        };
+        let versions = ready.object.versions();
+        let is_covered = |dot: &&Dot| {
+            let is_seen = self.shard.has_seen(place.partition, **dot) || versions.context().covers(**dot);
+            is_seen && !versions.is_live(**dot)
+        };
+        let covered = asked.iter().filter(is_covered).copied().collect();
+        let status = counted(self.shard, place.partition, Status::DoneSynced);
+        self.send_read_reply(to, id, place, (status, ready.stored, covered));
+    }
+
+    fn send_read_reply(
+        &mut self,
+        to: NodeId,
+        id: u64,
+        place: &Place,
+        (status, object, covered): (Status, Bytes, Vec<Dot>),
+    ) {
+        let header = reply_header(self.node, self.shard, place.partition, status);
+        let message = PeerMessage::ReadReply(ReadReply { header, object, covered });
+        self.cx.send(to, id, REPLY_TTL, message);
+    }
+
+    /// Answers another coordinator's write or repair.
+    pub(crate) fn answer_write(&mut self, writer: Writer, status: Status) {
+        let Writer::Peer { to, id, partition, seat } = writer else { return };
+        // What counts for nothing says so, however well it went.
+        let status = if failure(status).is_none() { counted(self.shard, partition, status) } else { status };
+        let header = reply_header(self.node, self.shard, partition, status);
+        self.cx.send(to, id, REPLY_TTL, PeerMessage::WriteReply(WriteReply { header, seat }));
+    }
+
+    /// Answers another coordinator's question for keys.
+    pub(crate) fn answer_keys(
+        &mut self,
+        (to, id, partition): (NodeId, u64, PartitionId),
+        (bucket_type, bucket): (&str, Option<&Bytes>),
+        result: Result<Page, LoadFailed>,
+    ) {
+        let answer = match result {
+            Ok(page) => {
+                let last = page.rows.last().map(|(place, _)| place.key.clone());
+                let keys = wanted(&page, bucket_type, bucket).collect();
+                (counted(self.shard, partition, Status::DoneSynced), keys, last.filter(|_| page.has_more))
+            }
+            Err(LoadFailed) => (Status::DiskError, Vec::new(), None),
+        };
+        self.send_keys(to, id, partition, answer);
+    }
+
+    fn send_keys(
+        &mut self,
+        to: NodeId,
+        id: u64,
+        partition: PartitionId,
+        (status, keys, next): (Status, Vec<Key>, Option<Key>),
+    ) {
+        let header = reply_header(self.node, self.shard, partition, status);
+        self.cx.send(to, id, REPLY_TTL, PeerMessage::KeysReply(KeysReply { header, keys, next }));
+    }
+}
+
+/// What a replica says of something that it did, if its copy counts for something.
+fn counted(shard: &Shard, partition: PartitionId, done: Status) -> Status {
+    match shard.counts(partition) {
+        Ok(()) => done,
+        Err(Uncounted::Amnesiac) => Status::Amnesiac,
+        Err(Uncounted::Unproven) => Status::Unproven,
+    }
+}
+
+/// How durable a repaired state must be before it may be shown: as its bucket asks of a write.
+pub(crate) fn repair_level(node: &Node, key: &Key) -> Level {
+    match node.properties(key).map(|properties| properties.durability) {
+        Some(BucketDurability::Buffered | BucketDurability::OneOfN) => Level::Written,
+        Some(BucketDurability::Fsync) | None => Level::Synced,
+    }
+}
+
+/// The header of a request that this node sends.
+pub(crate) fn request_header(
+    cx: &Cx,
+    node: &Node,
+    partition: PartitionId,
+    request: u64,
+    class: Class,
+) -> RequestHeader {
+    let epoch = node.map.epoch(partition);
+    RequestHeader {
+        generation: epoch.generation,
+        epoch: epoch.number,
+        partition,
+        properties: node.buckets.digest(),
+        position: node.lineage.position(),
+        class,
+        origin: cx.me().0,
+        boot: cx.boot,
+        request,
+    }
+}
+
+fn reply_header(node: &Node, shard: &Shard, partition: PartitionId, status: Status) -> ReplyHeader {
+    let (tenure, life, known) = shard.tenures(partition);
+    let epoch = shard.epoch(partition);
+    ReplyHeader {
+        status,
+        generation: epoch.map_or(0, |epoch| epoch.generation),
+        epoch: epoch.map_or(0, |epoch| epoch.number),
+        tenure,
+        life,
+        known,
+        position: node.lineage.position(),
+        ..bare_header(status)
+    }
+}
+
+/// The header of a reply that says nothing of the partition.
+pub(crate) fn bare_header(status: Status) -> ReplyHeader {
+    ReplyHeader {
+        status,
+        generation: 0,
+        epoch: 0,
+        tenure: gramme_quorum::Tenure::default(),
+        life: 0,
+        seen: 0,
+        known: Vec::new(),
+        floors: Bytes::new(),
+        position: 0,
+    }
+}

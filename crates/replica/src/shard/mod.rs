@@ -1,0 +1,566 @@
+//! The one part that changes what is stored: partitions and what they have seen, objects with what is staged,
+//! batches on their way to the disk.
+//!
+//! All writes take one path: coordinator, replica write and repair end in [`Shard::merge`] or
+//! [`Shard::stage_put`], which build on the newest staged state. A read of a key that has a batch under way
+//! waits for that batch, so nothing is ever shown that a crash could take back.
+//!
+//! The shard calls nobody. What it has done for whom it says in [`Done`] values, which `replica.rs` hands to
+//! whoever asked. It holds nothing that there is one of per node, so that a second shard is a second value.
+
+mod commits;
+mod overlay;
+mod partition;
+mod record;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gramme_merkle::Digest;
+use gramme_object::{Key, Object, clock_bytes, limits};
+use gramme_plant::planted;
+use gramme_quorum::{Seat, Tenure};
+use gramme_ring::{NodeId, PartitionId};
+use gramme_vclock::Dot;
+use gramme_wire::peer::{Class, Room, Status};
+
+pub(crate) use commits::Level;
+pub(crate) use overlay::Ready;
+pub(crate) use partition::{Fresh, Partition, Uncounted};
+pub use record::RecordError;
+
+use crate::cx::Cx;
+use crate::io::{Change, Effect, LoadFailed, Page};
+use crate::node::{Epoch, Scope};
+use crate::place::Place;
+use commits::Commits;
+use overlay::Overlay;
+
+/// Who reads.
+#[derive(Clone, Debug)]
+pub(crate) enum Reader {
+    /// A get that this node coordinates.
+    Get(u64),
+    /// Another coordinator.
+    Peer { to: NodeId, id: u64, asked: Vec<Dot> },
+}
+
+/// Who writes.
+#[derive(Clone, Debug)]
+pub(crate) enum Writer {
+    /// A put that this node coordinates.
+    Put(u64),
+    /// Another coordinator.
+    Peer { to: NodeId, id: u64, partition: PartitionId, seat: Seat },
+    /// A record of bucket properties.
+    Properties(Scope, (u64, NodeId)),
+    /// Read repair by this node: nobody waits.
+    Nobody,
+}
+
+/// Who scans.
+#[derive(Clone, Debug)]
+pub(crate) enum Scanner {
+    /// A listing that this node coordinates.
+    List(u64),
+    /// Another coordinator.
+    Peer { to: NodeId, id: u64, partition: PartitionId, bucket_type: String, bucket: Option<Bytes> },
+}
+
+/// A state to merge.
+#[derive(Clone, Debug)]
+pub(crate) struct Brought {
+    pub(crate) object: Object,
+    /// Its stored form.
+    pub(crate) stored: Bytes,
+}
+
+/// Something to do with a key's object, once that is there.
+#[derive(Debug)]
+pub(crate) enum Operation {
+    /// Tell the reader what is there.
+    Read(Reader),
+    /// Merge another state, and tell the writer when it is durable to the level.
+    Merge { brought: Box<Brought>, writer: Writer, level: Level, class: Class },
+    /// Say that the key is there, for a put that this node coordinates.
+    Coordinate(u64),
+}
+
+/// Who waits for a batch to be durable.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    Read(Reader, Place, Ready),
+    Write(Writer, Status),
+    /// The key has nothing under way, if nothing was staged since.
+    Slot(Place, u64),
+}
+
+/// What the shard has done.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// The key of a put is there, or cannot be read.
+    Loaded { put: u64, result: Result<(), LoadFailed> },
+    /// What a read shows; nothing of it can be lost any more.
+    Read { reader: Reader, place: Place, result: Result<Ready, LoadFailed> },
+    /// A write is as durable as was asked, or was not done.
+    Written { writer: Writer, status: Status },
+    /// A page has been read.
+    Scanned { scanner: Scanner, result: Result<Page, LoadFailed> },
+}
+
+/// What a node is told that has lost data.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    /// The record of what it concedes.
+    pub(crate) record: Change,
+    /// The start that another node remembers: tenures must be younger than its.
+    pub(crate) born_after: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    partitions: BTreeMap<PartitionId, Partition>,
+    overlay: Overlay,
+    commits: Commits,
+    scans: BTreeMap<u64, Scanner>,
+    next_scan: u64,
+    room: Room,
+    done: VecDeque<Done>,
+}
+
+impl Shard {
+    pub(crate) fn new(partitions: BTreeMap<PartitionId, Partition>) -> Self {
+        Self {
+            partitions,
+            overlay: Overlay::default(),
+            commits: Commits::default(),
+            scans: BTreeMap::new(),
+            next_scan: 0,
+            room: Room::Enough,
+            done: VecDeque::new(),
+        }
+    }
+
+    // What it holds.
+
+    pub(crate) fn owns(&self, partition: PartitionId) -> bool {
+        self.partitions.contains_key(&partition)
+    }
+
+    pub(crate) fn epoch(&self, partition: PartitionId) -> Option<Epoch> {
+        self.partitions.get(&partition).map(Partition::epoch)
+    }
+
+    /// This node's tenure on a partition, its disk's life there, and the other members' tenures.
+    pub(crate) fn tenures(&self, partition: PartitionId) -> (Tenure, u64, Vec<(NodeId, Tenure)>) {
+        let owned = self.partitions.get(&partition);
+        owned.map(|owned| (owned.tenure(), owned.life(), owned.known())).unwrap_or_default()
+    }
+
+    /// Whether this node's copy of a partition counts towards R and W; what is not its own counts for nothing.
+    pub(crate) fn counts(&self, partition: PartitionId) -> Result<(), Uncounted> {
+        let counts = self.partitions.get(&partition).map_or(Err(Uncounted::Unproven), Partition::counts);
+        if planted!(CountAmnesiac) && self.owns(partition) { Ok(()) } else { counts }
+    }
+
+    /// Whether all partitions count.
+    pub(crate) fn all_count(&self) -> bool {
+        self.partitions.values().all(|owned| owned.counts().is_ok())
+    }
+
+    pub(crate) fn all_proven(&self) -> bool {
+        self.partitions.values().all(Partition::is_proven)
+    }
+
+    pub(crate) fn has_seen(&self, partition: PartitionId, dot: Dot) -> bool {
+        self.partitions.get(&partition).is_some_and(|owned| owned.has_seen(dot))
+    }
+
+    pub(crate) const fn room(&self) -> Room {
+        self.room
+    }
+
+    /// Whether the disk has room for values.
+    pub(crate) fn has_room(&self) -> bool {
+        self.room == Room::Enough
+    }
+
+    /// Whether the disk has room for a write, with or without a value.
+    pub(crate) fn has_room_for(&self, has_value: bool) -> bool {
+        self.room == Room::Enough || self.room == Room::Low && !has_value
+    }
+
+    /// Whether so much waits for the disk that no more may be written.
+    pub(crate) fn is_full(&self, cx: &Cx, class: Class) -> bool {
+        self.commits.is_full(&cx.config.bounds, class)
+    }
+
+    /// Whether so many rows are being read, or wait for a batch, that no more may be.
+    pub(crate) fn is_crowded(&self, cx: &Cx) -> bool {
+        self.overlay.loading() + self.commits.waiting() + self.scans.len() >= cx.config.bounds.reads
+    }
+
+    /// The batches of this start are synced up to this one.
+    pub(crate) const fn synced(&self) -> u64 {
+        self.commits.synced()
+    }
+
+    /// Whether this start itself is durable.
+    pub(crate) const fn is_start_stored(&self) -> bool {
+        self.commits.is_durable(1, Level::Synced)
+    }
+
+    /// The newest state of a key that was loaded in this step.
+    pub(crate) fn ready(&self, place: &Place) -> Option<&Ready> {
+        self.overlay.ready(place)
+    }
+
+    // What happens to it.
+
+    pub(crate) const fn set_room(&mut self, room: Room) {
+        self.room = room;
+    }
+
+    pub(crate) fn on_loaded(&mut self, cx: &mut Cx, load: u64, result: Result<Option<Bytes>, LoadFailed>) {
+        let Some((place, first, others)) = self.overlay.end_load(load) else { return };
+        let operations = std::iter::once(first).chain(others);
+        match result.and_then(|stored| decoded(stored.unwrap_or_default())) {
+            Ok(ready) => {
+                self.overlay.set(&place, ready);
+                operations.for_each(|operation| self.run(cx, &place, operation));
+            }
+            Err(LoadFailed) => {
+                cx.stats.load_failures += 1;
+                operations.for_each(|operation| self.fail(&place, operation));
+            }
+        }
+    }
+
+    pub(crate) fn on_scanned(&mut self, scan: u64, result: Result<Page, LoadFailed>) {
+        if let Some(scanner) = self.scans.remove(&scan) {
+            self.done.push_back(Done::Scanned { scanner, result });
+        }
+    }
+
+    pub(crate) fn on_committed(&mut self, cx: &mut Cx, written: u64, synced: u64) {
+        self.commits.on_committed(cx, written, synced);
+        while let Some(waiter) = self.commits.next_ready() {
+            match waiter {
+                Waiter::Read(reader, place, ready) => {
+                    self.done.push_back(Done::Read { reader, place, result: Ok(ready) });
+                }
+                Waiter::Write(writer, status) => self.tell(writer, status),
+                Waiter::Slot(place, sequence) => self.overlay.rest(&place, sequence),
+            }
+        }
+    }
+
+    /// The next thing that was done.
+    pub(crate) fn next_done(&mut self) -> Option<Done> {
+        self.done.pop_front()
+    }
+
+    /// The step is over: keys that nobody uses may go.
+    pub(crate) fn end_step(&mut self, cx: &Cx) {
+        self.overlay.trim(cx.config.bounds.cached);
+    }
+
+    // What it is asked to do.
+
+    pub(crate) fn read(&mut self, cx: &mut Cx, place: &Place, reader: Reader) {
+        self.with(cx, place, Operation::Read(reader));
+    }
+
+    /// Loads the key of a put that this node coordinates.
+    pub(crate) fn load_for_put(&mut self, cx: &mut Cx, place: &Place, put: u64) {
+        self.with(cx, place, Operation::Coordinate(put));
+    }
+
+    /// Merges a state into a key, and tells the writer when that is durable to the level.
+    pub(crate) fn merge(
+        &mut self,
+        cx: &mut Cx,
+        place: &Place,
+        brought: Brought,
+        writer: Writer,
+        (level, class): (Level, Class),
+    ) {
+        let brought = Box::new(brought);
+        self.with(cx, place, Operation::Merge { brought, writer, level, class });
+    }
+
+    /// Reads a page of a partition's rows.
+    pub(crate) fn scan(
+        &mut self,
+        cx: &mut Cx,
+        partition: PartitionId,
+        after: Option<Place>,
+        limit: usize,
+        scanner: Scanner,
+    ) {
+        self.next_scan += 1;
+        let scan = self.next_scan;
+        self.scans.insert(scan, scanner);
+        cx.out.push(Effect::Scan { scan, partition, after, limit });
+    }
+
+    /// Names a new write of a partition.
+    pub(crate) fn mint(&mut self, partition: PartitionId) -> Option<Dot> {
+        self.partitions.get_mut(&partition).map(Partition::mint)
+    }
+
+    /// Stages what a put makes of a key that was loaded in this step; `stored` is the form of `object`. The
+    /// same bytes go to the other replicas.
+    pub(crate) fn stage_put(
+        &mut self,
+        cx: &mut Cx,
+        place: &Place,
+        (object, stored): (Arc<Object>, Bytes),
+        put: u64,
+        level: Level,
+    ) {
+        let Some(old) = self.overlay.ready(place).cloned() else {
+            debug_assert!(false, "a put is staged on a key that is not loaded");
+            return self.tell(Writer::Put(put), Status::DiskError);
+        };
+        let Some(owned) = self.partitions.get_mut(&place.partition) else {
+            return self.tell(Writer::Put(put), Status::NotOwner);
+        };
+        let news = owned.see(&object);
+        let sequence = self.stage(cx, place, &old, (object, stored), news, (level, Class::Foreground));
+        self.tell_when_durable(sequence, level, Writer::Put(put), done(level));
+    }
+
+    /// Tells the writer when all that was staged until now is durable.
+    pub(crate) fn confirm(&mut self, cx: &mut Cx, writer: Writer, level: Level) {
+        let sequence = self.commits.barrier(cx, level);
+        self.tell_when_durable(sequence, level, writer, done(level));
+    }
+
+    /// Commits rows that are no objects, and tells the writer.
+    pub(crate) fn commit_and_tell(&mut self, cx: &mut Cx, rows: Vec<Change>, level: Level, writer: Writer) {
+        let sequence = self.commits.commit(cx, rows, level, Class::Foreground);
+        self.tell_when_durable(sequence, level, writer, done(level));
+    }
+
+    /// Takes a later epoch of a partition. Written to the same log as writes, before any that follows from it.
+    pub(crate) fn adopt(&mut self, cx: &mut Cx, partition: PartitionId, epoch: Epoch) {
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        if epoch > owned.epoch() {
+            owned.adopt(epoch);
+            let row = owned.record();
+            self.commits.commit(cx, vec![row], Level::Synced, Class::Foreground);
+        }
+    }
+
+    /// Remembers what a reply says of its sender's tenure.
+    pub(crate) fn learn(&mut self, partition: PartitionId, node: NodeId, tenure: Tenure) {
+        if let Some(owned) = self.partitions.get_mut(&partition) {
+            owned.learn(node, tenure);
+        }
+    }
+
+    /// Data was lost: no partition counts for anything any more.
+    pub(crate) fn lose(&mut self, cx: &mut Cx, lost: Lost) {
+        cx.boot = cx.boot.max(lost.born_after.saturating_add(1));
+        let mut rows = vec![lost.record, crate::node::boot_record(cx.boot)];
+        for owned in self.partitions.values_mut() {
+            owned.lose(cx.random(), cx.boot);
+            rows.push(owned.record());
+        }
+        self.commits.commit(cx, rows, Level::Synced, Class::Foreground);
+        self.count_uncounted(cx);
+    }
+
+    /// Lets those partitions count of which `is_proven` says so.
+    pub(crate) fn prove(&mut self, cx: &mut Cx, is_proven: impl Fn(PartitionId) -> bool) {
+        for (id, owned) in self.partitions.iter_mut().filter(|(_, owned)| !owned.is_proven()) {
+            if is_proven(*id) {
+                owned.prove();
+            }
+        }
+        self.count_uncounted(cx);
+    }
+
+    /// The first batch of a start: every partition's new tenure, and what else a start stores.
+    pub(crate) fn store_start(&mut self, cx: &mut Cx, mut rows: Vec<Change>) {
+        rows.extend(self.partitions.values_mut().map(Partition::record));
+        self.commits.commit(cx, rows, Level::Synced, Class::Foreground);
+        cx.stats.keys = self.partitions.values().map(|owned| owned.total().count).sum();
+        cx.stats.bytes = self.partitions.values().map(Partition::bytes).sum();
+        self.count_uncounted(cx);
+    }
+
+    fn count_uncounted(&self, cx: &mut Cx) {
+        let count =
+            |of: fn(&Partition) -> bool| self.partitions.values().filter(|owned| of(owned)).count() as u64;
+        cx.stats.amnesiac_partitions = count(Partition::is_amnesiac);
+        cx.stats.unproven_partitions = count(|owned| !owned.is_proven());
+    }
+
+    /// Does something with a key's object, now or once it is loaded.
+    fn with(&mut self, cx: &mut Cx, place: &Place, operation: Operation) {
+        match self.overlay.begin(place, operation) {
+            Ok(operation) => self.run(cx, place, operation),
+            Err(Some(load)) => cx.out.push(Effect::Load { load, place: place.clone() }),
+            Err(None) => {}
+        }
+    }
+
+    fn run(&mut self, cx: &mut Cx, place: &Place, operation: Operation) {
+        match operation {
+            Operation::Read(reader) => self.show(place, reader),
+            Operation::Merge { brought, writer, level, class } => {
+                self.merge_ready(cx, place, *brought, writer, (level, class));
+            }
+            Operation::Coordinate(put) => self.done.push_back(Done::Loaded { put, result: Ok(()) }),
+        }
+    }
+
+    /// The disk failed: nobody is told that there is nothing.
+    fn fail(&mut self, place: &Place, operation: Operation) {
+        match operation {
+            Operation::Read(reader) => {
+                let place = place.clone();
+                self.done.push_back(Done::Read { reader, place, result: Err(LoadFailed) });
+            }
+            Operation::Merge { writer, .. } => self.tell(writer, Status::DiskError),
+            Operation::Coordinate(put) => self.done.push_back(Done::Loaded { put, result: Err(LoadFailed) }),
+        }
+    }
+
+    fn show(&mut self, place: &Place, reader: Reader) {
+        let Some(ready) = self.overlay.ready(place).cloned() else {
+            debug_assert!(false, "a key is shown that is not loaded");
+            return self.fail(place, Operation::Read(reader));
+        };
+        let staged = ready.staged.filter(|&(sequence, level)| !self.commits.is_durable(sequence, level));
+        match staged.filter(|_| !planted!(ShowStaged)) {
+            Some((sequence, level)) => {
+                self.commits.wait(sequence, level, Waiter::Read(reader, place.clone(), ready));
+            }
+            None => self.done.push_back(Done::Read { reader, place: place.clone(), result: Ok(ready) }),
+        }
+    }
+
+    fn merge_ready(
+        &mut self,
+        cx: &mut Cx,
+        place: &Place,
+        brought: Brought,
+        writer: Writer,
+        (level, class): (Level, Class),
+    ) {
+        let Some(old) = self.overlay.ready(place).cloned() else {
+            debug_assert!(false, "a state is merged into a key that is not loaded");
+            return self.tell(writer, Status::DiskError);
+        };
+        let Some(owned) = self.partitions.get_mut(&place.partition) else {
+            return self.tell(writer, Status::NotOwner);
+        };
+        let Brought { mut object, stored } = brought;
+        let before = object.versions().len();
+        // A version that was seen here and is not here any more was replaced: it is refused from any source.
+        object.versions_mut().retain(|dot, _| {
+            let is_gone = owned.has_seen(dot) || old.object.context().covers(dot);
+            !is_gone || old.object.versions().is_live(dot)
+        });
+        let refused = before - object.versions().len();
+        cx.stats.versions_refused += refused as u64;
+        let status = if before > 0 && refused == before { Status::Covered } else { done(level) };
+        // A state that includes ours, as the usual overwrite does, is stored as it came.
+        let includes_ours = refused == 0 && object.context().includes(old.object.context());
+        let merged = (!includes_ours).then(|| {
+            let mut merged = (*old.object).clone();
+            merged.merge(&object);
+            merged
+        });
+        let is_same = *merged.as_ref().unwrap_or(&object) == *old.object;
+        let stored = match &merged {
+            _ if is_same => old.stored.clone(),
+            Some(merged) => merged.encode().into(),
+            None => stored,
+        };
+        if stored.len() as u64 > limits::STORED && stored.len() > old.stored.len() {
+            cx.stats.too_large += 1;
+            return self.tell(writer, Status::TooLarge);
+        }
+        let news = owned.see(&object);
+        if is_same && news.is_empty() {
+            let sequence = match old.staged {
+                Some((sequence, staged)) if staged >= level => sequence,
+                _ => self.commits.barrier(cx, level),
+            };
+            return self.tell_when_durable(sequence, level, writer, status);
+        }
+        let merged = (Arc::new(merged.unwrap_or(object)), stored);
+        let sequence = self.stage(cx, place, &old, merged, news, (level, class));
+        self.tell_when_durable(sequence, level, writer, status);
+    }
+
+    /// Commits a key's new object with its leaf and its partition's note, as one batch.
+    fn stage(
+        &mut self,
+        cx: &mut Cx,
+        place: &Place,
+        old: &Ready,
+        (object, stored): (Arc<Object>, Bytes),
+        news: Vec<Dot>,
+        (level, class): (Level, Class),
+    ) -> u64 {
+        let digest = digest_of(&place.key, &object);
+        let (old_bytes, new_bytes) = (old.stored.len() as u64, stored.len() as u64);
+        let is_new = old.stored.is_empty();
+        let old_digest = old.digest.or_else(|| (!is_new).then(|| digest_of(&place.key, &old.object)));
+        let mut changes = Vec::with_capacity(3);
+        changes.push(Change::Object { place: place.clone(), digest, object: stored.clone() });
+        if let Some(owned) = self.partitions.get_mut(&place.partition) {
+            changes.push(owned.replace(place, (old_digest, old_bytes), (digest, new_bytes)));
+            changes.push(owned.next_entry(news));
+        }
+        cx.stats.keys += u64::from(is_new);
+        cx.stats.bytes = cx.stats.bytes + new_bytes - old_bytes;
+        // What is shown must be as durable as the most careful of the batches in it.
+        let show = old.staged.map_or(level, |(_, staged)| staged.max(level));
+        let sequence = self.commits.commit(cx, changes, show, class);
+        let ready = Ready { object, stored, digest: Some(digest), staged: Some((sequence, show)) };
+        self.overlay.set(place, ready);
+        self.commits.wait(sequence, show, Waiter::Slot(place.clone(), sequence));
+        sequence
+    }
+
+    fn tell_when_durable(&mut self, sequence: u64, level: Level, writer: Writer, status: Status) {
+        if self.commits.is_durable(sequence, level) {
+            self.tell(writer, status);
+        } else if !matches!(writer, Writer::Nobody) {
+            self.commits.wait(sequence, level, Waiter::Write(writer, status));
+        }
+    }
+
+    fn tell(&mut self, writer: Writer, status: Status) {
+        if !matches!(writer, Writer::Nobody) {
+            self.done.push_back(Done::Written { writer, status });
+        }
+    }
+}
+
+fn decoded(stored: Bytes) -> Result<Ready, LoadFailed> {
+    let object = match stored.is_empty() {
+        true => Object::new(),
+        false => Object::decode(&stored).map_err(|_| LoadFailed)?,
+    };
+    Ok(Ready { object: Arc::new(object), stored, digest: None, staged: None })
+}
+
+fn digest_of(key: &Key, object: &Object) -> Digest {
+    Digest::of(key.as_bytes(), &clock_bytes(object))
+}
+
+const fn done(level: Level) -> Status {
+    match level {
+        Level::Written => Status::DoneBuffered,
+        Level::Synced => Status::DoneSynced,
+    }
+}

@@ -1,0 +1,152 @@
+//! The overlay: objects that are being loaded, are staged and not yet durable, or were used a moment ago.
+//!
+//! The problem: a write must merge with what is stored, and what is stored changes in batches that take a
+//! moment to become durable. Merging with the disk's state would lose the batch under way; showing the
+//! batch's state would show what a crash can take back.
+//!
+//! The idea: a slot per key with work on it. The first operation loads the object; while it loads, others
+//! queue. Then each runs on the slot's object, which is the newest staged state; a write stages a batch and
+//! is told when that is durable; a read takes the state as it is and is answered when the last batch in it is
+//! durable. A slot with nothing under way may stay for a while, so that a key that is used again need not be
+//! read and decoded again; the oldest go first, but for those that were used since.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gramme_merkle::Digest;
+use gramme_object::Object;
+
+use super::{Level, Operation};
+use crate::place::Place;
+
+/// A key's newest state. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    pub(crate) object: Arc<Object>,
+    /// The stored form of `object`; empty if nothing is stored.
+    pub(crate) stored: Bytes,
+    /// What it adds to its leaf, if that is known.
+    pub(super) digest: Option<Digest>,
+    /// The last batch that changed it, and how durable it must be before the state may be shown.
+    pub(super) staged: Option<(u64, Level)>,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Loading { first: Operation, others: Vec<Operation> },
+    Ready { ready: Ready, idle: Option<u64>, is_used: bool },
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Overlay {
+    slots: BTreeMap<Place, Slot>,
+    loads: BTreeMap<u64, Place>,
+    next_load: u64,
+    /// Slots with nothing under way, the oldest first, by the number under which they became idle.
+    idle: VecDeque<(u64, Place)>,
+    next_idle: u64,
+    idle_bytes: u64,
+}
+
+impl Overlay {
+    /// Rows that are being read.
+    pub(super) fn loading(&self) -> usize {
+        self.loads.len()
+    }
+
+    /// Whether the key is there; if not, `operation` waits for it. Says the number of a load to ask for.
+    pub(super) fn begin(&mut self, place: &Place, operation: Operation) -> Result<Operation, Option<u64>> {
+        match self.slots.get_mut(place) {
+            Some(Slot::Ready { is_used, .. }) => {
+                *is_used = true;
+                Ok(operation)
+            }
+            Some(Slot::Loading { others, .. }) => {
+                others.push(operation);
+                Err(None)
+            }
+            None => {
+                let slot = Slot::Loading { first: operation, others: Vec::new() };
+                self.slots.insert(place.clone(), slot);
+                self.next_load += 1;
+                self.loads.insert(self.next_load, place.clone());
+                Err(Some(self.next_load))
+            }
+        }
+    }
+
+    /// A row has been read: returns its place, and what waited for it. The slot is free.
+    pub(super) fn end_load(&mut self, load: u64) -> Option<(Place, Operation, Vec<Operation>)> {
+        let place = self.loads.remove(&load)?;
+        match self.slots.remove(&place) {
+            Some(Slot::Loading { first, others }) => Some((place, first, others)),
+            slot => {
+                debug_assert!(false, "a load ends on {slot:?}");
+                None
+            }
+        }
+    }
+
+    pub(super) fn ready(&self, place: &Place) -> Option<&Ready> {
+        match self.slots.get(place) {
+            Some(Slot::Ready { ready, .. }) => Some(ready),
+            _ => None,
+        }
+    }
+
+    /// Puts a state in place. What is staged in it keeps it there until [`Self::rest`].
+    pub(super) fn set(&mut self, place: &Place, ready: Ready) {
+        let is_staged = ready.staged.is_some();
+        if let Some(Slot::Ready { ready: old, idle: Some(_), .. }) = self.slots.get(place) {
+            self.idle_bytes -= old.stored.len() as u64;
+        }
+        match self.slots.get_mut(place) {
+            Some(slot) => *slot = Slot::Ready { ready, idle: None, is_used: true },
+            None => {
+                let slot = Slot::Ready { ready, idle: None, is_used: false };
+                self.slots.insert(place.clone(), slot);
+            }
+        }
+        if !is_staged {
+            self.rest(place, 0);
+        }
+    }
+
+    /// The batch `sequence` is durable: a key with nothing staged after it has nothing under way.
+    pub(super) fn rest(&mut self, place: &Place, sequence: u64) {
+        let Some(Slot::Ready { ready, idle, is_used }) = self.slots.get_mut(place) else { return };
+        if ready.staged.is_some_and(|(staged, _)| staged > sequence) || idle.is_some() {
+            return;
+        }
+        self.next_idle += 1;
+        ready.staged = None;
+        (*idle, *is_used) = (Some(self.next_idle), false);
+        self.idle_bytes += ready.stored.len() as u64;
+        self.idle.push_back((self.next_idle, place.clone()));
+    }
+
+    /// Lets idle slots go until those that stay have at most `most` bytes and the number that fits them.
+    /// Called at the end of a step, so that what a step has loaded stays for all of it.
+    pub(super) fn trim(&mut self, most: u64) {
+        while self.idle_bytes > most || self.idle.len() as u64 > most / BYTES_PER_SLOT {
+            let Some((number, place)) = self.idle.pop_front() else { return };
+            let Some(Slot::Ready { ready, idle, is_used }) = self.slots.get_mut(&place) else { continue };
+            if *idle != Some(number) {
+                continue;
+            }
+            if std::mem::take(is_used) && most > 0 {
+                self.next_idle += 1;
+                *idle = Some(self.next_idle);
+                self.idle.push_back((self.next_idle, place));
+                continue;
+            }
+            self.idle_bytes -= ready.stored.len() as u64;
+            self.slots.remove(&place);
+        }
+    }
+}
+
+/// About what a slot of a small object costs beside its bytes.
+const BYTES_PER_SLOT: u64 = 512;

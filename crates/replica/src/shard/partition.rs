@@ -1,0 +1,395 @@
+//! One partition on this node: its tenure, its counter, what it has seen, and its hash tree.
+
+use std::collections::BTreeMap;
+
+use gramme_merkle::{Digest, Leaf, Tree};
+use gramme_object::Object;
+use gramme_plant::planted;
+use gramme_quorum::Tenure;
+use gramme_ring::{NodeId, PartitionId};
+use gramme_vclock::{Actor, Dot, SeenSet};
+
+use super::record::{Note, Record, RecordError, Role, State};
+use crate::config::LEAF_BITS;
+use crate::io::{Change, RecoveredPartition};
+use crate::node::Epoch;
+use crate::place::Place;
+
+/// A record is rewritten after this many notes, so that a start reads few.
+const NOTES_PER_RECORD: u32 = 64;
+
+/// Why a partition's copy here counts for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Uncounted {
+    /// It cannot prove that it holds what it acknowledged.
+    Amnesiac,
+    /// Nobody has said yet whether it can.
+    Unproven,
+}
+
+/// A partition that this node owns.
+#[derive(Clone, Debug)]
+pub(crate) struct Partition {
+    id: PartitionId,
+    actor: Actor,
+    born: u64,
+    /// Dots minted in this tenure.
+    counter: u64,
+    /// This disk's life: a random number, drawn anew when data was lost or rolled back.
+    life: u64,
+    /// Batches that changed the partition, over all tenures.
+    changes: u64,
+    epoch: Epoch,
+    seen: SeenSet,
+    tree: Tree,
+    total: Leaf,
+    /// Bytes of all objects.
+    bytes: u64,
+    known: BTreeMap<NodeId, Tenure>,
+    is_amnesiac: bool,
+    is_proven: bool,
+    notes: u32,
+}
+
+/// What begins a new tenure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fresh {
+    pub(crate) actor: Actor,
+    /// The life of a disk that has none yet.
+    pub(crate) life: u64,
+    /// Later than the birth of any tenure before it.
+    pub(crate) born: u64,
+}
+
+impl Partition {
+    /// Begins a new tenure on what is stored.
+    pub(crate) fn begin(
+        id: PartitionId,
+        stored: &RecoveredPartition,
+        fresh: Fresh,
+    ) -> Result<Self, RecordError> {
+        let mut record = match stored.record.is_empty() {
+            true => founding(fresh),
+            false => Record::decode(stored.record.clone())?,
+        };
+        let (mut actor, mut counter) = (fresh.actor, 0);
+        if planted!(ReuseDot) || planted!(KeepTenure) {
+            (actor, counter) = (record.actor, record.counter);
+        }
+        for note in &stored.notes {
+            let note = Note::decode(note.clone())?;
+            if note.changes > record.changes {
+                (record.changes, record.bytes) = (note.changes, note.bytes);
+            }
+            if planted!(KeepTenure) {
+                counter = counter.max(note.counter);
+            }
+            for dot in note.dots {
+                record.seen.insert(dot);
+            }
+        }
+        if planted!(KeepTenure) && !stored.record.is_empty() {
+            // A margin for what a crash may have taken.
+            counter += 64;
+        }
+        let mut tree = Tree::new(LEAF_BITS);
+        stored.leaves.iter().for_each(|(number, leaf)| tree.set_leaf(*number, *leaf));
+        Ok(Self {
+            id,
+            actor,
+            // Later than any before, even if the clock went back.
+            born: fresh.born.max(record.born + 1),
+            counter,
+            life: record.life,
+            changes: record.changes,
+            epoch: record.epoch,
+            seen: record.seen,
+            tree,
+            total: stored.total,
+            bytes: record.bytes,
+            known: record.known.into_iter().collect(),
+            is_amnesiac: record.is_amnesiac,
+            is_proven: false,
+            notes: 0,
+        })
+    }
+
+    /// This node's tenure.
+    pub(crate) const fn tenure(&self) -> Tenure {
+        Tenure { actor: Some(self.actor), born: self.born }
+    }
+
+    pub(crate) const fn life(&self) -> u64 {
+        self.life
+    }
+
+    pub(crate) const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(crate) const fn total(&self) -> Leaf {
+        self.total
+    }
+
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) const fn is_amnesiac(&self) -> bool {
+        self.is_amnesiac
+    }
+
+    pub(crate) const fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// Whether its copy here counts towards R and W.
+    pub(crate) const fn counts(&self) -> Result<(), Uncounted> {
+        if self.is_amnesiac {
+            Err(Uncounted::Amnesiac)
+        } else if !self.is_proven {
+            Err(Uncounted::Unproven)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) const fn prove(&mut self) {
+        self.is_proven = true;
+    }
+
+    pub(crate) fn has_seen(&self, dot: Dot) -> bool {
+        self.seen.contains(dot)
+    }
+
+    /// Names a new write. It counts as seen, by the batch that carries it.
+    pub(crate) const fn mint(&mut self) -> Dot {
+        self.counter += 1;
+        Dot::new(self.actor, self.counter)
+    }
+
+    /// Marks what merging `object` shows us: its live dots and the dots outside its vector. Never its vector,
+    /// which names dots that nobody has shown us. Returns what is new.
+    pub(crate) fn see(&mut self, object: &Object) -> Vec<Dot> {
+        if planted!(SeenFromVector) {
+            for (actor, counter) in object.context().vector().iter() {
+                for counter in counter.saturating_sub(64).max(1)..=counter {
+                    self.seen.insert(Dot::new(actor, counter));
+                }
+            }
+        }
+        let shown = object.versions().dots().chain(object.context().outside().iter().copied());
+        shown.filter(|&dot| self.seen.insert(dot)).collect()
+    }
+
+    /// Takes an epoch that is later than the one that was known.
+    pub(crate) const fn adopt(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
+    /// Data was lost: it counts for nothing, and is another disk from now on.
+    pub(crate) fn lose(&mut self, life: u64, born: u64) {
+        self.life = life;
+        self.born = self.born.max(born);
+        self.is_amnesiac = true;
+    }
+
+    /// Learns another member's tenure; a later birth replaces an earlier.
+    pub(crate) fn learn(&mut self, node: NodeId, tenure: Tenure) {
+        let known = self.known.entry(node).or_default();
+        if tenure.actor.is_some() && tenure.born > known.born {
+            *known = tenure;
+        }
+    }
+
+    /// The other members' tenures.
+    pub(crate) fn known(&self) -> Vec<(NodeId, Tenure)> {
+        self.known.iter().map(|(node, tenure)| (*node, *tenure)).collect()
+    }
+
+    /// Puts a key's new digest and size in the place of its old ones; the leaf must go with the same batch.
+    pub(crate) fn replace(
+        &mut self,
+        place: &Place,
+        old: (Option<Digest>, u64),
+        new: (Digest, u64),
+    ) -> Change {
+        let below = place.hash.0 << self.id.depth;
+        let number = self.tree.replace(below, old.0, Some(new.0));
+        self.total.replace(old.0, Some(new.0));
+        self.bytes = self.bytes + new.1 - old.1;
+        Change::Leaf { partition: self.id, number, leaf: self.tree.leaf(number) }
+    }
+
+    /// What the next batch must carry: a note, or the whole record when it is time.
+    pub(crate) fn next_entry(&mut self, dots: Vec<Dot>) -> Change {
+        self.changes += 1;
+        self.notes += 1;
+        if self.notes > NOTES_PER_RECORD {
+            return self.record();
+        }
+        let (actor, counter) = (self.actor, self.counter);
+        let note = Note { actor, counter, changes: self.changes, bytes: self.bytes, dots };
+        Change::Note { partition: self.id, total: self.total, note: note.encode() }
+    }
+
+    /// The whole record. Notes are counted from here.
+    pub(crate) fn record(&mut self) -> Change {
+        self.notes = 0;
+        let record = Record {
+            actor: self.actor,
+            born: self.born,
+            counter: self.counter,
+            life: self.life,
+            changes: self.changes,
+            bytes: self.bytes,
+            epoch: self.epoch,
+            fence: self.epoch,
+            seen: self.seen.clone(),
+            is_amnesiac: self.is_amnesiac,
+            known: self.known(),
+            ..founding(Fresh { actor: self.actor, life: self.life, born: self.born })
+        };
+        Change::Partition { partition: self.id, total: self.total, record: record.encode() }
+    }
+}
+
+/// The record of a partition that holds nothing yet.
+fn founding(fresh: Fresh) -> Record {
+    Record {
+        state: State::Settled,
+        role: Role::Owner,
+        actor: fresh.actor,
+        born: 0,
+        counter: 0,
+        life: fresh.life,
+        changes: 0,
+        bytes: 0,
+        epoch: Epoch::FOUNDING,
+        fence: Epoch::FOUNDING,
+        seen: SeenSet::new(),
+        entry: bytes::Bytes::new(),
+        floors: bytes::Bytes::new(),
+        is_amnesiac: false,
+        cursors: bytes::Bytes::new(),
+        pull: Vec::new(),
+        closing: Vec::new(),
+        known: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const ID: PartitionId = PartitionId { prefix: 3, depth: 4 };
+
+    fn begin(stored: &RecoveredPartition, actor: u64, born: u64) -> Result<Partition, RecordError> {
+        Partition::begin(ID, stored, Fresh { actor: Actor(actor), life: 8, born })
+    }
+
+    fn partition() -> Partition {
+        let mut partition = begin(&RecoveredPartition::default(), 7, 1_000).expect("nothing to decode");
+        partition.seen.insert(Dot::new(Actor(9), 2));
+        partition.learn(NodeId(5), Tenure { actor: Some(Actor(6)), born: 4 });
+        partition
+    }
+
+    fn record(partition: &mut Partition) -> Bytes {
+        let Change::Partition { record, .. } = partition.record() else { panic!("a record") };
+        record
+    }
+
+    fn note(partition: &mut Partition, dots: Vec<Dot>) -> Bytes {
+        let Change::Note { note, .. } = partition.next_entry(dots) else { panic!("a note") };
+        note
+    }
+
+    fn stored(of: &Partition, record: Bytes, notes: Vec<Bytes>) -> RecoveredPartition {
+        RecoveredPartition { total: of.total, record, notes, leaves: BTreeMap::new() }
+    }
+
+    /// The bytes on every disk.
+    #[test]
+    fn golden() {
+        let mut partition = partition();
+        let dot = partition.mint();
+        let note = note(&mut partition, vec![dot]);
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let lines = format!("record {}\nnote {}\n", hex(&record(&mut partition)), hex(&note));
+        let golden = include_str!("../../tests/golden/partition-1.txt");
+        assert!(lines == golden, "the format has changed; it is now\n{lines}");
+    }
+
+    #[test]
+    fn a_new_tenure_keeps_what_was_seen_and_nothing_of_the_counter() {
+        let mut old = partition();
+        let record = record(&mut old);
+        let dot = old.mint();
+        old.seen.insert(dot);
+        old.bytes = 77;
+        let note = note(&mut old, vec![dot]);
+        let mut new = begin(&stored(&old, record, vec![note.clone(), note]), 8, 5).expect("its own record");
+        assert_eq!((new.seen.clone(), new.life, new.bytes), (old.seen.clone(), 8, 77));
+        assert!(new.tenure().born > old.tenure().born, "the clock went back, births do not");
+        assert_eq!(new.mint(), Dot::new(Actor(8), 1));
+        assert_eq!(new.known(), old.known());
+        assert_eq!(new.counts(), Err(Uncounted::Unproven));
+    }
+
+    #[test]
+    fn an_older_note_takes_nothing_back() {
+        let mut old = partition();
+        old.bytes = 10;
+        let early = note(&mut old, vec![Dot::new(Actor(7), 1)]);
+        old.bytes = 20;
+        let _ = note(&mut old, vec![]);
+        let record = record(&mut old);
+        let new = begin(&stored(&old, record, vec![early]), 8, 5).expect("decodes");
+        assert_eq!(new.bytes, 20);
+        assert!(new.has_seen(Dot::new(Actor(7), 1)));
+    }
+
+    #[test]
+    fn a_vector_entry_is_not_seen() {
+        let mut partition = partition();
+        let mut object = Object::new();
+        object.versions_mut().raise_own_entry(Dot::new(Actor(9), 5));
+        assert!(partition.see(&object).is_empty());
+        assert!(!partition.has_seen(Dot::new(Actor(9), 4)));
+    }
+
+    #[test]
+    fn cut_records_are_refused() {
+        let record = record(&mut partition());
+        for end in 1..record.len() {
+            assert!(begin(&stored(&partition(), record.slice(..end), vec![]), 1, 0).is_err(), "cut at {end}");
+        }
+    }
+
+    /// What this version would write back empty must not be read past.
+    #[test]
+    fn what_only_a_later_version_can_honour_is_refused_by_name() {
+        let ours = Record::decode(record(&mut partition())).expect("its own record");
+        let changed: [fn(&mut Record); 6] = [
+            |record| record.state = State::Joining,
+            |record| record.role = Role::Fallback,
+            |record| record.entry = Bytes::from_static(b"e"),
+            |record| record.floors = Bytes::from_static(b"f"),
+            |record| record.fence.number = 9,
+            |record| record.pull = vec![NodeId(1)],
+        ];
+        for change in changed {
+            let mut record = ours.clone();
+            change(&mut record);
+            let begun = begin(&stored(&partition(), record.encode(), vec![]), 1, 0);
+            assert!(matches!(begun, Err(RecordError::Later(_))), "{begun:?}");
+        }
+        let mut unknown = ours.encode().to_vec();
+        unknown[1] = 9;
+        let begun = begin(&stored(&partition(), unknown.into(), vec![]), 1, 0);
+        assert_eq!(begun.err(), Some(RecordError::Decode(gramme_codec::DecodeError::Malformed)));
+    }
+}
