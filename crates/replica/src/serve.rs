@@ -6,8 +6,8 @@ use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::Dot;
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
-    Class, Durability, Keys, KeysReply, Read, ReadReply, Repair, ReplyHeader, RequestHeader, Status, Write,
-    WriteReply,
+    Class, Durability, Keys, KeysReply, Point, Read, ReadReply, Repair, ReplyHeader, RequestHeader, Status,
+    Write, WriteReply,
 };
 
 use crate::coordinator::{Around, PAGE_ROWS, failure, wanted};
@@ -86,7 +86,7 @@ impl Around<'_> {
 
     /// Whether this node may act on a request at all. A later epoch than ours is adopted.
     fn admit(&mut self, from: NodeId, header: &RequestHeader, place: &Place) -> Result<(), Status> {
-        self.node.lineage.hear_position(from, header.position);
+        self.node.lineage.hear_point(from, &header.point);
         let Some(ours) = self.shard.epoch(place.partition) else { return Err(Status::NotOwner) };
         if header.partition != place.partition {
             return Err(Status::NotOwner);
@@ -239,7 +239,7 @@ pub(crate) fn request_header(
         epoch: epoch.number,
         partition,
         properties: node.buckets.digest(),
-        position: node.lineage.position(),
+        point: node.lineage.point(),
         class,
         origin: cx.me().0,
         boot: cx.boot,
@@ -257,7 +257,7 @@ fn reply_header(node: &Node, shard: &Shard, partition: PartitionId, status: Stat
         tenure,
         life,
         known,
-        position: node.lineage.position(),
+        point: node.lineage.point(),
         ..bare_header(status)
     }
 }
@@ -273,6 +273,6 @@ pub(crate) fn bare_header(status: Status) -> ReplyHeader {
         seen: 0,
         known: Vec::new(),
         floors: Bytes::new(),
-        position: 0,
+        point: Point { start: 0, position: 0 },
     }
 }

@@ -11,8 +11,8 @@ use gramme_ring::{Keyspace, Member, NodeId, PartitionId, PlanRequest, plan};
 use gramme_vclock::{Actor, Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
-    Class, Durability, ForwardReply, Hello, Read, ReplyHeader, RequestHeader, Room, Standing, Start, Status,
-    Write, WriteReply,
+    Class, Durability, ForwardReply, Hello, Point, Read, ReplyHeader, RequestHeader, Room, Standing, Start,
+    Status, Write, WriteReply,
 };
 
 const ME: NodeId = NodeId(1);
@@ -131,10 +131,10 @@ impl Bench {
 
     /// What another node remembers that was told this.
     fn remembered(&self, of: &Hello, more: u64) -> Standing {
-        let (id, position, boot) = (of.lineage.last().expect("a start").id, of.position + more, of.boot);
+        let (start, position, boot) = (of.point.start, of.point.position + more, of.boot);
         let mut bytes = b"standing".to_vec();
-        [ME.0, id, position, boot].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
-        Standing { id, position, boot, seal: KEYSPACE.hash(&bytes).0 }
+        [ME.0, start, position, boot].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+        Standing { point: Point { start, position }, boot, seal: KEYSPACE.hash(&bytes).0 }
     }
 
     fn step(&mut self, input: Input) {
@@ -224,7 +224,7 @@ impl Bench {
             epoch: 1,
             partition: self.partition(),
             properties: 1,
-            position: 0,
+            point: Point { start: 0, position: 0 },
             class: Class::Foreground,
             origin: 2,
             boot: 1,
@@ -280,7 +280,7 @@ fn header(status: Status) -> ReplyHeader {
         seen: 0,
         known: Vec::new(),
         floors: Bytes::new(),
-        position: 0,
+        point: Point { start: 0, position: 0 },
     }
 }
 
@@ -367,11 +367,11 @@ fn a_node_that_is_told_of_more_than_it_has_counts_for_nothing() {
     bench.greet(B, Some(reached.clone()), WALL);
     assert_eq!(bench.replica.stats().amnesiac_partitions, 0);
     // A memory that is damaged accuses nobody.
-    bench.greet(B, Some(Standing { position: u64::MAX, ..reached }), WALL);
+    bench.greet(B, Some(Standing { boot: u64::MAX, ..reached }), WALL);
     assert_eq!((bench.replica.stats().amnesiac_partitions, bench.replica.stats().standings_refused), (0, 1));
     // It goes on from an older state of itself, and does far more than it lost before anybody greets it.
     let mut old = bench.disk.clone();
-    old.position = told.position - 1;
+    old.position = told.point.position - 1;
     let mut back = started(3, old, BOUNDS);
     for put in 0..20 {
         back.put(put, client_put("new"));
@@ -646,7 +646,7 @@ fn greeting() -> Hello {
         bytes: 0,
         room: Room::Enough,
         lineage: vec![Start { id: 77, end: u64::MAX }],
-        position: 5,
+        point: Point { start: 77, position: 5 },
         heard: None,
         answers: 0,
         counts: true,

@@ -12,7 +12,8 @@
 //! [`Router`] remembers, per node, a moving average of its latency and whether it failed lately. Owners come
 //! first, the fastest first, failed ones last. A *read* that takes longer than its node usually does may be
 //! asked of a second node, out of a budget that is a tenth of the traffic. A *write* is sent again only where
-//! it is certain that not a byte of it had left.
+//! it is certain that not a byte of it had left. [`Call`] is one request: it says whom to ask next and when it
+//! is over.
 //!
 //! # What is not here
 //!
@@ -32,7 +33,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod call;
+
 use std::collections::BTreeMap;
+
+pub use call::{ATTEMPTS, Call, Step, Verdict};
 
 use gramme_ring::{KeyHash, Layout, NodeId};
 

@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use gramme_object::{Content, Key, Object};
+use gramme_plant::planted;
 use gramme_quorum::{Blame, PutError, Threshold};
 use gramme_replica::{ClientPut, ClientRequest, Response, Ticket};
 use gramme_ring::{KeyHash, NodeId};
-use gramme_router::{Operation, Outcome, Router};
+use gramme_router::{Call, Operation, Outcome, Router, Step, Verdict};
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 
@@ -20,8 +21,6 @@ use crate::random::Rng;
 
 /// How long a patient client waits, in milliseconds.
 pub(crate) const TIMEOUT: u32 = 1_000;
-/// Nodes that one operation is asked of, one after the other, as by the native client.
-const ATTEMPTS: usize = 3;
 
 /// What a client holds of one key: a context, and the writes that it covers.
 #[derive(Clone, Debug, Default)]
@@ -45,25 +44,20 @@ pub(crate) struct Doing {
     key: usize,
     sent: u64,
     pub(crate) request: ClientRequest,
-    /// Whom it may still ask, the next one last.
-    others: Vec<NodeId>,
-    /// Whom it has asked, when, and who has not answered.
+    /// Whom it asks, one after another: as the native client.
+    call: Call,
+    /// The requests that it has sent, to whom and when.
     asked: Vec<(Ticket, NodeId, u64)>,
+    /// What each node that cannot do it has said.
+    refusals: Vec<(NodeId, Box<Response>)>,
 }
 
 impl Doing {
-    const fn operation(&self) -> Operation {
-        match self.what {
-            What::Reading { .. } => Operation::Read,
-            What::Writing { .. } => Operation::Write,
-        }
-    }
-
-    /// Whom to ask next, if anybody.
-    pub(crate) fn ask_next(&mut self, ticket: Ticket, now: u64) -> Option<NodeId> {
-        let node = self.others.pop()?;
+    /// A request goes to `node`; says whether it is another than the first.
+    pub(crate) fn note_asked(&mut self, ticket: Ticket, node: NodeId, now: u64) -> bool {
+        let is_first = self.asked.is_empty() && self.refusals.is_empty();
         self.asked.push((ticket, node, now));
-        Some(node)
+        !is_first
     }
 
     /// Microseconds until whoever asked gives up: longer than its node takes at most.
@@ -75,21 +69,12 @@ impl Doing {
 /// How long a node may take for a request, in milliseconds.
 pub(crate) const fn timeout_of(request: &ClientRequest) -> u32 {
     match request {
-        ClientRequest::Get { timeout, .. } | ClientRequest::SetProperties { timeout, .. } => *timeout,
+        ClientRequest::Get { timeout, .. }
+        | ClientRequest::Keys { timeout, .. }
+        | ClientRequest::SetProperties { timeout, .. } => *timeout,
         ClientRequest::Put(put) => put.timeout,
-        ClientRequest::Properties { .. } | ClientRequest::Status => 0,
+        ClientRequest::Properties(_) | ClientRequest::Status => 0,
     }
-}
-
-/// What an answer means to its client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    /// It answers nothing that is asked now, or another answer is awaited.
-    Nothing,
-    /// Another node is to be asked.
-    AskNext,
-    /// The operation has ended, well or not.
-    Ended { well: bool },
 }
 
 /// A key as clients know it.
@@ -154,7 +139,7 @@ impl Client {
         }
     }
 
-    /// What it feels like doing.
+    /// Draws the next operation.
     pub(crate) fn wish(rng: &mut Rng) -> Wish {
         match rng.random_range(0..20) {
             0..9 => Wish::Read,
@@ -181,8 +166,6 @@ impl Client {
                 // As with an old ring: whoever is asked may be no owner, and hands a put on.
                 others.shuffle(rng);
             }
-            others.truncate(ATTEMPTS);
-            others.reverse();
         } else {
             others = others.choose(rng).copied().into_iter().collect();
         }
@@ -195,7 +178,18 @@ impl Client {
                 self.write(number, named.key, (id, wish == Wish::Delete, is_native), largest, rng)
             }
         };
-        self.doing.insert(Doing { name, what, key: number, sent: now, request, others, asked: Vec::new() })
+        let operation = match what {
+            What::Reading { .. } => Operation::Read,
+            What::Writing { .. } => Operation::Write,
+        };
+        let (call, asked, refusals) = (Call::new(operation, others), Vec::new(), Vec::new());
+        self.doing.insert(Doing { name, what, key: number, sent: now, request, call, asked, refusals })
+    }
+
+    /// What the operation of this name is to do next.
+    pub(crate) fn next(&mut self, name: Ticket, now: u64) -> Option<Step> {
+        let doing = self.doing.as_mut().filter(|doing| doing.name == name)?;
+        Some(doing.call.next(&mut self.router, now))
     }
 
     fn read(&self, key: Key, rng: &mut Rng) -> (What, ClientRequest) {
@@ -206,7 +200,10 @@ impl Client {
             (pr, needed) = threshold(self.replicas, rng);
             count = count.max(needed);
         }
-        (What::Reading { r: count }, ClientRequest::Get { key, r, pr, timeout: timeout(rng) })
+        // A bug answers from fewer than were asked for, and is judged by these.
+        let (r, pr) = if planted!(FirstReply) { (Threshold::One, Threshold::Count(0)) } else { (r, pr) };
+        let (timeout, against) = (timeout(rng), Bytes::new());
+        (What::Reading { r: count }, ClientRequest::Get { key, r, pr, timeout, against })
     }
 
     fn write_record(&mut self, key: usize, wish: Wish, sent: u64) -> WriteRecord {
@@ -244,46 +241,44 @@ impl Client {
         (What::Writing { id }, ClientRequest::Put(put))
     }
 
-    /// After how many microseconds the operation is asked of a second node as well, if it may be.
-    pub(crate) fn hedge_after(&self) -> Option<u64> {
-        let doing = self.doing.as_ref()?;
-        let (_, node, _) = doing.asked.last()?;
-        let may = doing.operation() == Operation::Read && !doing.others.is_empty();
-        self.router.hedge_after(*node).filter(|_| may)
-    }
-
-    /// Whether to ask a second node now.
-    pub(crate) fn hedges(&mut self, name: Ticket) -> bool {
-        let waits = self.doing.as_ref().is_some_and(|doing| doing.name == name && doing.asked.len() == 1);
-        waits && self.router.try_hedge()
-    }
-
     /// Takes a node's answer to one of its requests.
-    pub(crate) fn take(
+    pub(crate) fn take(&mut self, now: u64, ticket: Ticket, response: &Response) -> Option<Ticket> {
+        let doing = self.doing.as_mut()?;
+        let at = doing.asked.iter().position(|(asked, ..)| *asked == ticket)?;
+        let (_, node, sent) = doing.asked.remove(at);
+        let outcome = outcome(response, now - sent);
+        doing.refusals.push((node, Box::new(response.clone())));
+        doing.call.on_outcome(&mut self.router, node, outcome, now);
+        Some(doing.name)
+    }
+
+    /// The operation has ended: writes down what came of it. Says whether well.
+    pub(crate) fn end(
         &mut self,
         now: u64,
-        ticket: Ticket,
+        verdict: Verdict,
+        partition_of: impl Fn(usize) -> u32,
+        history: &mut History,
+    ) -> bool {
+        let Some(doing) = self.doing.take() else { return false };
+        let (Verdict::Answered(node) | Verdict::Refused(node)) = verdict else {
+            self.last_error = Some(format!("{verdict:?}"));
+            return false;
+        };
+        let said = doing.refusals.iter().rev().find(|(from, _)| *from == node);
+        let Some(response) = said.map(|(_, response)| response.as_ref()) else { return false };
+        self.write_down(now, &doing, response, partition_of, history)
+    }
+
+    fn write_down(
+        &mut self,
+        now: u64,
+        doing: &Doing,
         response: &Response,
         partition_of: impl Fn(usize) -> u32,
         history: &mut History,
-    ) -> Taken {
-        let Some(doing) = &mut self.doing else { return Taken::Nothing };
-        let Some(at) = doing.asked.iter().position(|(asked, ..)| *asked == ticket) else {
-            return Taken::Nothing;
-        };
-        let (_, node, sent) = doing.asked.remove(at);
-        let outcome = outcome(response, now - sent);
-        self.router.on_outcome(node, outcome, now);
-        if outcome.may_retry(doing.operation()) {
-            if !doing.asked.is_empty() {
-                return Taken::Nothing;
-            }
-            if !doing.others.is_empty() {
-                return Taken::AskNext;
-            }
-        }
-        let Some(doing) = self.doing.take() else { return Taken::Nothing };
-        let well = match (doing.what, response) {
+    ) -> bool {
+        match (doing.what, response) {
             (What::Reading { r }, Response::Get(Ok(found))) => {
                 let key = doing.key;
                 note_dots(partition_of(key), &found.object, history);
@@ -324,16 +319,13 @@ impl Client {
                 false
             }
             _ => false,
-        };
-        Taken::Ended { well }
+        }
     }
 
     /// Gives an operation up, if it is still under way: what came of it is not known.
     pub(crate) fn give_up(&mut self, name: Ticket, now: u64) -> bool {
-        let Some(doing) = self.doing.take_if(|doing| doing.name == name) else { return false };
-        for (_, node, _) in doing.asked {
-            self.router.on_outcome(node, Outcome::Unknown, now);
-        }
+        let Some(mut doing) = self.doing.take_if(|doing| doing.name == name) else { return false };
+        doing.call.give_up(&mut self.router, now);
         true
     }
 }
@@ -347,15 +339,16 @@ pub(crate) fn misconduct(request: &ClientRequest, response: &Response) -> Option
         (ClientRequest::Put(_), Response::Put(Err(PutError::TooManySiblings { .. }))) => None,
         (ClientRequest::Put(_), Response::Put(answer)) => answer.as_ref().err().map(PutError::blame),
         (ClientRequest::SetProperties { .. }, Response::SetProperties(_))
-        | (ClientRequest::Properties { .. }, Response::Properties(_))
+        | (ClientRequest::Properties(_), Response::Properties(_))
+        | (ClientRequest::Keys { .. }, Response::Keys(_))
         | (ClientRequest::Status, Response::Status(_)) => None,
         _ => return Some(format!("{response:?} answers {request:?}")),
     };
     (blame == Some(Blame::Request)).then(|| format!("{response:?} refuses {request:?}"))
 }
 
-/// What an answer says of its node: whoever is cut off from the others answers at once, and is no use.
-const fn outcome(response: &Response, after: u64) -> Outcome {
+/// What an answer says of its node: one that is cut off from the others answers at once and is useless.
+fn outcome(response: &Response, after: u64) -> Outcome {
     let blame = match response {
         Response::Get(Err(error)) => error.blame(),
         Response::Put(Err(error)) => error.blame(),
@@ -364,6 +357,8 @@ const fn outcome(response: &Response, after: u64) -> Outcome {
     match blame {
         Blame::Busy => Outcome::Busy,
         Blame::Unable => Outcome::Unable,
+        // A bug takes what may have been done for what never left.
+        Blame::Unsure if planted!(RetryUnknown) => Outcome::NotSent,
         Blame::Unsure => Outcome::Unknown,
         Blame::Request => Outcome::Answered(after),
     }

@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use gramme_merkle::Leaf;
 use gramme_object::Key;
 use gramme_replica::{Change, LoadFailed, Recovered, RecoveredPartition};
+use gramme_ring::PartitionId;
 use rand::RngExt;
 
 use crate::random::Rng;
@@ -19,33 +19,43 @@ use crate::random::Rng;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Image {
     objects: BTreeMap<Key, Bytes>,
+    /// What else a start finds; its position counts the batches that are in here.
     recovered: Recovered,
 }
 
 impl Image {
     fn apply(&mut self, changes: &[Change]) {
+        self.recovered.position += 1;
         for change in changes {
             match change {
-                Change::Object { key, object, .. } => {
-                    self.objects.insert(key.clone(), object.clone());
+                Change::Object { place, object, .. } => {
+                    self.objects.insert(place.key.clone(), object.clone());
                 }
-                Change::Leaf { number, leaf } => {
-                    self.recovered.leaves.insert(*number, *leaf);
+                Change::Removed { place } => {
+                    self.objects.remove(&place.key);
                 }
-                Change::Partition { prefix, total, record } => {
-                    let row = RecoveredPartition { total: *total, record: record.clone(), notes: Vec::new() };
-                    self.recovered.partitions.insert(*prefix, row);
+                Change::Leaf { partition, number, leaf } => {
+                    self.row(*partition).leaves.insert(*number, *leaf);
                 }
-                Change::Note { prefix, total, note } => {
-                    let row = self.recovered.partitions.entry(*prefix).or_default();
+                Change::Partition { partition, total, record } => {
+                    let row = self.row(*partition);
+                    (row.total, row.record) = (*total, record.clone());
+                    row.notes.clear();
+                }
+                Change::Note { partition, total, note } => {
+                    let row = self.row(*partition);
                     row.total = *total;
                     row.notes.push(note.clone());
                 }
                 Change::Meta { name, value } => {
-                    self.recovered.meta.insert(Bytes::from_static(name.as_bytes()), value.clone());
+                    self.recovered.meta.insert(name.clone(), value.clone());
                 }
             }
         }
+    }
+
+    fn row(&mut self, partition: PartitionId) -> &mut RecoveredPartition {
+        self.recovered.partitions.entry(partition).or_default()
     }
 }
 
@@ -203,8 +213,8 @@ impl Disk {
         &self.written.objects
     }
 
-    /// The leaves of the hash tree, as written.
-    pub(crate) const fn leaves(&self) -> &BTreeMap<u32, Leaf> {
-        &self.written.recovered.leaves
+    /// What else is written: records, and the leaves of the hash trees.
+    pub(crate) const fn recovered(&self) -> &Recovered {
+        &self.written.recovered
     }
 }

@@ -48,6 +48,8 @@ faults! {
     SlowNode = "slow-node",
     /// A disk needs long for everything.
     SlowDisk = "slow-disk",
+    /// A disk does nothing at all for seconds.
+    DiskStall = "disk-stall",
     /// A process stands still, and wakes with everything that came meanwhile.
     Freeze = "freeze",
     /// A process ends without notice; the operating system goes on.
@@ -92,8 +94,8 @@ impl Fault {
         matches!(self, Self::DiskLost | Self::RolledBack | Self::BitFlip)
     }
 
-    const fn bit(self) -> u32 {
-        1 << self as u32
+    const fn bit(self) -> u64 {
+        1 << self as u64
     }
 }
 
@@ -115,7 +117,7 @@ impl FromStr for Fault {
 
 /// Which faults are on.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct FaultSet(u32);
+pub struct FaultSet(u64);
 
 impl FaultSet {
     /// All of them.

@@ -102,6 +102,19 @@ pub struct ReadRecord {
     pub answered: u64,
 }
 
+/// A change of a bucket's properties.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeRecord {
+    /// The bucket of which kind of keys.
+    pub kind: Kind,
+    /// What was set: a value that no other change sets.
+    pub value: u32,
+    /// When it was sent.
+    pub sent: u64,
+    /// When it was answered, and whether every node was said to have it.
+    pub ended: Option<(u64, bool)>,
+}
+
 /// What was destroyed of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {
@@ -158,6 +171,10 @@ pub struct History {
     pub last: Vec<ReadRecord>,
     /// What was destroyed.
     pub damage: Vec<Damage>,
+    /// Changes of properties, in the order in which they were sent.
+    pub changes: Vec<ChangeRecord>,
+    /// What each bucket's property is in the end; nothing if nobody has set it.
+    pub properties: Vec<(Kind, Option<u32>)>,
     /// Which write-ids each dot of a partition named; the one place where dots are looked at, as mere names.
     pub dots: BTreeMap<(u32, String), BTreeSet<u64>>,
     /// Which dots each value had.

@@ -47,7 +47,7 @@ pub use batch::{Judged, judge, judge_all};
 pub use cluster::{Outcome, run};
 pub use fault::{Counts, Fault, FaultSet};
 pub use history::{
-    Broken, Damage, Fate, History, KeyRecord, Kind, ReadError, ReadRecord, WriteId, WriteRecord,
+    Broken, ChangeRecord, Damage, Fate, History, KeyRecord, Kind, ReadError, ReadRecord, WriteId, WriteRecord,
 };
 pub use scenario::Scenario;
 pub use settings::Settings;

@@ -21,7 +21,7 @@ use crate::tell::Tally;
 ///
 /// Exits with 0 if no promise was broken, 1 if it could not run, and otherwise with the number of the first
 /// broken promise: 10 lost, 11 fresh, 12 contexts, 13 invented, 14 siblings, 15 dots, 16 flicker, 17 equal,
-/// 18 bounds, 19 progress, 20 conduct, 21 panic.
+/// 18 bounds, 19 progress, 20 conduct, 21 panic, 22 properties, 23 clocks.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {

@@ -2,16 +2,16 @@
 
 use std::process::ExitCode;
 
+use gramme_plant::{Bug, plant};
 use gramme_sim::check::Promise;
 use gramme_sim::{Settings, judge_all};
-use gramme_vclock::planted::{Plant, plant};
 
 /// Prints the table of `docs/testing.md`. Fails if a bug stays unnoticed through `seeds` seeds.
 pub(crate) fn run(seeds: u64, operations: u64) -> ExitCode {
     println!("| planted | seeds until caught | by |\n|---|---|---|");
     let settings: Vec<_> = (1..=seeds).map(|seed| Settings::of_seed(seed, operations)).collect();
     let mut missed = 0;
-    for &bug in Plant::ALL {
+    for &bug in Bug::ALL {
         plant(bug);
         let mut caught: Option<(u64, Promise)> = None;
         judge_all(&settings, |judged| {

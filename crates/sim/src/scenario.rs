@@ -59,6 +59,8 @@ impl Scenario {
             clients: 0,
             keys: 0,
             largest: 100,
+            staged: 1_000,
+            cached: 0,
             calm: 1,
             faults: FaultSet::default(),
         };
@@ -91,8 +93,10 @@ impl Scenario {
     /// Reads through `node` at R = `r`. The answer is in [`Self::found`].
     pub fn get(&mut self, node: usize, key: &str, r: u8) -> Ticket {
         let (key, r) = (Self::key(key), Threshold::Count(r));
-        self.cluster
-            .ask_directly(node, ClientRequest::Get { key, r, pr: Threshold::Default, timeout: TIMEOUT })
+        self.cluster.ask_directly(
+            node,
+            ClientRequest::Get { key, r, pr: Threshold::Default, timeout: TIMEOUT, against: Bytes::new() },
+        )
     }
 
     /// Waits for a put's answer: its context, or nothing if it was not acknowledged.

@@ -26,6 +26,10 @@ pub struct Settings {
     pub keys: usize,
     /// Bytes of the longest values.
     pub largest: usize,
+    /// Batches that a node stages at once.
+    pub staged: usize,
+    /// Bytes of objects that a node keeps in memory after use.
+    pub cached: u64,
     /// By how much faults are rarer than at their worst.
     pub calm: u64,
     /// Which faults are on.
@@ -50,8 +54,14 @@ impl Settings {
             depth: rng.random_range(0..5),
             clients: rng.random_range(2..13),
             keys: rng.random_range(1..25),
-            // Some states are too large to be sent whole.
-            largest: if rng.random_range(0..8) == 0 { 50_000 } else { 2_000 },
+            // Some states are too large to be sent whole, and some values by themselves.
+            largest: match rng.random_range(0..16) {
+                0 => 50_000,
+                1 => 150_000,
+                _ => 2_000,
+            },
+            staged: [20, 60, 1_000][rng.random_range(0..3)],
+            cached: [0, 20_000, 1 << 20][rng.random_range(0..3)],
             calm: rng.random_range(1..12),
             faults: some_faults(&mut rng),
         }
@@ -91,11 +101,25 @@ fn some_faults(rng: &mut Rng) -> FaultSet {
 
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, operations, nodes, replicas, depth, clients, keys, largest, calm, faults } = self;
+        let Self {
+            seed,
+            operations,
+            nodes,
+            replicas,
+            depth,
+            clients,
+            keys,
+            largest,
+            staged,
+            cached,
+            calm,
+            faults,
+        } = self;
         write!(
             f,
             "seed {seed}: {operations} operations, {nodes} nodes, N={replicas}, Q={}, {clients} clients, \
-             {keys} keys, values to {largest} bytes, calm {calm}; faults {faults}",
+             {keys} keys, values to {largest} bytes, {staged} batches staged, {cached} bytes cached, calm {calm}; \
+             faults {faults}",
             1_u32 << depth
         )
     }

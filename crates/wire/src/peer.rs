@@ -19,8 +19,8 @@ messages! {
         pub partition: PartitionId,
         /// A digest of the bucket properties that the sender acts on.
         pub properties: u64,
-        /// How far the sender's log is synced: remembered for it, see [`Standing`].
-        pub position: u64,
+        /// How far the sender has come: remembered for it, see [`Standing`].
+        pub point: Point,
         /// Whether somebody waits for it.
         pub class: Class,
         /// Who began the request: a node, or a client's own random id.
@@ -49,7 +49,15 @@ messages! {
         pub known: Vec<(NodeId, Tenure)>,
         /// What the replica knows to be seen by all; empty for now.
         pub floors: Bytes,
-        /// How far the replica's log is synced: remembered for it, see [`Standing`].
+        /// How far the replica has come: remembered for it, see [`Standing`].
+        pub point: Point,
+    }
+
+    /// A point in a directory's history.
+    pub struct Point {
+        /// The name of the directory's start; 0 while that is not stored.
+        pub start: u64,
+        /// How far its log is synced.
         pub position: u64,
     }
 
@@ -177,8 +185,8 @@ messages! {
         pub room: Room,
         /// The starts of its directory, the present one last; none while that is not stored yet.
         pub lineage: Vec<Start>,
-        /// How far its log is synced.
-        pub position: u64,
+        /// How far it has come.
+        pub point: Point,
         /// What it remembers of the receiver.
         pub heard: Option<Standing>,
         /// The receiver's start that the sender last heard of; 0 for none. A hello that names the receiver's
@@ -199,10 +207,8 @@ messages! {
 
     /// How far a node's directory had come, as another remembers it.
     pub struct Standing {
-        /// The name of its start.
-        pub id: u64,
-        /// How far its log was synced.
-        pub position: u64,
+        /// The last point that was told.
+        pub point: Point,
         /// The start's number, which is a time: tenures of later starts must be younger.
         pub boot: u64,
         /// The keyed digest by which a remembered standing is told from a damaged one.

@@ -13,7 +13,7 @@ use gramme_wire::client::{
     Unsupported as ClientUnsupported,
 };
 use gramme_wire::peer::{
-    Class, Durability, Forward, ForwardReply, Hello, Keys, KeysReply, Properties, PropertiesHeld,
+    Class, Durability, Forward, ForwardReply, Hello, Keys, KeysReply, Point, Properties, PropertiesHeld,
     PropertiesReply, Put, PutDone, Read, ReadReply, Repair, ReplyHeader, RequestHeader, Room, Standing,
     Start, Status, Unsupported, Write, WriteReply,
 };
@@ -37,7 +37,7 @@ fn header() -> RequestHeader {
         epoch: 2,
         partition,
         properties: 3,
-        position: 15,
+        point: Point { start: 16, position: 15 },
         class: Class::Foreground,
         origin: 4,
         boot: 5,
@@ -56,7 +56,7 @@ fn reply(status: Status) -> ReplyHeader {
         seen: 10,
         known: vec![(NodeId(11), Tenure { actor: None, born: 12 })],
         floors: Bytes::new(),
-        position: 14,
+        point: Point { start: 17, position: 14 },
     }
 }
 
@@ -102,8 +102,8 @@ fn peer_messages() -> Vec<PeerMessage> {
             bytes: 6,
             room: Room::Low,
             lineage: vec![Start { id: 7, end: 8 }, Start { id: 13, end: u64::MAX }],
-            position: 9,
-            heard: Some(Standing { id: 10, position: 11, boot: 12, seal: 13 }),
+            point: Point { start: 13, position: 9 },
+            heard: Some(Standing { point: Point { start: 10, position: 11 }, boot: 12, seal: 13 }),
             answers: 14,
             counts: true,
         }),

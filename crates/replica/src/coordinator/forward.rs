@@ -10,7 +10,7 @@ use gramme_wire::PeerMessage;
 use gramme_wire::peer::{self, Class, ForwardReply};
 
 use super::duplicates::Identity;
-use super::put::{Asker, tell};
+use super::put::Asker;
 use super::{Around, Coordinator};
 use crate::cx::Cx;
 use crate::place::Place;
@@ -87,12 +87,14 @@ impl Coordinator {
         let peer::Forward { header, put } = forward;
         let place = around.node.map.place(put.key.clone());
         let asker = Asker::Peer(from, id);
-        if let Err(error) = self.may_coordinate(around, &place, &put) {
-            return tell(around.cx, asker, Err(error));
-        }
         let identity = Identity { origin: header.origin, boot: header.boot, request: header.request };
-        if self.is_first(around.cx, identity, &put, asker) {
-            self.start_put(around, identity, place, put);
+        // First whether it is a copy: a copy must not be told that nothing was begun.
+        if !self.is_first(around.cx, identity, &put, asker) {
+            return;
+        }
+        match self.may_coordinate(around, &place, &put) {
+            Ok(()) => self.start_put(around, identity, place, put),
+            Err(error) => self.conclude(around.cx, identity, Err(error)),
         }
     }
 

@@ -120,7 +120,7 @@ impl Coordinator {
         // Those that come after the end say nothing that is not in the next hello.
         let Some(get) = self.gets.get(&id) else { return };
         let partition = get.place.partition;
-        around.node.lineage.hear_position(from, reply.header.position);
+        around.node.lineage.hear_point(from, &reply.header.point);
         around.shard.learn(partition, from, reply.header.tenure);
         if adopt(around, partition, &reply.header) && reply.header.status == Status::Stale {
             // It has not looked at the key: asked again, it will.

@@ -146,7 +146,7 @@ impl Coordinator {
             return Err(PutError::Busy);
         }
         let by_clock = node.properties(&put.key).is_some_and(|properties| !properties.allow_mult);
-        if by_clock && node.clock.is_off(cx.now).is_some() && !planted!(TrustClock) {
+        if by_clock && node.clock.is_off(cx.now).is_some() {
             return Err(PutError::Clock);
         }
         Ok(())
@@ -292,7 +292,7 @@ impl Coordinator {
         // Those that come after the end say nothing that is not in the next hello.
         let Some(put) = self.puts.get_mut(&id) else { return };
         let partition = put.place.partition;
-        around.node.lineage.hear_position(from, reply.header.position);
+        around.node.lineage.hear_point(from, &reply.header.point);
         around.shard.learn(partition, from, reply.header.tenure);
         let is_later = adopt(around, partition, &reply.header);
         if is_later && reply.header.status == Status::Stale && !put.counted.is_answered() {
@@ -534,7 +534,7 @@ fn ack(from: NodeId, zone: u16, asked: Level, header: ReplyHeader) -> Ack {
 }
 
 /// Tells whoever asked what became of a put.
-pub(super) fn tell(cx: &mut Cx, asker: Asker, outcome: Result<PutDone, PutError>) {
+fn tell(cx: &mut Cx, asker: Asker, outcome: Result<PutDone, PutError>) {
     match asker {
         Asker::Client(ticket, key) => {
             let response = put_response(cx, &key, outcome);

@@ -25,9 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use gramme_codec::{Codec, DecodeError};
-use gramme_plant::planted;
 use gramme_ring::NodeId;
-use gramme_wire::peer::{Hello, Standing, Start};
+use gramme_wire::peer::{Hello, Point, Standing, Start};
 
 use super::map::Map;
 use crate::io::{Change, Recovered};
@@ -111,9 +110,12 @@ impl Lineage {
         Change::Meta { name: Bytes::from_static(META_LINEAGE), value: self.starts.to_bytes() }
     }
 
-    /// How far the log is synced, over all starts.
-    pub(crate) const fn position(&self) -> u64 {
-        self.position
+    /// How far this directory has come. Nothing can be said of a start that is not stored: another one might
+    /// take its place.
+    pub(crate) fn point(&self) -> Point {
+        let is_stored = self.position > self.base;
+        let present = self.starts.last().filter(|_| is_stored);
+        Point { start: present.map_or(0, |start| start.id), position: self.position }
     }
 
     /// Batches of this start are synced up to this one.
@@ -121,10 +123,9 @@ impl Lineage {
         self.position = self.position.max(self.base + through);
     }
 
-    /// What to tell `node`: our starts from the one on that it remembers, if we know that. Nothing before this
-    /// start is stored: another one might take its place.
-    pub(crate) fn claim(&self, is_stored: bool, remembered: Option<u64>) -> Vec<Start> {
-        if !is_stored {
+    /// What to tell another node: our starts from the one on that it remembers, if we know that.
+    pub(crate) fn claim(&self, remembered: Option<u64>) -> Vec<Start> {
+        if self.point().start == 0 {
             return Vec::new();
         }
         let from = remembered.and_then(|id| self.starts.iter().position(|start| start.id == id));
@@ -143,19 +144,20 @@ impl Lineage {
             return false;
         }
         let same = known.filter(|known| known.start == present.id);
-        let position = same.map_or(hello.position, |known| known.position.max(hello.position));
+        let position = same.map_or(hello.point.position, |known| known.position.max(hello.point.position));
         let now = Known { start: present.id, position, boot: hello.boot };
         self.is_news |= known != Some(now);
         self.heard.insert(from, now);
         same.is_none()
     }
 
-    /// Hears a position within the start that is known.
-    pub(crate) fn hear_position(&mut self, from: NodeId, position: u64) {
+    /// Hears of a point within the start that is known; of others a hello must tell.
+    pub(crate) fn hear_point(&mut self, from: NodeId, point: &Point) {
         if let Some(known) = self.heard.get_mut(&from)
-            && known.position < position
+            && known.start == point.start
+            && known.position < point.position
         {
-            known.position = position;
+            known.position = point.position;
             self.is_news = true;
         }
     }
@@ -188,9 +190,9 @@ impl Lineage {
         }
         // The present start has come as far as it has: a machine may have been put back while it ran.
         let end = |start: &Start| start.end.min(self.position);
-        let lies_in = |start: &Start| start.id == heard.id && heard.position <= end(start);
-        let is_conceded = |start: &Start| start.id == heard.id && start.end == CONCEDED;
-        if planted!(BelieveOld) || self.starts.iter().any(|start| lies_in(start) || is_conceded(start)) {
+        let lies_in = |start: &Start| start.id == heard.point.start && heard.point.position <= end(start);
+        let is_conceded = |start: &Start| start.id == heard.point.start && start.end == CONCEDED;
+        if self.starts.iter().any(|start| lies_in(start) || is_conceded(start)) {
             Verdict::Consistent
         } else {
             Verdict::Contradicted
@@ -203,8 +205,8 @@ impl Lineage {
         if let Some(present) = self.starts.last_mut() {
             present.end = self.position;
         }
-        self.starts.retain(|start| start.id != heard.id);
-        self.starts.push(Start { id: heard.id, end: CONCEDED });
+        self.starts.retain(|start| start.id != heard.point.start);
+        self.starts.push(Start { id: heard.point.start, end: CONCEDED });
         self.starts.push(Start { id: fresh, end: u64::MAX });
     }
 
@@ -229,11 +231,11 @@ fn seal(map: &Map, of: NodeId, known: &Known) -> u64 {
 
 fn sealed(map: &Map, of: NodeId, known: &Known) -> Standing {
     let Known { start, position, boot } = *known;
-    Standing { id: start, position, boot, seal: seal(map, of, known) }
+    Standing { point: Point { start, position }, boot, seal: seal(map, of, known) }
 }
 
 fn unsealed(map: &Map, of: NodeId, standing: &Standing) -> Option<(NodeId, Known)> {
-    let known = Known { start: standing.id, position: standing.position, boot: standing.boot };
+    let known = Known { start: standing.point.start, position: standing.point.position, boot: standing.boot };
     (seal(map, of, &known) == standing.seal).then_some((of, known))
 }
 
@@ -272,8 +274,8 @@ mod tests {
             keys: 0,
             bytes: 0,
             room: Room::Enough,
-            lineage: of.claim(true, None),
-            position: of.position(),
+            lineage: of.claim(None),
+            point: of.point(),
             heard: None,
             answers: 0,
             counts: true,
@@ -291,7 +293,7 @@ mod tests {
         for fresh in 2..9 {
             node.synced(10);
             peer.hear(ME, &hello(&node));
-            node = start(Some(&node), node.position() + 3, fresh);
+            node = start(Some(&node), node.position + 3, fresh);
             assert_eq!(judged(&peer, &node), Verdict::Consistent);
         }
     }
@@ -312,7 +314,7 @@ mod tests {
         back.concede(&peer.remembered(&map(), ME).expect("it was heard"), 22);
         assert_eq!(judged(&peer, &back), Verdict::Consistent);
         assert!(peer.hear(ME, &hello(&back)));
-        let again = start(Some(&back), back.position(), 3);
+        let again = start(Some(&back), back.position, 3);
         assert_eq!(judged(&peer, &again), Verdict::Consistent);
     }
 
@@ -332,10 +334,11 @@ mod tests {
     #[test]
     fn a_damaged_memory_accuses_nobody() {
         let mut peer = start(None, 0, 77);
-        let node = start(None, 0, 1);
+        let mut node = start(None, 0, 1);
+        node.synced(1);
         peer.hear(ME, &hello(&node));
         let mut heard = peer.remembered(&map(), ME).expect("it was heard");
-        heard.position = u64::MAX;
+        heard.point.position = u64::MAX;
         assert_eq!(node.judge(&map(), ME, &heard), Verdict::Forged);
     }
 

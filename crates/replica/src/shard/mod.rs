@@ -207,11 +207,6 @@ impl Shard {
         self.commits.synced()
     }
 
-    /// Whether this start itself is durable.
-    pub(crate) const fn is_start_stored(&self) -> bool {
-        self.commits.is_durable(1, Level::Synced)
-    }
-
     /// The newest state of a key that was loaded in this step.
     pub(crate) fn ready(&self, place: &Place) -> Option<&Ready> {
         self.overlay.ready(place)

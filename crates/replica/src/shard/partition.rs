@@ -73,7 +73,7 @@ impl Partition {
             false => Record::decode(stored.record.clone())?,
         };
         let (mut actor, mut counter) = (fresh.actor, 0);
-        if planted!(ReuseDot) || planted!(KeepTenure) {
+        if planted!(KeepTenure) {
             (actor, counter) = (record.actor, record.counter);
         }
         for note in &stored.notes {
@@ -81,9 +81,7 @@ impl Partition {
             if note.changes > record.changes {
                 (record.changes, record.bytes) = (note.changes, note.bytes);
             }
-            if planted!(KeepTenure) {
-                counter = counter.max(note.counter);
-            }
+            counter = if planted!(KeepTenure) { counter.max(note.counter) } else { counter };
             for dot in note.dots {
                 record.seen.insert(dot);
             }

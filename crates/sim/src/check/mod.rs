@@ -3,12 +3,14 @@
 //! One file each. `Story` is what they share: who replaced whom, and what was destroyed when. A loss is
 //! excused only by arithmetic over what was acknowledged and what was destroyed, never by a list.
 
+mod clocks;
 mod contexts;
 mod dots;
 mod flicker;
 mod fresh;
 mod invented;
 mod lost;
+mod properties;
 mod seen_by_simulator;
 mod siblings;
 mod staleness;
@@ -32,7 +34,7 @@ pub enum Promise {
     Causality,
     /// A value was shown that nobody wrote, or that its writer was told was not written.
     Integrity,
-    /// Siblings that are none: one had replaced the other.
+    /// False siblings: one had replaced the other.
     Siblings,
     /// One dot named two writes, or one write had two dots.
     Naming,
@@ -48,6 +50,10 @@ pub enum Promise {
     Conduct,
     /// The code panicked.
     Panic,
+    /// An acknowledged change of properties is gone.
+    Properties,
+    /// In a last-write-wins bucket a write hides one that began long after it was over.
+    Clocks,
 }
 
 impl Promise {
@@ -73,6 +79,8 @@ impl Promise {
             Self::Progress => "progress",
             Self::Conduct => "conduct",
             Self::Panic => "panic",
+            Self::Properties => "properties",
+            Self::Clocks => "clocks",
         }
     }
 }
@@ -106,6 +114,8 @@ pub fn check(history: &History) -> (Vec<Violation>, Staleness) {
     siblings::check(&story, &mut found);
     dots::check(&story, &mut found);
     flicker::check(&story, &mut found);
+    properties::check(&story, &mut found);
+    clocks::check(&story, &mut found);
     seen_by_simulator::check(&story, &mut found);
     (found, staleness)
 }

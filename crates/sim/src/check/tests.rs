@@ -150,3 +150,36 @@ fn staleness_is_measured() {
     let told = "1 of 2 reads missed an acknowledged write, at most 2 of them, acknowledged up to 4 ms before";
     assert_eq!(staleness.to_string(), told);
 }
+
+#[test]
+fn an_acknowledged_change_of_properties_stays() {
+    let change = |value, sent, ended| crate::history::ChangeRecord { kind: Kind::Fsync, value, sent, ended };
+    let with = |changes: &[crate::history::ChangeRecord], value| History {
+        changes: changes.to_vec(),
+        properties: vec![(Kind::Fsync, Some(value))],
+        ..history(&[], &[], &[])
+    };
+    let acked = change(7, 10, Some((20, true)));
+    assert_eq!(broken(&with(&[acked.clone()], 7)), []);
+    assert_eq!(broken(&with(&[acked.clone()], 100)), [Promise::Properties]);
+    // One that was not over when it began may have come after it; one that was may not.
+    assert_eq!(broken(&with(&[change(6, 5, Some((15, false))), acked.clone()], 6)), []);
+    assert_eq!(broken(&with(&[change(6, 5, None), acked.clone()], 6)), []);
+    assert_eq!(broken(&with(&[change(6, 5, Some((9, false))), acked], 6)), [Promise::Properties]);
+}
+
+#[test]
+fn a_write_of_long_ago_does_not_hide_a_later_one_in_a_last_write_wins_bucket() {
+    let lww = |writes: &[WriteRecord], last: &[WriteId]| {
+        let mut history = history(writes, &[], last);
+        history.keys[0].kind = Kind::Lww;
+        history.last[0].sent = 90_000_000;
+        history
+    };
+    let long_ago = write(&[], 1, None);
+    let soon_after = write(&[], 10_000_000, Some(10_000_010));
+    let much_later = write(&[], 20_000_000, Some(20_000_010));
+    assert_eq!(broken(&lww(&[long_ago.clone(), soon_after], &[1])), []);
+    assert_eq!(broken(&lww(&[long_ago.clone(), much_later.clone()], &[2])), []);
+    assert_eq!(broken(&lww(&[long_ago, much_later], &[1])), [Promise::Clocks]);
+}

@@ -5,12 +5,13 @@ use gramme_merkle::{Digest, Leaf};
 use gramme_object::{Object, clock_bytes};
 use gramme_quorum::Threshold;
 use gramme_replica::{
-    BucketDurability, ClientRequest, PropertiesPatch, Replica, Response, Ticket, leaf_bits,
+    BucketDurability, ClientRequest, Input, LEAF_BITS, PropertiesPatch, Replica, Response, Ticket,
 };
+use gramme_wire::peer::Room;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
-use super::nemesis::set_properties;
+use super::nemesis::{scope_of, set_properties};
 use super::{Cluster, clients};
 use crate::clients::Wish;
 use crate::event::Event;
@@ -32,11 +33,10 @@ impl Cluster {
         for (kind, durability) in
             [(Kind::OneOfN, BucketDurability::OneOfN), (Kind::Buffered, BucketDurability::Buffered)]
         {
-            let (bucket_type, bucket) = clients::bucket_of(kind);
             let patch = PropertiesPatch { durability: Some(durability), ..PropertiesPatch::default() };
             // The weather may already lose messages.
             for _ in 0..20 {
-                let ticket = self.ask_directly(0, set_properties(bucket_type, bucket, patch));
+                let ticket = self.ask_directly(0, set_properties(kind, patch));
                 self.turn_until(self.now + 1_500_000);
                 if matches!(self.answers.remove(&ticket), Some(Response::SetProperties(Ok(())))) {
                     break;
@@ -50,6 +50,10 @@ impl Cluster {
     pub(super) fn demand_progress(&mut self) {
         self.end_faults(Some(self.victim));
         self.break_for_ever();
+        if self.has(Fault::ClockJump) {
+            // What was stamped by a clock that was ahead is not ahead any more.
+            self.turn_until(self.now + 16_000_000);
+        }
         for client in 0..self.clients.len() {
             for wish in [Wish::Read, Wish::Write { blindly: false }, Wish::Read] {
                 let key = self.random.clients.random_range(0..self.keys.len());
@@ -83,7 +87,7 @@ impl Cluster {
             (disk.fails_reads, disk.fails_next_write, disk.fails_next_sync, disk.slowness) =
                 (false, false, false, 0);
             self.nodes[node].clock_offset = 0;
-            self.input_writable(node);
+            self.make_room(node);
             if self.nodes[node].frozen.is_some() {
                 self.wake(node);
             }
@@ -98,9 +102,9 @@ impl Cluster {
         }
     }
 
-    fn input_writable(&mut self, node: usize) {
+    fn make_room(&mut self, node: usize) {
         if self.has(Fault::DiskFull) {
-            self.input(node, gramme_replica::Input::Writable(true));
+            self.input(node, Input::Room(Room::Enough));
         }
     }
 
@@ -148,7 +152,7 @@ impl Cluster {
             Fault::SlowDisk => self.nodes[node].disk.slowness = 200_000,
             Fault::ReadError => self.nodes[node].disk.fails_reads = true,
             Fault::DiskFull if self.nodes[node].replica.is_some() => {
-                self.input(node, gramme_replica::Input::Writable(false));
+                self.input(node, Input::Room(Room::Low));
             }
             _ => {}
         }
@@ -174,6 +178,7 @@ impl Cluster {
                     r: Threshold::Count(all),
                     pr: Threshold::Default,
                     timeout: 5_000,
+                    against: bytes::Bytes::new(),
                 };
                 let (sent, ticket) = (self.now, self.ask_directly(node, request));
                 self.turn_until(self.now + 500_000);
@@ -243,20 +248,23 @@ impl Cluster {
         }
     }
 
-    /// Each node's hash tree must be that of its objects.
+    /// Each node's hash trees must be those of its objects.
     fn compare_trees(&mut self) {
-        let bits = leaf_bits(self.settings.depth);
         for node in
             (0..self.nodes.len()).filter(|node| !self.nodes[*node].has_flipped_bits).collect::<Vec<_>>()
         {
-            let mut leaves = std::collections::BTreeMap::<u32, Leaf>::new();
+            let mut built = std::collections::BTreeMap::<_, Leaf>::new();
             for (key, stored) in self.nodes[node].disk.objects() {
                 let hash = super::keyspace().hash(key.as_bytes());
+                let partition = self.layout.partition_of(hash);
                 let Ok(object) = Object::decode(stored) else { continue };
                 let digest = Digest::of(key.as_bytes(), &clock_bytes(&object));
-                leaves.entry(gramme_merkle::leaf_of(hash.0, bits)).or_default().replace(None, Some(digest));
+                let leaf = gramme_merkle::leaf_of(hash.0 << partition.depth, LEAF_BITS);
+                built.entry((partition, leaf)).or_default().replace(None, Some(digest));
             }
-            if leaves != *self.nodes[node].disk.leaves() {
+            let rows = self.nodes[node].disk.recovered().partitions.iter();
+            let leaves = rows.flat_map(|(id, row)| row.leaves.iter().map(|(leaf, sum)| ((*id, *leaf), *sum)));
+            if !leaves.eq(built) {
                 self.broken(Broken::Unequal(format!(
                     "node {node}: its hash tree is not that of its objects"
                 )));
@@ -264,19 +272,23 @@ impl Cluster {
         }
     }
 
-    /// Every node must have the same bucket properties.
+    /// Every node must have the same bucket properties, and no acknowledged change may be gone.
     fn compare_tables(&mut self) {
-        let mut versions = Vec::new();
+        let mut digests = Vec::new();
         for node in 0..self.nodes.len() {
             let ticket = self.ask_directly(node, ClientRequest::Status);
             if let Some(Response::Status(status)) = self.answers.remove(&ticket) {
-                versions.push(status.properties);
+                digests.push(status.properties);
             }
         }
-        if versions.windows(2).any(|pair| pair[0] != pair[1]) {
-            self.broken(Broken::Unequal(format!(
-                "the versions of the bucket properties differ: {versions:?}"
-            )));
+        if digests.windows(2).any(|pair| pair[0] != pair[1]) {
+            self.broken(Broken::Unequal(format!("the bucket properties differ: {digests:?}")));
+        }
+        for kind in [Kind::Fsync, Kind::OneOfN, Kind::Buffered, Kind::Lww] {
+            let ticket = self.ask_directly(0, ClientRequest::Properties(scope_of(kind)));
+            if let Some(Response::Properties(Ok(properties))) = self.answers.remove(&ticket) {
+                self.history.properties.push((kind, Some(properties.max_siblings)));
+            }
         }
     }
 
@@ -289,7 +301,8 @@ impl Cluster {
             return;
         }
         let (key, pr) = (self.keys[number].key.clone(), Threshold::Default);
-        let request = ClientRequest::Get { key, r: Threshold::All, pr, timeout: clients::TIMEOUT };
+        let (timeout, against) = (clients::TIMEOUT, bytes::Bytes::new());
+        let request = ClientRequest::Get { key, r: Threshold::All, pr, timeout, against };
         let ticket = self.ask_directly(number % self.nodes.len(), request);
         self.turn_until(self.now + 2_000_000);
         if let Some(Response::Get(Ok(_))) = self.answers.remove(&ticket) {

@@ -58,6 +58,8 @@ struct Node {
     /// By how much its wall clock is off, in microseconds.
     clock_offset: i64,
     has_flipped_bits: bool,
+    /// Its next start works for a while before it meets the others.
+    starts_alone: bool,
     /// A commit of this process failed: it must end.
     has_failed: bool,
     /// Its process has been told to end, and why.
@@ -98,6 +100,10 @@ pub(crate) struct Cluster {
     /// Inputs that wait for the present step to end.
     inputs: VecDeque<(usize, Input)>,
     is_stepping: bool,
+    /// How often nodes have started: each start writes as actors of its own.
+    starts: u64,
+    /// Changes of properties, by their ticket.
+    changes: BTreeMap<Ticket, usize>,
     /// Answers to what no client asked.
     answers: BTreeMap<Ticket, Response>,
     /// Messages that a test holds back.
@@ -166,6 +172,8 @@ impl Cluster {
             trace: blake3::Hasher::new(),
             inputs: VecDeque::new(),
             is_stepping: false,
+            starts: 0,
+            changes: BTreeMap::new(),
             answers: BTreeMap::new(),
             held: Vec::new(),
             holds: Vec::new(),
@@ -212,7 +220,7 @@ impl Cluster {
                 }
             }
             Event::Answer { client, ticket, response } => self.answer(client, ticket, &response),
-            Event::Hedge { client, operation } => self.hedge(client, operation),
+            Event::Hedge { client, operation } => self.go_on(client, operation),
             Event::Patience { client, operation } => self.patience(client, operation),
             Event::Strike(fault) => self.strike(fault),
             Event::Mend(mend) => self.mend(mend),
@@ -259,6 +267,7 @@ impl Node {
             woke: 0,
             clock_offset: 0,
             has_flipped_bits: false,
+            starts_alone: false,
             has_failed: false,
             fatal: None,
         }

@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 
-use gramme_replica::{ClientRequest, Input, PropertiesPatch};
+use gramme_replica::{ClientRequest, Input, PropertiesChange, PropertiesPatch, Scope};
+use gramme_wire::peer::Room;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::{Cluster, clients};
 use crate::event::{Event, Mend};
 use crate::fault::Fault;
-use crate::history::{Damage, Kind};
+use crate::history::{ChangeRecord, Damage, Kind};
 
 /// How long a cut goes unnoticed, in microseconds.
 const SILENCE: std::ops::Range<u64> = 200_000..3_000_000;
@@ -34,7 +35,9 @@ impl Cluster {
             Fault::Crash | Fault::ClockJump | Fault::Disconnect => 50_000..1_500_000,
             Fault::PowerLoss | Fault::OneWayCut | Fault::PartialCut => 100_000..3_000_000,
             Fault::SlowNode | Fault::SlowDisk | Fault::Freeze | Fault::ReadError => 100_000..2_000_000,
-            Fault::WriteError | Fault::SyncError | Fault::DiskFull | Fault::Swizzle => 200_000..4_000_000,
+            Fault::WriteError | Fault::SyncError | Fault::DiskFull | Fault::DiskStall | Fault::Swizzle => {
+                200_000..4_000_000
+            }
             Fault::ClusterPowerLoss => 100_000..3_000_000,
             Fault::BitFlip | Fault::PropertyChange | Fault::Crowd => 100_000..2_000_000,
             // Once in a run.
@@ -73,6 +76,11 @@ impl Cluster {
                 self.nodes[node].disk.slowness = self.random.nemesis.random_range(1_000..60_000);
                 self.schedule(lasts, Event::Mend(Mend::SlowDisk(node)));
             }
+            Fault::DiskStall => {
+                self.counts.note(fault);
+                self.nodes[node].disk.slowness = lasts;
+                self.schedule(lasts, Event::Mend(Mend::SlowDisk(node)));
+            }
             Fault::Freeze if is_running && self.nodes[node].frozen.is_none() => self.freeze(node, lasts),
             Fault::ReadError => {
                 self.nodes[node].disk.fails_reads = true;
@@ -82,17 +90,11 @@ impl Cluster {
             Fault::SyncError => self.nodes[node].disk.fails_next_sync = true,
             Fault::DiskFull if is_running => {
                 self.counts.note(fault);
-                self.input(node, Input::Writable(false));
+                let room = if lasts % 3 == 0 { Room::None } else { Room::Low };
+                self.input(node, Input::Room(room));
                 self.schedule(lasts, Event::Mend(Mend::DiskFull(node)));
             }
-            Fault::ClockJump => {
-                self.counts.note(fault);
-                // Mostly some seconds, now and then an hour.
-                let most =
-                    if self.random.nemesis.random_range(0..4) == 0 { 3_600_000_000 } else { 8_000_000 };
-                self.nodes[node].clock_offset = self.random.nemesis.random_range(-most..most);
-                self.schedule(lasts, Event::Mend(Mend::Clock(node)));
-            }
+            Fault::ClockJump => self.jump_clock(node, lasts),
             Fault::BitFlip => self.flip_bits(),
             Fault::DiskLost => return self.lose_disk(),
             Fault::RolledBack => {
@@ -100,7 +102,7 @@ impl Cluster {
                 return self.schedule(lasts, Event::Mend(Mend::RollBack(self.victim)));
             }
             Fault::Crowd if is_running => self.crowd(node),
-            Fault::PropertyChange if is_running => self.change_properties(node),
+            Fault::PropertyChange => self.change_properties(node),
             _ => {}
         }
         self.strike_later(fault);
@@ -118,7 +120,7 @@ impl Cluster {
             Mend::SlowDisk(node) => self.nodes[node].disk.slowness = 0,
             Mend::Wake(node) => self.wake(node),
             Mend::ReadErrors(node) => self.nodes[node].disk.fails_reads = false,
-            Mend::DiskFull(node) => self.input(node, Input::Writable(true)),
+            Mend::DiskFull(node) => self.input(node, Input::Room(Room::Enough)),
             Mend::Clock(node) => self.nodes[node].clock_offset = 0,
             Mend::RollBack(node) => self.roll_back(node),
         }
@@ -232,6 +234,8 @@ impl Cluster {
     fn roll_back(&mut self, node: usize) {
         self.counts.note(Fault::RolledBack);
         self.nodes[node].disk.roll_back();
+        // Half of the time it makes new batches before anybody greets it.
+        self.nodes[node].starts_alone = self.random.nemesis.random_range(0..2) == 0;
         self.replace_data(node);
     }
 
@@ -242,25 +246,49 @@ impl Cluster {
         self.start_later(node, 500_000);
     }
 
-    /// Changes what no checker looks at, and what every node must agree on all the same.
+    /// Mostly by a little, now and then by so much that nobody believes it. Of two clocks that are far off the
+    /// others could not tell which is right, so only one is.
+    fn jump_clock(&mut self, node: usize, lasts: u64) {
+        self.counts.note(Fault::ClockJump);
+        let is_alone =
+            (0..self.nodes.len()).all(|other| other == node || self.nodes[other].clock_offset == 0);
+        let rng = &mut self.random.nemesis;
+        self.nodes[node].clock_offset = match rng.random_range(0..8) {
+            0 | 1 if is_alone => rng.random_range(-3_600_000_000..3_600_000_000),
+            2..5 if is_alone => rng.random_range(11_000_000..30_000_000),
+            _ => rng.random_range(-2_000_000..2_000_000),
+        };
+        self.schedule(lasts, Event::Mend(Mend::Clock(node)));
+    }
+
+    /// Changes one or two buckets, through one node or two at once. What was acknowledged must stay.
     fn change_properties(&mut self, node: usize) {
         self.counts.note(Fault::PropertyChange);
-        let kinds = [Kind::Fsync, Kind::OneOfN, Kind::Buffered, Kind::Lww];
-        let kind = kinds[self.random.nemesis.random_range(0..kinds.len())];
-        let (bucket_type, bucket) = clients::bucket_of(kind);
-        let patch = PropertiesPatch {
-            max_siblings: Some(self.random.nemesis.random_range(5..200)),
-            ..PropertiesPatch::default()
-        };
-        self.ask_directly(node, set_properties(bucket_type, bucket, patch));
+        for _ in 0..self.random.nemesis.random_range(1..4) {
+            let kinds = [Kind::Fsync, Kind::OneOfN, Kind::Buffered, Kind::Lww];
+            let kind = kinds[self.random.nemesis.random_range(0..kinds.len())];
+            let other = self.random.nemesis.random_range(0..self.nodes.len());
+            let node = if self.random.nemesis.random_range(0..2) == 0 { node } else { other };
+            if self.nodes[node].replica.is_none() {
+                continue;
+            }
+            // Each value is given once, and so names its change.
+            let value = 5 + self.history.changes.len() as u32;
+            let change = self.history.changes.len();
+            self.history.changes.push(ChangeRecord { kind, value, sent: self.now, ended: None });
+            let patch = PropertiesPatch { max_siblings: Some(value), ..PropertiesPatch::default() };
+            self.ask_change(node, set_properties(kind, patch), change);
+        }
     }
 }
 
-pub(super) fn set_properties(
-    bucket_type: &str,
-    bucket: &'static str,
-    patch: PropertiesPatch,
-) -> ClientRequest {
-    let (bucket_type, bucket) = (bucket_type.to_owned(), bytes::Bytes::from_static(bucket.as_bytes()));
-    ClientRequest::SetProperties { bucket_type, bucket, patch, timeout: clients::TIMEOUT }
+pub(super) fn scope_of(kind: Kind) -> Scope {
+    let (bucket_type, bucket) = clients::bucket_of(kind);
+    let bucket = Some(bytes::Bytes::from_static(bucket.as_bytes()));
+    Scope { bucket_type: bucket_type.to_owned(), bucket }
+}
+
+pub(super) fn set_properties(kind: Kind, patch: PropertiesPatch) -> ClientRequest {
+    let (scope, change) = (scope_of(kind), PropertiesChange::Set(patch));
+    ClientRequest::SetProperties { scope, change, timeout: clients::TIMEOUT }
 }

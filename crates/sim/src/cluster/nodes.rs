@@ -1,6 +1,7 @@
 //! Nodes: starting and stopping, what goes into a replica, and what becomes of its effects.
 
-use gramme_replica::{Config, Effect, Input, Now, Replica, Secrets};
+use gramme_plant::planted;
+use gramme_replica::{Bounds, Config, Effect, Input, Now, Page, Replica, Secrets};
 use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;
 use rand::RngExt;
@@ -31,13 +32,18 @@ impl Cluster {
             keyspace: keyspace(),
             secrets: Secrets { current: (1, [1; 32]), previous: None },
             max_requests: self.most_requests(),
+            bounds: self.bounds(),
         };
         let mut seed = [0; 32];
         seed.fill_with(|| self.random.starts.random());
+        if planted!(ReuseDot) {
+            seed = [node as u8; 32];
+        }
         let now = self.time(node);
         let mut effects = Vec::new();
         let this = &mut self.nodes[node];
         this.life += 1;
+        self.starts += 1;
         this.timer = None;
         this.has_failed = false;
         let recovered = this.disk.recover();
@@ -48,10 +54,16 @@ impl Cluster {
             }
         }
         self.run_effects(node, &mut effects);
+        let most = if std::mem::take(&mut self.nodes[node].starts_alone) { 1_000_000 } else { 50_000 };
         for other in (0..self.nodes.len()).filter(|other| *other != node) {
-            let after = self.random.nemesis.random_range(100..50_000);
+            let after = self.random.nemesis.random_range(100..most);
             self.schedule(after, Event::Connect { between: (node, other) });
         }
+    }
+
+    /// What a node takes that its disk has not.
+    const fn bounds(&self) -> Bounds {
+        Bounds { batches: self.settings.staged, cached: self.settings.cached, ..Bounds::USUAL }
     }
 
     /// Ends a process; its disk is as it is.
@@ -116,7 +128,14 @@ impl Cluster {
             return;
         }
         match PeerMessage::decode(method, body) {
-            Ok(message) => self.input(to, Input::Message { from: id_of(from), id, message }),
+            Ok(mut message) => {
+                if let PeerMessage::Hello(hello) = &mut message
+                    && planted!(BelieveOld)
+                {
+                    hello.heard = None;
+                }
+                self.input(to, Input::Message { from: id_of(from), id, message });
+            }
             Err(error) => self.broken(Broken::Misbehaved(format!("a message does not decode: {error}"))),
         }
     }
@@ -129,7 +148,15 @@ impl Cluster {
     }
 
     /// Hands an input over, and whatever inputs its effects make at once, in order.
-    pub(super) fn input(&mut self, node: usize, input: Input) {
+    pub(super) fn input(&mut self, node: usize, mut input: Input) {
+        if planted!(RetrySync) && matches!(input, Input::CommitFailed) {
+            return;
+        }
+        if let Input::Loaded { result, .. } = &mut input
+            && planted!(ReadErrorIsAbsent)
+        {
+            *result = Ok(result.clone().unwrap_or_default());
+        }
         if let Some(waiting) = &mut self.nodes[node].frozen {
             return waiting.push_back(input);
         }
@@ -145,9 +172,19 @@ impl Cluster {
                 replica.step(now, input, &mut effects);
             }
             self.run_effects(node, &mut effects);
+            self.check_bounds(node);
         }
         self.is_stepping = false;
         self.end_doomed();
+    }
+
+    /// Whatever its disk does, a node keeps no more for it than it was told to. Its own records are few.
+    fn check_bounds(&mut self, node: usize) {
+        const RECORDS: u64 = 200;
+        let staged = self.nodes[node].replica.as_ref().map_or(0, |replica| replica.stats().staged_batches);
+        if staged > self.settings.staged as u64 + RECORDS {
+            self.broken(Broken::Unbounded(format!("node {node} has {staged} batches staged")));
+        }
     }
 
     /// Ends the processes that have said that they cannot go on.
@@ -177,11 +214,11 @@ impl Cluster {
         let life = self.nodes[node].life;
         for effect in effects.drain(..) {
             match effect {
-                Effect::Send { to, id, message, .. } => self.send(node, to, id, &message),
+                Effect::Send { to, id, message, .. } => self.send(node, to, id, message),
                 Effect::Reply { ticket, response } => self.reply(ticket, response),
-                Effect::Load { load, key, .. } => {
+                Effect::Load { load, place } => {
                     let disk = &self.nodes[node].disk;
-                    let result = disk.load(&key);
+                    let result = disk.load(&place.key);
                     if result.is_err() {
                         self.counts.note(Fault::ReadError);
                     }
@@ -189,7 +226,18 @@ impl Cluster {
                     let input = Box::new(Input::Loaded { load, result });
                     self.schedule(after, Event::Own { node, life, input });
                 }
-                Effect::Commit { changes, sync, .. } => self.commit(node, life, changes, sync),
+                // No client lists keys here: that is weak by its nature, and tested on real processes.
+                Effect::Scan { scan, .. } => {
+                    let input = Box::new(Input::Scanned { scan, result: Ok(Page::default()) });
+                    self.schedule(1, Event::Own { node, life, input });
+                }
+                Effect::Commit { sequence, changes, sync, .. } => {
+                    self.commit(node, life, changes, sync);
+                    if planted!(AckBeforeDurable) {
+                        let input = Box::new(Input::Committed { written: sequence, synced: sequence });
+                        self.schedule(0, Event::Own { node, life, input });
+                    }
+                }
                 Effect::SetTimer(at) => {
                     let at = at.max(self.now);
                     self.nodes[node].timer = Some(at);
@@ -263,24 +311,43 @@ impl Cluster {
         self.input(node, Input::Committed { written, synced });
     }
 
-    fn send(&mut self, from: usize, to: NodeId, id: u64, message: &PeerMessage) {
+    fn send(&mut self, from: usize, to: NodeId, id: u64, message: PeerMessage) {
         let to_node = node_of(to);
         match self.network.send(from, to_node, self.now, &mut self.counts) {
-            Fate::Undelivered { busy } => {
-                let input = Box::new(Input::Undelivered { to, id, busy });
-                self.schedule(5, Event::Own { node: from, life: self.nodes[from].life, input });
+            Fate::Undelivered { busy } => self.tell_undelivered(from, to_node, id, busy),
+            Fate::Lost => {
+                if planted!(SendAgain) && matches!(message, PeerMessage::ForwardReply(_)) {
+                    self.tell_undelivered(to_node, from, id, false);
+                }
             }
-            Fate::Lost => {}
             Fate::Arrives(first, again) => {
-                let packet = Packet::new(from, to_node, self.nodes[to_node].life, id, message);
+                let packet = Packet::new(from, to_node, self.nodes[to_node].life, id, &message);
                 if self.holds.contains(&Hold { name: message.name(), from, to: to_node }) {
                     return self.held.push(packet);
                 }
                 if let Some(again) = again {
-                    self.queue.push(again, Event::Arrive(packet.clone()));
+                    let copy = if planted!(ApplyTwice) {
+                        Packet::new(from, to_node, self.nodes[to_node].life, id, &renamed(message))
+                    } else {
+                        packet.clone()
+                    };
+                    self.queue.push(again, Event::Arrive(copy));
                 }
                 self.queue.push(first, Event::Arrive(packet));
             }
         }
     }
+
+    fn tell_undelivered(&mut self, from: usize, to: usize, id: u64, busy: bool) {
+        let input = Box::new(Input::Undelivered { to: id_of(to), id, busy });
+        self.schedule(5, Event::Own { node: from, life: self.nodes[from].life, input });
+    }
+}
+
+/// A copy that nobody recognises as one.
+fn renamed(mut message: PeerMessage) -> PeerMessage {
+    if let PeerMessage::Forward(forward) = &mut message {
+        forward.header.request ^= 1 << 40;
+    }
+    message
 }

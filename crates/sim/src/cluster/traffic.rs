@@ -1,10 +1,14 @@
 //! Clients' requests and their answers, and what can go wrong between a client and its node.
 
+use gramme_plant::planted;
+use gramme_quorum::PutError;
 use gramme_replica::{ClientRequest, Input, Response, Ticket};
+use gramme_ring::NodeId;
+use gramme_router::Step;
 use rand::RngExt;
 
 use super::{Cluster, node_of};
-use crate::clients::{self, Client, Taken, Wish};
+use crate::clients::{self, Client, Wish};
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::history::Broken;
@@ -57,17 +61,37 @@ impl Cluster {
         let doing = self.clients[client].begin(name, wanted, self.now, self.settings.largest, history, rng);
         let patience = doing.patience();
         self.schedule(patience, Event::Patience { client, operation: name });
-        self.ask_next(client, name);
-        if let Some(after) = self.clients[client].hedge_after() {
-            self.schedule(after, Event::Hedge { client, operation: name });
+        self.go_on(client, name);
+    }
+
+    /// Does what the call of a client's operation says.
+    pub(super) fn go_on(&mut self, client: usize, operation: Ticket) {
+        loop {
+            match self.clients[client].next(operation, self.now) {
+                Some(Step::Ask(node)) => self.ask(client, node),
+                Some(Step::Wait { until: Some(until) }) => {
+                    return self.queue.push(until, Event::Hedge { client, operation });
+                }
+                Some(Step::Wait { until: None }) | None => return,
+                Some(Step::Done(verdict)) => {
+                    let partition_of = |key: usize| self.layout.partition_of(self.keys[key].hash).prefix;
+                    let this = &mut self.clients[client];
+                    if this.end(self.now, verdict, partition_of, &mut self.history) {
+                        self.succeeded += 1;
+                        self.clients[client].goals.pop_front();
+                    }
+                    return self.rest(client);
+                }
+            }
         }
     }
 
-    /// Sends a client's request on its way to the next node.
-    fn ask_next(&mut self, client: usize, ticket: Ticket) {
+    /// Sends a client's request on its way to a node.
+    fn ask(&mut self, client: usize, node: NodeId) {
+        let ticket = self.ticket();
         let Some(doing) = &mut self.clients[client].doing else { return };
-        let Some(node) = doing.ask_next(ticket, self.now).map(node_of) else { return };
-        let request = doing.request.clone();
+        self.asked_again += u64::from(doing.note_asked(ticket, node, self.now));
+        let (request, node) = (doing.request.clone(), node_of(node));
         if self.happens(Fault::LostRequest, 30) {
             return;
         }
@@ -75,26 +99,19 @@ impl Cluster {
         let is_named = matches!(&request, ClientRequest::Put(put) if put.identity.is_some());
         if is_named && self.happens(Fault::RepeatedRequest, 50) {
             let later = after + self.random.clients.random_range(0..20_000);
-            let (ticket, request) = (self.ticket(), Box::new(request.clone()));
+            let (ticket, mut copy) = (self.ticket(), request.clone());
+            if let ClientRequest::Put(put) = &mut copy
+                && planted!(ApplyTwice)
+            {
+                put.identity = put.identity.map(|(origin, request)| (origin, request ^ 1 << 40));
+            }
             // A copy comes on the connection of the first, so never to a later process.
             let life = Some(self.nodes[node].life);
+            let request = Box::new(copy);
             self.schedule(later, Event::Request { client: None, node, life, ticket, request });
         }
         let request = Box::new(request);
         self.schedule(after, Event::Request { client: Some(client), node, life: None, ticket, request });
-    }
-
-    fn ask_again(&mut self, client: usize) {
-        self.asked_again += 1;
-        let ticket = self.ticket();
-        self.ask_next(client, ticket);
-    }
-
-    /// A read has taken longer than its node usually does.
-    pub(super) fn hedge(&mut self, client: usize, operation: Ticket) {
-        if self.clients[client].hedges(operation) {
-            self.ask_again(client);
-        }
     }
 
     fn happens(&mut self, fault: Fault, thousandths: u32) -> bool {
@@ -109,6 +126,13 @@ impl Cluster {
     fn ticket(&mut self) -> Ticket {
         self.next_ticket += 1;
         Ticket(self.next_ticket)
+    }
+
+    /// A change of properties that is written down.
+    pub(super) fn ask_change(&mut self, node: usize, request: ClientRequest, change: usize) {
+        let ticket = self.ticket();
+        self.changes.insert(ticket, change);
+        self.hand_over(Asker::Nobody, node, ticket, request);
     }
 
     /// A request that no client waits for: its answer is kept.
@@ -143,7 +167,8 @@ impl Cluster {
         for _ in 0..3 * self.most_requests() {
             let key = self.keys[self.random.nemesis.random_range(0..self.keys.len())].key.clone();
             let (r, pr) = (gramme_quorum::Threshold::All, gramme_quorum::Threshold::Default);
-            let request = ClientRequest::Get { key, r, pr, timeout: clients::TIMEOUT };
+            let request =
+                ClientRequest::Get { key, r, pr, timeout: clients::TIMEOUT, against: bytes::Bytes::new() };
             let ticket = self.ticket();
             self.hand_over(Asker::Nobody, node, ticket, request);
         }
@@ -161,11 +186,20 @@ impl Cluster {
     }
 
     /// A node answers.
-    pub(super) fn reply(&mut self, ticket: Ticket, response: Response) {
+    pub(super) fn reply(&mut self, ticket: Ticket, mut response: Response) {
+        if let Response::Put(Err(error @ PutError::Unavailable(_))) = &mut response
+            && planted!(DenyChange)
+        {
+            *error = PutError::Disk;
+        }
         let Some(asked) = self.tickets.remove(&ticket) else {
             return self.broken(Broken::Misbehaved(format!("{ticket:?} was answered twice")));
         };
         self.check_answer(&asked, &response);
+        if let Some(change) = self.changes.remove(&ticket) {
+            let is_done = matches!(response, Response::SetProperties(Ok(())));
+            self.history.changes[change].ended = Some((self.now, is_done));
+        }
         match asked.asker {
             Asker::Nobody => {}
             Asker::Driver => drop(self.answers.insert(ticket, response)),
@@ -192,18 +226,26 @@ impl Cluster {
 
     /// An answer reaches its client.
     pub(super) fn answer(&mut self, client: usize, ticket: Ticket, response: &Response) {
-        let partition_of = |key: usize| self.layout.partition_of(self.keys[key].hash).prefix;
-        let this = &mut self.clients[client];
-        match this.take(self.now, ticket, response, partition_of, &mut self.history) {
-            Taken::Nothing => {}
-            Taken::AskNext => self.ask_again(client),
-            Taken::Ended { well } => {
-                if well {
-                    self.succeeded += 1;
-                    self.clients[client].goals.pop_front();
-                }
-                self.rest(client);
-            }
+        self.note_context(response);
+        if let Some(operation) = self.clients[client].take(self.now, ticket, response) {
+            self.go_on(client, operation);
+        }
+    }
+
+    /// How long a context is depends on who wrote concurrently, and on how many starts have written.
+    fn note_context(&mut self, response: &Response) {
+        let (length, siblings) = match response {
+            Response::Get(Ok(found)) => (found.context.len(), found.object.siblings().len()),
+            Response::Put(Ok(stored)) => (stored.context.len(), 0),
+            _ => return,
+        };
+        // A vector entry for each start that ever wrote, an exact dot for each sibling, and a few more for those
+        // that went alone beside a large one.
+        const FEW: u64 = 100;
+        let (entries, most) = (length as u64 / 16, self.starts + siblings as u64 + FEW);
+        if entries > most {
+            let what = format!("a context of {length} bytes, though only {} starts wrote", self.starts);
+            self.broken(Broken::Unbounded(what));
         }
     }
 
