@@ -96,8 +96,8 @@ pub struct LoadFailed;
 pub struct Page {
     /// Their places and stored objects.
     pub rows: Vec<(Place, Bytes)>,
-    /// Whether the partition has more rows behind these.
-    pub has_more: bool,
+    /// After which row the partition goes on, if it does.
+    pub next: Option<Place>,
 }
 
 /// Something is to be done.

@@ -187,9 +187,9 @@ impl Around<'_> {
     ) {
         let answer = match result {
             Ok(page) => {
-                let last = page.rows.last().map(|(place, _)| place.key.clone());
                 let keys = wanted(&page, bucket_type, bucket).collect();
-                (counted(self.shard, partition, Status::DoneSynced), keys, last.filter(|_| page.has_more))
+                let next = page.next.map(|place| place.key);
+                (counted(self.shard, partition, Status::DoneSynced), keys, next)
             }
             Err(LoadFailed) => (Status::DiskError, Vec::new(), None),
         };

@@ -1,29 +1,66 @@
 //! What is committed together, and its bytes in the log.
 //!
 //! ```text
-//! u8 version = 1 | u32 rows | row*
-//! row = 1 data      u64 hash | u32 length, key | u128 digest | u32 length, value
-//!     | 2 removed   u64 hash | u32 length, key
-//!     | 3 leaf      u32 number | u64 count | u128 sum
-//!     | 4 partition u32 prefix | u64 count | u128 sum | u32 length, record
-//!     | 5 note      u32 prefix | u64 count | u128 sum | u32 length, note
+//! u8 version = 2 | u32 rows | row*
+//! row = 1 data      name | u128 digest | u32 length, value
+//!     | 2 removed   name
+//!     | 3 leaf      partition | u32 number | u64 count | u128 sum
+//!     | 4 partition partition | u64 count | u128 sum | u32 length, record
+//!     | 5 note      partition | u64 count | u128 sum | u32 length, note
 //!     | 6 meta      u32 length, name | u32 length, value
+//! name      = u8 space: 1 data, 2 hint (then u64 target) | u64 hash | u32 length, key
+//! partition = u32 prefix | u8 depth
 //! ```
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
+use gramme_codec::Codec;
 use gramme_merkle::{Digest, Leaf};
+use gramme_ring::PartitionId;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// What an object is kept for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Space {
+    /// It belongs here.
+    #[default]
+    Data,
+    /// It is kept for another node: this one.
+    Hint(u64),
+}
+
+gramme_codec::enums! { Space { Data = 1, Hint(target) = 2 } }
+
+/// What a row is called. Names are ordered by space, then by the place of their key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// What the object is kept for.
+    pub space: Space,
+    /// The place of its key.
+    pub hash: u64,
+    /// Its key, encoded.
+    pub key: Bytes,
+}
+
+gramme_codec::structs! { Name { space: Space, hash: u64, key: Bytes } }
+
+impl Name {
+    /// What a filter knows it by.
+    pub(crate) const fn filter_hash(&self) -> u64 {
+        match self.space {
+            Space::Data => self.hash,
+            Space::Hint(target) => self.hash ^ target.rotate_left(32) ^ 0x68696e74,
+        }
+    }
+}
 
 /// One change of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Row {
     /// An object: its place, its name, what it adds to its leaf, and its bytes.
     Data {
-        /// The place of its key.
-        hash: u64,
-        /// Its key, encoded.
-        key: Bytes,
+        /// What it is called.
+        name: Name,
         /// What it adds to its leaf of the hash tree.
         digest: Digest,
         /// The stored object.
@@ -31,22 +68,22 @@ pub enum Row {
     },
     /// An object is gone.
     Removed {
-        /// The place of its key.
-        hash: u64,
-        /// Its key, encoded.
-        key: Bytes,
+        /// What it was called.
+        name: Name,
     },
     /// The new content of a leaf of the hash tree.
     Leaf {
-        /// The leaf's number.
+        /// The partition.
+        partition: PartitionId,
+        /// The leaf's number in it.
         number: u32,
         /// Its content.
         leaf: Leaf,
     },
     /// A partition's whole record. The notes since the last one are dropped.
     Partition {
-        /// The partition's prefix.
-        prefix: u32,
+        /// The partition.
+        partition: PartitionId,
         /// All keys of the partition, after this batch.
         total: Leaf,
         /// The record; opaque here.
@@ -54,8 +91,8 @@ pub enum Row {
     },
     /// An addition to a partition's record, kept in order behind it.
     Note {
-        /// The partition's prefix.
-        prefix: u32,
+        /// The partition.
+        partition: PartitionId,
         /// All keys of the partition, after this batch.
         total: Leaf,
         /// The addition; opaque here.
@@ -113,27 +150,24 @@ impl Batch {
 impl Row {
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Data { hash, key, digest, value } => {
+            Self::Data { name, digest, value } => {
                 out.put_u8(1);
-                out.put_u64_le(*hash);
-                put_bytes(out, key);
+                name.encode_to(out);
                 out.put_u128_le(digest.0);
                 put_bytes(out, value);
             }
-            Self::Removed { hash, key } => {
+            Self::Removed { name } => {
                 out.put_u8(2);
-                out.put_u64_le(*hash);
-                put_bytes(out, key);
+                name.encode_to(out);
             }
-            Self::Leaf { number, leaf } => put_leaf(out, 3, *number, leaf),
-            Self::Partition { prefix, total, record } => {
-                put_leaf(out, 4, *prefix, total);
-                put_bytes(out, record);
+            Self::Leaf { partition, number, leaf } => {
+                out.put_u8(3);
+                partition.encode_to(out);
+                out.put_u32_le(*number);
+                out.extend_from_slice(&leaf.to_bytes());
             }
-            Self::Note { prefix, total, note } => {
-                put_leaf(out, 5, *prefix, total);
-                put_bytes(out, note);
-            }
+            Self::Partition { partition, total, record } => put_partition(out, 4, *partition, total, record),
+            Self::Note { partition, total, note } => put_partition(out, 5, *partition, total, note),
             Self::Meta { name, value } => {
                 out.put_u8(6);
                 put_bytes(out, name);
@@ -145,25 +179,29 @@ impl Row {
     fn decode(rest: &mut Bytes) -> Result<Self, Malformed> {
         Ok(match rest.try_get_u8()? {
             1 => Self::Data {
-                hash: rest.try_get_u64_le()?,
-                key: get_bytes(rest)?,
+                name: get(rest)?,
                 digest: Digest(rest.try_get_u128_le()?),
                 value: get_bytes(rest)?,
             },
-            2 => Self::Removed { hash: rest.try_get_u64_le()?, key: get_bytes(rest)? },
-            3 => Self::Leaf { number: rest.try_get_u32_le()?, leaf: get_leaf(rest)? },
-            4 => Self::Partition {
-                prefix: rest.try_get_u32_le()?,
-                total: get_leaf(rest)?,
-                record: get_bytes(rest)?,
-            },
-            5 => {
-                Self::Note { prefix: rest.try_get_u32_le()?, total: get_leaf(rest)?, note: get_bytes(rest)? }
-            }
+            2 => Self::Removed { name: get(rest)? },
+            3 => Self::Leaf { partition: get(rest)?, number: rest.try_get_u32_le()?, leaf: get_leaf(rest)? },
+            4 => Self::Partition { partition: get(rest)?, total: get_leaf(rest)?, record: get_bytes(rest)? },
+            5 => Self::Note { partition: get(rest)?, total: get_leaf(rest)?, note: get_bytes(rest)? },
             6 => Self::Meta { name: get_bytes(rest)?, value: get_bytes(rest)? },
             _ => return Err(Malformed),
         })
     }
+}
+
+fn get<T: Codec>(rest: &mut Bytes) -> Result<T, Malformed> {
+    T::parse(rest).map_err(|_| Malformed)
+}
+
+fn put_partition(out: &mut Vec<u8>, kind: u8, partition: PartitionId, total: &Leaf, bytes: &[u8]) {
+    out.put_u8(kind);
+    partition.encode_to(out);
+    out.extend_from_slice(&total.to_bytes());
+    put_bytes(out, bytes);
 }
 
 pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -180,12 +218,6 @@ pub(crate) fn get_bytes(rest: &mut Bytes) -> Result<Bytes, Malformed> {
     Ok(rest.split_to(length))
 }
 
-fn put_leaf(out: &mut Vec<u8>, kind: u8, number: u32, leaf: &Leaf) {
-    out.put_u8(kind);
-    out.put_u32_le(number);
-    out.extend_from_slice(&leaf.to_bytes());
-}
-
 pub(crate) fn get_leaf(rest: &mut Bytes) -> Result<Leaf, Malformed> {
     if rest.len() < 24 {
         return Err(Malformed);
@@ -199,13 +231,16 @@ mod tests {
 
     fn batch() -> Batch {
         let leaf = Leaf { count: 2, sum: 3 };
+        let partition = PartitionId { prefix: 6, depth: 4 };
+        let name = |space, key: &'static str| Name { space, hash: 1, key: key.into() };
         Batch {
             rows: vec![
-                Row::Data { hash: 1, key: "k".into(), digest: Digest(4), value: "v".into() },
-                Row::Removed { hash: 2, key: "gone".into() },
-                Row::Leaf { number: 5, leaf },
-                Row::Partition { prefix: 6, total: leaf, record: "r".into() },
-                Row::Note { prefix: 7, total: leaf, note: "n".into() },
+                Row::Data { name: name(Space::Data, "k"), digest: Digest(4), value: "v".into() },
+                Row::Data { name: name(Space::Hint(9), "k"), digest: Digest(4), value: "h".into() },
+                Row::Removed { name: name(Space::Data, "gone") },
+                Row::Leaf { partition, number: 5, leaf },
+                Row::Partition { partition, total: leaf, record: "r".into() },
+                Row::Note { partition, total: leaf, note: "n".into() },
                 Row::Meta { name: "props".into(), value: "p".into() },
             ],
         }
@@ -217,7 +252,7 @@ mod tests {
         let mut bytes = Vec::new();
         batch().encode(&mut bytes);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, include_str!("../tests/golden/batch-1.hex").trim());
+        assert_eq!(hex, include_str!("../tests/golden/batch-2.hex").trim());
     }
 
     #[test]

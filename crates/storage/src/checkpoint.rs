@@ -9,17 +9,18 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes};
+use gramme_ring::PartitionId;
 
-use crate::batch::put_bytes;
+use crate::batch::Name;
 use crate::buffer::{Half, PartitionState, Pending};
-use crate::committer::Command;
+use crate::commands::{Command, Request};
 use crate::engine::{EngineError, EngineOp};
 use crate::error::CommitError;
 use crate::manifest::Manifest;
+use crate::report::{Commit, Event};
 use crate::rows;
+use crate::shared::Shared;
 use crate::stats::add;
-use crate::store::{Commit, Event, Shared};
 
 /// Rows and bytes per write to the engine: few, since sled keeps readers out meanwhile.
 const ROWS: usize = 64;
@@ -28,15 +29,6 @@ const BYTES: usize = 256 << 10;
 const NICE: i32 = 10;
 /// While there is room in the buffer, it rests this many times as long as it works.
 const REST: u32 = 2;
-
-#[derive(Debug)]
-pub(crate) enum Request {
-    /// The buffer has grown large.
-    Soon,
-    /// Now, and tell when it is done.
-    Now(Sender<()>),
-    Stop,
-}
 
 /// Why a checkpoint did not complete. The log still has everything.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +61,7 @@ impl Checkpointer {
                 Ok(request) => request,
                 Err(RecvTimeoutError::Timeout) => Request::Soon,
             };
-            if !self.shared.failed.load(Ordering::Acquire) {
+            if !self.shared.has_failed() {
                 self.checkpoint_or_fail(&request);
             }
             if let Request::Now(done) = request {
@@ -92,11 +84,17 @@ impl Checkpointer {
         }
         if matches!(request, Request::Soon) && self.shared.directory.is_nearly_full(2 * bytes) {
             // The engine must not run out of space halfway. The log has everything.
-            return tracing::warn!("no checkpoint: too little space is free on the disk");
+            if !self.shared.cramped.swap(true, Ordering::AcqRel) {
+                tracing::warn!("no checkpoints any more: too little space is free on the disk");
+            }
+            return;
+        }
+        if self.shared.cramped.swap(false, Ordering::AcqRel) {
+            tracing::info!("there is space on the disk for checkpoints again");
         }
         if let Err(error) = self.checkpoint(matches!(request, Request::Soon)) {
             tracing::error!(%error, "a checkpoint failed: the process must end; the log has everything");
-            self.shared.failed.store(true, Ordering::Release);
+            self.shared.set_failed();
             let through = self.shared.buffer().sequence;
             let failed = Commit::Failed { from: through + 1, through, error: CommitError::Fatal };
             (self.shared.hooks.on_commit)(failed);
@@ -140,15 +138,15 @@ impl Checkpointer {
     fn fill(
         &self,
         frozen: &Half,
-        partitions: &[(u32, PartitionState)],
+        partitions: &[(PartitionId, PartitionState)],
         sequence: u64,
         paced: bool,
     ) -> Result<(), CheckpointError> {
         let mut ops = Vec::new();
         let mut bytes = 0;
         let mut began = Instant::now();
-        for (number, (name, pending)) in frozen.rows.iter().enumerate() {
-            bytes += self.row_ops(name, pending, chunk_id(sequence, number), &mut ops)?;
+        for (number, (name, pending)) in frozen.objects.iter().enumerate() {
+            bytes += self.object_ops(name, pending, chunk_id(sequence, number), &mut ops)?;
             if ops.len() >= ROWS || bytes >= BYTES {
                 self.apply(std::mem::take(&mut ops))?;
                 bytes = 0;
@@ -158,15 +156,27 @@ impl Checkpointer {
                 began = Instant::now();
             }
         }
-        for (prefix, state) in partitions {
-            let name = rows::numbered_key(rows::partition_prefix(), *prefix);
-            let sealed = rows::seal(&name, &encode_partition(state));
+        let mut put = |name: Vec<u8>, value: &[u8]| {
+            let sealed = rows::seal(&name, value);
             ops.push(EngineOp::Put(name, sealed));
+        };
+        for ((partition, number), leaf) in &frozen.leaves {
+            put(rows::leaf_key(*partition, *number), &leaf.to_bytes());
         }
-        let mark = rows::checkpoint_key();
-        let sealed = rows::seal(&mark, &sequence.to_le_bytes());
-        ops.push(EngineOp::Put(mark, sealed));
-        self.apply(ops)
+        for (name, value) in &frozen.meta {
+            put(rows::meta_key(name), value);
+        }
+        for (partition, state) in partitions {
+            put(rows::partition_key(*partition), &rows::encode_partition(state));
+        }
+        put(rows::checkpoint_key(), &sequence.to_le_bytes());
+        let mark = ops.pop();
+        while !ops.is_empty() {
+            let rest = ops.split_off(ops.len().min(ROWS));
+            self.apply(std::mem::replace(&mut ops, rest))?;
+        }
+        // Last: who finds it finds all of them.
+        self.apply(mark.into_iter().collect())
     }
 
     /// Leaves the processor and the disk to the requests that somebody waits for, while there is room.
@@ -181,34 +191,32 @@ impl Checkpointer {
         Ok(self.shared.engine.apply(ops)?)
     }
 
-    /// Adds the operations for one row; returns about how many bytes they carry.
-    fn row_ops(
+    /// Adds the operations for one object; returns about how many bytes they carry.
+    fn object_ops(
         &self,
-        name: &[u8],
+        name: &Name,
         pending: &Pending,
         id: u64,
         ops: &mut Vec<EngineOp>,
     ) -> Result<usize, EngineError> {
+        let key = name.engine_key();
+        let had_chunks = self.shared.buffer().chunked.may_contain(name.filter_hash());
+        if had_chunks && let Some(head) = self.shared.engine.get(&key)? {
+            rows::remove_chunks(&key, &head, ops);
+        }
         match pending {
-            Pending::Plain(value) => ops.push(EngineOp::Put(name.to_vec(), rows::seal(name, value))),
             Pending::Removed => {
-                self.remove_old_chunks(name, ops)?;
-                ops.push(EngineOp::Remove(name.to_vec()));
+                ops.push(EngineOp::Remove(key));
+                Ok(0)
             }
             Pending::Data { digest, value } => {
-                self.remove_old_chunks(name, ops)?;
-                rows::put_data(name, *digest, value, id, ops);
-                return Ok(value.len());
+                if rows::is_chunked(value.len()) && !had_chunks {
+                    self.shared.buffer().chunked.insert(name.filter_hash());
+                }
+                rows::put_data(&key, *digest, value, id, ops);
+                Ok(value.len())
             }
         }
-        Ok(0)
-    }
-
-    fn remove_old_chunks(&self, name: &[u8], ops: &mut Vec<EngineOp>) -> Result<(), EngineError> {
-        if let Some(head) = self.shared.engine.get(name)? {
-            rows::remove_chunks(name, &head, ops);
-        }
-        Ok(())
     }
 
     fn sync_log(&self) -> Result<(), CheckpointError> {
@@ -219,7 +227,7 @@ impl Checkpointer {
         let (reply, answer) = mpsc::channel();
         self.commands.send(command(reply)).map_err(|_| CheckpointError::Stopped)?;
         let answer = answer.recv().map_err(|_| CheckpointError::Stopped)?;
-        if self.shared.failed.load(Ordering::Acquire) { Err(CheckpointError::Stopped) } else { Ok(answer) }
+        if self.shared.has_failed() { Err(CheckpointError::Stopped) } else { Ok(answer) }
     }
 
     fn event(&self, event: Event) {
@@ -231,29 +239,4 @@ impl Checkpointer {
 /// writes the same chunks.
 fn chunk_id(sequence: u64, number: usize) -> u64 {
     sequence.rotate_left(24) ^ number as u64
-}
-
-fn encode_partition(state: &PartitionState) -> Vec<u8> {
-    let mut out = Vec::new();
-    out.extend_from_slice(&state.total.to_bytes());
-    put_bytes(&mut out, &state.record);
-    out.put_u32_le(state.notes.len() as u32);
-    for note in &state.notes {
-        put_bytes(&mut out, note);
-    }
-    out
-}
-
-pub(crate) fn decode_partition(mut bytes: Bytes) -> Option<PartitionState> {
-    use bytes::Buf;
-
-    use crate::batch::{get_bytes, get_leaf};
-    let total = get_leaf(&mut bytes).ok()?;
-    let record = get_bytes(&mut bytes).ok()?;
-    let count = bytes.try_get_u32_le().ok()? as usize;
-    if count > bytes.len() {
-        return None;
-    }
-    let notes = (0..count).map(|_| get_bytes(&mut bytes).ok()).collect::<Option<_>>()?;
-    Some(PartitionState { total, record, notes })
 }

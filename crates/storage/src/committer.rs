@@ -11,11 +11,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
-use crate::checkpoint;
+use crate::commands::{Command, Request};
 use crate::error::CommitError;
 use crate::log::{AppendError, LogWriter, put_frame};
+use crate::report::Commit;
+use crate::shared::Shared;
 use crate::stats::add;
-use crate::store::{Commit, Shared};
 
 /// The longest that a batch which asked for no sync waits for one.
 const SYNC_WITHIN: Duration = Duration::from_secs(1);
@@ -23,35 +24,16 @@ const SYNC_WITHIN: Duration = Duration::from_secs(1);
 const GATHER_BYTES: usize = 4 << 20;
 /// How often a full buffer is looked at again.
 const ROOM_POLL: Duration = Duration::from_millis(50);
-
-#[derive(Debug)]
-pub(crate) enum Command {
-    Submit {
-        sequence: u64,
-        batch: Batch,
-        sync: bool,
-    },
-    /// Answers once everything submitted before is committed and synced.
-    Barrier(Sender<()>),
-    /// Syncs what is written, and answers. Urgent.
-    Sync(Sender<()>),
-    /// Answers with the first segment that holds a batch after this one. Urgent.
-    FirstNeeded {
-        sequence: u64,
-        reply: Sender<u64>,
-    },
-    /// Removes the segments before this one, and answers. Urgent.
-    DropBefore {
-        segment: u64,
-        reply: Sender<()>,
-    },
-    Stop,
-}
+/// How long commits wait for a checkpoint that has no space, before the store gives up.
+const CRAMPED_WITHIN: Duration = Duration::from_secs(5);
+/// The free space is looked at when so many bytes were appended since, or so much time has passed.
+const LOOK_BYTES: u64 = 1 << 20;
+const LOOK_WITHIN: Duration = Duration::from_millis(100);
 
 pub(crate) struct Committer {
     shared: Arc<Shared>,
     log: LogWriter,
-    checkpoints: Sender<checkpoint::Request>,
+    checkpoints: Sender<Request>,
     /// Commands that came while something urgent was waited for, in order.
     backlog: VecDeque<Command>,
     written: u64,
@@ -61,6 +43,9 @@ pub(crate) struct Committer {
     /// After a failure nothing more is taken: later batches were built on the failed one.
     stopped: Option<CommitError>,
     frames: Vec<u8>,
+    /// When the free space was looked at last, and how much was appended since.
+    looked: Option<Instant>,
+    appended: u64,
 }
 
 /// Batches that were taken together.
@@ -71,7 +56,7 @@ struct Group {
 }
 
 impl Committer {
-    pub(crate) fn new(shared: Arc<Shared>, log: LogWriter, checkpoints: Sender<checkpoint::Request>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, log: LogWriter, checkpoints: Sender<Request>) -> Self {
         let written = shared.buffer().sequence;
         Self {
             shared,
@@ -84,6 +69,8 @@ impl Committer {
             unsynced_since: None,
             stopped: None,
             frames: Vec::new(),
+            looked: None,
+            appended: 0,
         }
     }
 
@@ -125,19 +112,28 @@ impl Committer {
         }
     }
 
-    /// Waits while the object buffer is full and being worked off. Somebody at a barrier is not working it
-    /// off, so nobody waits then.
+    /// Waits while the object buffer is full and being drained. Somebody at a barrier does not drain it, so
+    /// nobody waits then. Nor for ever for a checkpoint that has no space: then the store stops, and says why.
     fn wait_for_room(&mut self, commands: &Receiver<Command>) {
         let waits = |command: &Command| matches!(command, Command::Barrier(_) | Command::Stop);
-        while self.shared.buffer().bytes() > self.shared.options.buffer_bytes
-            && !self.shared.failed.load(Ordering::Acquire)
-            && !self.backlog.iter().any(waits)
-        {
-            let _ = self.checkpoints.send(checkpoint::Request::Soon);
+        let began = Instant::now();
+        while self.is_buffer_full() && !self.shared.has_failed() && !self.backlog.iter().any(waits) {
+            if self.shared.cramped.load(Ordering::Acquire) && began.elapsed() > CRAMPED_WITHIN {
+                self.stopped.get_or_insert(CommitError::DiskFull);
+                return;
+            }
+            let _ = self.checkpoints.send(Request::Soon);
             if let Ok(command) = commands.recv_timeout(ROOM_POLL) {
                 self.answer_or_keep(command);
             }
         }
+    }
+
+    /// While checkpoints have no space, a little more is taken: deletes, and what a start must write.
+    fn is_buffer_full(&self) -> bool {
+        let most = self.shared.options.buffer_bytes;
+        let more = if self.shared.cramped.load(Ordering::Acquire) { most / 4 } else { 0 };
+        self.shared.buffer().bytes() > most + more
     }
 
     /// Takes the submissions that are waiting, up to the first barrier.
@@ -195,7 +191,7 @@ impl Committer {
     fn commit(&mut self, group: Group) {
         let Some(&(last, _)) = group.batches.last() else { return };
         let first = group.batches[0].0;
-        if self.shared.failed.load(Ordering::Acquire) {
+        if self.shared.has_failed() {
             self.stopped = Some(CommitError::Fatal);
         }
         if let Some(error) = self.stopped {
@@ -213,9 +209,11 @@ impl Committer {
         self.unsynced_since.get_or_insert_with(Instant::now);
         self.count(group.batches.len());
         self.apply(group.batches);
-        (self.shared.hooks.on_commit)(Commit::Written { through: last });
+        // One report a group: what is synced is written.
         if group.sync {
             self.sync();
+        } else {
+            (self.shared.hooks.on_commit)(Commit::Written { through: last });
         }
         if self.log.open_bytes() > self.shared.options.segment_bytes && self.log.rotate().is_err() {
             self.fail(last, last);
@@ -236,13 +234,13 @@ impl Committer {
             buffer.apply(sequence, batch);
         }
         if buffer.active_bytes() > self.shared.options.checkpoint_bytes {
-            let _ = self.checkpoints.send(checkpoint::Request::Soon);
+            let _ = self.checkpoints.send(Request::Soon);
         }
     }
 
     fn sync(&mut self) {
         self.unsynced_since = None;
-        if self.synced == self.written || self.shared.failed.load(Ordering::Acquire) {
+        if self.synced == self.written || self.shared.has_failed() {
             return;
         }
         // A failed sync is never tried again: the kernel may have dropped the pages and report success.
@@ -255,7 +253,12 @@ impl Committer {
         (self.shared.hooks.on_commit)(Commit::Synced { through: self.synced });
     }
 
-    fn is_disk_full(&self) -> bool {
+    fn is_disk_full(&mut self) -> bool {
+        self.appended += self.frames.len() as u64;
+        if self.appended < LOOK_BYTES && self.looked.is_some_and(|looked| looked.elapsed() < LOOK_WITHIN) {
+            return false;
+        }
+        (self.looked, self.appended) = (Some(Instant::now()), 0);
         let full = self.shared.directory.is_nearly_full(self.shared.options.refuse_below());
         self.shared.counters.disk_full.store(u64::from(full), Ordering::Relaxed);
         if full {
@@ -271,7 +274,7 @@ impl Committer {
     }
 
     fn fail(&mut self, from: u64, through: u64) {
-        self.shared.failed.store(true, Ordering::Release);
+        self.shared.set_failed();
         self.stop(from, through, CommitError::Fatal);
     }
 

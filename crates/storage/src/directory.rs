@@ -1,19 +1,19 @@
 //! The store's directory: its lock, its identity, its reserve, and syncing what is in it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut, Bytes};
+use gramme_merkle::MAX_BITS;
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
 
 use crate::engine::EngineKind;
 use crate::error::OpenError;
-use crate::store::Shape;
+use crate::files::{private_options, write_atomically};
 
 const MAGIC: &[u8; 8] = b"GRMSTORE";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Given back when the disk runs full, so that a last checkpoint can be written.
 const RESERVE_BYTES: u64 = 16 << 20;
 
@@ -21,7 +21,8 @@ const RESERVE_BYTES: u64 = 16 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) id: [u8; 16],
-    pub(crate) shape: Shape,
+    /// Bits of the hash below a partition that name a leaf of its hash tree.
+    pub(crate) leaf_bits: u8,
     pub(crate) engine: EngineKind,
 }
 
@@ -73,8 +74,7 @@ impl Directory {
         bytes.extend_from_slice(MAGIC);
         bytes.put_u32_le(VERSION);
         bytes.extend_from_slice(&identity.id);
-        bytes.put_u8(identity.shape.depth);
-        bytes.put_u8(identity.shape.leaf_bits);
+        bytes.put_u8(identity.leaf_bits);
         bytes.put_u8(identity.engine.code());
         bytes.put_u32_le(crc32fast::hash(&bytes));
         write_atomically(&self.identity(), &bytes).map_err(OpenError::io(self.identity()))
@@ -122,44 +122,9 @@ fn decode_identity(bytes: &Bytes) -> Option<Identity> {
     }
     let mut id = [0; 16];
     rest.try_copy_to_slice(&mut id).ok()?;
-    let shape = Shape { depth: rest.try_get_u8().ok()?, leaf_bits: rest.try_get_u8().ok()? };
-    Some(Identity { id, shape, engine: EngineKind::from_code(rest.try_get_u8().ok()?)? })
-}
-
-/// Makes a directory that only its owner may enter; refuses one that others may.
-pub(crate) fn make_private(path: &Path) -> Result<(), OpenError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(OpenError::io(path))?;
-    let mode = fs::metadata(path).map_err(OpenError::io(path))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        let error = io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            format!("others may enter it (mode {:o}); make it 0700", mode & 0o777),
-        );
-        return Err(OpenError::Io { path: path.to_owned(), error });
-    }
-    Ok(())
-}
-
-/// Options to read and write a file that only its owner may read.
-pub(crate) fn private_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600);
-    options
-}
-
-/// Puts `bytes` in the place of a file so that a crash leaves the old or the new, whole.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = private_options().create(true).truncate(true).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    path.parent().map_or(Ok(()), sync_directory)
-}
-
-pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    let leaf_bits = rest.try_get_u8().ok().filter(|bits| *bits <= MAX_BITS)?;
+    let engine = EngineKind::from_code(rest.try_get_u8().ok()?)?;
+    rest.is_empty().then_some(Identity { id, leaf_bits, engine })
 }
 
 #[cfg(any(test, fuzzing))]

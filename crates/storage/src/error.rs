@@ -81,4 +81,7 @@ pub enum CommitError {
     /// process must end, and the next start will see what is there.
     #[error("the disk failed; the process must end and recover from what is there")]
     Fatal,
+    /// A thread of the store panicked, which is a bug. The process must end.
+    #[error("a thread of the store panicked; the process must end and recover from what is there")]
+    Panicked,
 }

@@ -16,7 +16,7 @@ pub fn files(input: &[u8]) {
     manifest::fuzz(&bytes);
     directory::fuzz(&bytes);
     let _ = rows::unseal(b"name", &bytes);
-    let _ = crate::checkpoint::decode_partition(bytes);
+    let _ = rows::decode_partition(bytes);
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@
 //! makes them durable with one `fdatasync` (group commit). The **object buffer** holds what the engine does
 //! not have yet and answers reads first. A **checkpoint** writes the buffer to the [`Engine`], once per key
 //! however often it was overwritten, flushes *and syncs* it, records what it must hold in a manifest, and
-//! only then drops log segments. So durability never rests on an engine's flush.
+//! only then drops log segments. So durability never rests on an engine's flush. A **filter** in memory knows
+//! of most keys that are not there that they are not, so that a new key costs no look into the engine.
 //!
 //! At open everything is checked against everything: rows against their checksums, the digests of rows
 //! against the leaves of the hash tree, leaves against totals that the manifest and the log have recorded.
@@ -38,28 +39,35 @@
 mod batch;
 mod buffer;
 mod checkpoint;
+mod commands;
 mod committer;
 mod directory;
 mod engine;
-mod engine_memory;
-mod engine_redb;
-mod engine_sled;
 mod error;
+mod files;
+mod filter;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 mod log;
 mod manifest;
 mod open;
+mod options;
+mod report;
 mod rows;
+mod scan;
+mod shared;
 mod stats;
 mod store;
 mod verify;
 
-pub use batch::{Batch, Row};
+pub use batch::{Batch, Name, Row, Space};
 pub use engine::{Engine, EngineError, EngineKind, EngineOp};
 pub use error::{CommitError, OpenError, ReadError};
 pub use open::{Opened, PartitionRow};
+pub use options::Options;
+pub use report::{Commit, Event, Hooks, Room};
+pub use scan::{Page, Range};
 pub use stats::Stats;
-pub use store::{Commit, Event, Hooks, Options, Shape, Store};
+pub use store::Store;
 pub use verify::Damage;

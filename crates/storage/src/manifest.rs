@@ -1,8 +1,8 @@
 //! The last checkpoint: up to which batch the engine has everything, and what it must therefore hold.
 //!
 //! ```text
-//! "GRMMANIF" | u32 version = 1 | store id (16) | u64 sequence | u64 first log segment still needed
-//! u32 partitions | (u32 prefix | u64 count | u128 sum)* | u32 CRC-32
+//! "GRMMANIF" | u32 version = 2 | store id (16) | u64 sequence | u64 first log segment still needed
+//! u32 partitions | (u32 prefix | u8 depth | u64 count | u128 sum)* | u32 CRC-32
 //! ```
 
 use std::collections::BTreeMap;
@@ -10,14 +10,16 @@ use std::fs;
 use std::path::Path;
 
 use bytes::{Buf, BufMut, Bytes};
+use gramme_codec::Codec;
 use gramme_merkle::Leaf;
+use gramme_ring::PartitionId;
 
 use crate::batch::get_leaf;
-use crate::directory::write_atomically;
 use crate::error::OpenError;
+use crate::files::write_atomically;
 
 const MAGIC: &[u8; 8] = b"GRMMANIF";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Manifest {
@@ -26,20 +28,20 @@ pub(crate) struct Manifest {
     pub(crate) sequence: u64,
     pub(crate) first_segment: u64,
     /// All keys of each partition at that point.
-    pub(crate) totals: BTreeMap<u32, Leaf>,
+    pub(crate) totals: BTreeMap<PartitionId, Leaf>,
 }
 
 impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(48 + 28 * self.totals.len());
+        let mut out = Vec::with_capacity(48 + 29 * self.totals.len());
         out.extend_from_slice(MAGIC);
         out.put_u32_le(VERSION);
         out.extend_from_slice(&self.store);
         out.put_u64_le(self.sequence);
         out.put_u64_le(self.first_segment);
         out.put_u32_le(self.totals.len() as u32);
-        for (prefix, total) in &self.totals {
-            out.put_u32_le(*prefix);
+        for (partition, total) in &self.totals {
+            partition.encode_to(&mut out);
             out.extend_from_slice(&total.to_bytes());
         }
         let checksum = crc32fast::hash(&out);
@@ -75,12 +77,12 @@ impl Manifest {
         manifest.sequence = rest.try_get_u64_le().ok()?;
         manifest.first_segment = rest.try_get_u64_le().ok()?;
         for _ in 0..rest.try_get_u32_le().ok()? {
-            let prefix = rest.try_get_u32_le().ok()?;
+            let partition = PartitionId::parse(&mut rest).ok()?;
             // As it is written: in order, each once.
-            if manifest.totals.last_key_value().is_some_and(|(last, _)| *last >= prefix) {
+            if manifest.totals.last_key_value().is_some_and(|(last, _)| *last >= partition) {
                 return None;
             }
-            manifest.totals.insert(prefix, get_leaf(&mut rest).ok()?);
+            manifest.totals.insert(partition, get_leaf(&mut rest).ok()?);
         }
         rest.is_empty().then_some(manifest)
     }
@@ -102,10 +104,10 @@ mod tests {
 
     #[test]
     fn golden() {
-        let totals = [(1, Leaf { count: 2, sum: 3 })].into();
+        let totals = [(PartitionId { prefix: 1, depth: 4 }, Leaf { count: 2, sum: 3 })].into();
         let manifest = Manifest { store: [9; 16], sequence: 7, first_segment: 2, totals };
         let hex: String = manifest.encode().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, include_str!("../tests/golden/manifest-1.hex").trim());
+        assert_eq!(hex, include_str!("../tests/golden/manifest-2.hex").trim());
         let bytes = Bytes::from(manifest.encode());
         assert_eq!(Manifest::decode(&bytes), Some(manifest));
         assert!((0..bytes.len()).all(|end| Manifest::decode(&bytes.slice(..end)).is_none()));

@@ -5,17 +5,20 @@ use std::path::Path;
 
 use bytes::Bytes;
 use gramme_merkle::Leaf;
+use gramme_ring::PartitionId;
 
 use crate::batch::{Batch, Row};
-use crate::buffer::{Buffer, PartitionState, Pending};
-use crate::checkpoint::decode_partition;
-use crate::directory::{Directory, Identity, make_private};
-use crate::engine::{Engine, EngineError};
+use crate::buffer::Buffer;
+use crate::directory::{Directory, Identity};
+use crate::engine::{Engine, EngineError, scan};
 use crate::error::OpenError;
+use crate::files::make_private;
 use crate::log::{self, LogWriter};
 use crate::manifest::Manifest;
+use crate::options::Options;
+use crate::report::Hooks;
 use crate::rows;
-use crate::store::{Hooks, Options, Store};
+use crate::store::Store;
 use crate::verify::{Damage, verify};
 
 /// A store that has been opened, and all that its owner keeps in memory.
@@ -23,14 +26,14 @@ use crate::verify::{Damage, verify};
 pub struct Opened {
     /// The store.
     pub store: Store,
-    /// Each partition's record, by prefix.
-    pub partitions: BTreeMap<u32, PartitionRow>,
-    /// The leaves of the hash tree that are not empty, by number.
-    pub leaves: BTreeMap<u32, Leaf>,
+    /// The number of the last batch that it has ever committed.
+    pub position: u64,
+    /// Each partition's record.
+    pub partitions: BTreeMap<PartitionId, PartitionRow>,
     /// The node's own records, by name.
     pub meta: BTreeMap<Bytes, Bytes>,
     /// Partitions of which the store cannot prove that it holds all it acknowledged, and why.
-    pub damaged: BTreeMap<u32, Damage>,
+    pub damaged: BTreeMap<PartitionId, Damage>,
 }
 
 /// A partition's record as it was stored.
@@ -42,22 +45,25 @@ pub struct PartitionRow {
     pub record: Bytes,
     /// The additions since, in order. After a crash some may stand twice, or be older than the record.
     pub notes: Vec<Bytes>,
+    /// The leaves of its hash tree that are not empty, by number.
+    pub leaves: BTreeMap<u32, Leaf>,
 }
 
 pub(crate) fn create(path: &Path, id: [u8; 16], options: &Options) -> Result<(), OpenError> {
-    make_private(path)?;
+    make_private(path).map_err(OpenError::io(path))?;
     let directory = Directory::lock(path)?;
     match directory.read_identity() {
         Err(OpenError::Missing(_)) => {}
         Ok(_) => return Err(OpenError::Exists(path.to_owned())),
         Err(error) => return Err(error),
     }
-    make_private(&directory.log())?;
-    make_private(&directory.engine())?;
+    for part in [directory.log(), directory.engine()] {
+        make_private(&part).map_err(OpenError::io(&part))?;
+    }
     // What an interrupted creation has left; the identity comes last, so nothing was ever stored.
     for part in [directory.log(), directory.engine()] {
         std::fs::remove_dir_all(&part).map_err(OpenError::io(&part))?;
-        make_private(&part)?;
+        make_private(&part).map_err(OpenError::io(&part))?;
     }
     let log = directory.log();
     LogWriter::create(&log, id, 1, 0).map_err(OpenError::io(&log))?;
@@ -65,14 +71,18 @@ pub(crate) fn create(path: &Path, id: [u8; 16], options: &Options) -> Result<(),
     let manifest = Manifest { store: id, sequence: 0, first_segment: 1, totals: BTreeMap::new() };
     manifest.write(&directory.manifest()).map_err(OpenError::io(directory.manifest()))?;
     directory.make_reserve();
-    directory.write_identity(&Identity { id, shape: options.shape, engine: options.engine })
+    // The directory's own entry: without it all of this could be gone after a loss of power.
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        crate::files::sync_directory(parent).map_err(OpenError::io(parent))?;
+    }
+    directory.write_identity(&Identity { id, leaf_bits: options.leaf_bits, engine: options.engine })
 }
 
 pub(crate) fn open(path: &Path, options: Options, hooks: Hooks) -> Result<Opened, OpenError> {
     if !path.is_dir() {
         return Err(OpenError::Missing(path.to_owned()));
     }
-    make_private(path)?;
+    make_private(path).map_err(OpenError::io(path))?;
     let directory = Directory::lock(path)?;
     let identity = directory.read_identity()?;
     check_identity(path, &identity, &options)?;
@@ -101,23 +111,30 @@ pub(crate) fn open(path: &Path, options: Options, hooks: Hooks) -> Result<Opened
     let recovered =
         log::recover(&directory.log(), identity.id, manifest.first_segment, manifest.sequence, replay)?;
     buffer.sequence = recovered.last;
-    let proof = verify(engine.as_ref(), &buffer, options.shape)?;
+    let proof = verify(engine.as_ref(), &mut buffer, options.leaf_bits)?;
     let mut damaged = proof.damaged;
-    for prefix in damaged_records.difference(&touched) {
-        damaged.entry(*prefix).or_insert(Damage::Record);
+    for partition in damaged_records.difference(&touched) {
+        damaged.entry(*partition).or_insert(Damage::Record);
     }
     if !is_full {
         directory.make_reserve();
     }
     let meta = load_meta(engine.as_ref(), &buffer)?;
-    let row = |state: &PartitionState| PartitionRow {
-        total: state.total,
-        record: state.record.clone(),
-        notes: state.notes.clone(),
-    };
-    let partitions = buffer.partitions.iter().map(|(prefix, state)| (*prefix, row(state))).collect();
+    let mut partitions = partition_rows(&buffer);
+    for ((partition, number), leaf) in proof.leaves {
+        partitions.entry(partition).or_default().leaves.insert(number, leaf);
+    }
+    let position = buffer.sequence;
     let store = Store::start(directory, options, identity.id, engine, buffer, recovered.writer, hooks)?;
-    Ok(Opened { store, partitions, leaves: proof.leaves, meta, damaged })
+    Ok(Opened { store, position, partitions, meta, damaged })
+}
+
+fn partition_rows(buffer: &Buffer) -> BTreeMap<PartitionId, PartitionRow> {
+    let rows = buffer.partitions.iter().map(|(partition, state)| {
+        let (total, record, notes) = (state.total, state.record.clone(), state.notes.clone());
+        (*partition, PartitionRow { total, record, notes, leaves: BTreeMap::new() })
+    });
+    rows.collect()
 }
 
 /// The engine must hold all that the manifest says it was given. Leaves and totals prove the data; records
@@ -138,16 +155,14 @@ fn check_mark(engine: &dyn Engine, manifest: &Manifest) -> Result<(), OpenError>
 }
 
 fn check_identity(path: &Path, identity: &Identity, options: &Options) -> Result<(), OpenError> {
-    if identity.shape == options.shape && identity.engine == options.engine {
+    if identity.leaf_bits == options.leaf_bits && identity.engine == options.engine {
         return Ok(());
     }
-    let describe =
-        |engine: &str, depth, leaves| format!("engine {engine}, 2^{depth} partitions, 2^{leaves} leaves");
-    let (found, wanted) = (identity.shape, options.shape);
+    let describe = |engine: &str, bits| format!("engine {engine}, 2^{bits} leaves a partition");
     Err(OpenError::Mismatch {
         path: path.to_owned(),
-        found: describe(identity.engine.name(), found.depth, found.leaf_bits),
-        wanted: describe(options.engine.name(), wanted.depth, wanted.leaf_bits),
+        found: describe(identity.engine.name(), identity.leaf_bits),
+        wanted: describe(options.engine.name(), options.leaf_bits),
     })
 }
 
@@ -157,31 +172,31 @@ fn load_partitions(
     engine: &dyn Engine,
     manifest: &Manifest,
     buffer: &mut Buffer,
-) -> Result<BTreeSet<u32>, EngineError> {
-    let mut unreadable: BTreeSet<u32> = manifest.totals.keys().copied().collect();
-    engine.scan(&rows::partition_prefix(), &mut |name, sealed| {
-        let state = rows::unseal(name, &sealed).ok().and_then(decode_partition);
-        let Some(prefix) = rows::split_number(name) else { return };
+) -> Result<BTreeSet<PartitionId>, EngineError> {
+    let mut unreadable: BTreeSet<PartitionId> = manifest.totals.keys().copied().collect();
+    scan(engine, &rows::partition_prefix(), &mut |name, sealed| {
+        let state = rows::unseal(name, &sealed).ok().and_then(rows::decode_partition);
+        let Some((partition, None)) = rows::split_partition_key(name) else { return };
         match state {
             Some(state) => {
-                unreadable.remove(&prefix);
-                buffer.partitions.insert(prefix, state);
+                unreadable.remove(&partition);
+                buffer.partitions.insert(partition, state);
             }
             None => {
-                unreadable.insert(prefix);
+                unreadable.insert(partition);
             }
         }
     })?;
-    for (prefix, total) in &manifest.totals {
-        buffer.partitions.entry(*prefix).or_default().total = *total;
+    for (partition, total) in &manifest.totals {
+        buffer.partitions.entry(*partition).or_default().total = *total;
     }
     Ok(unreadable)
 }
 
 /// The partition whose record this row brings whole.
-fn whole_record(row: &Row) -> Option<u32> {
+fn whole_record(row: &Row) -> Option<PartitionId> {
     match row {
-        Row::Partition { prefix, .. } => Some(*prefix),
+        Row::Partition { partition, .. } => Some(*partition),
         _ => None,
     }
 }
@@ -190,16 +205,14 @@ fn load_meta(engine: &dyn Engine, buffer: &Buffer) -> Result<BTreeMap<Bytes, Byt
     let prefix = rows::meta_prefix();
     let mut meta = BTreeMap::new();
     let mut damaged = false;
-    engine.scan(&prefix, &mut |name, sealed| match rows::unseal(name, &sealed) {
+    scan(engine, &prefix, &mut |name, sealed| match rows::unseal(name, &sealed) {
         Ok(value) => {
             meta.insert(Bytes::copy_from_slice(&name[1..]), value);
         }
         Err(_) => damaged = true,
     })?;
-    for (name, row) in buffer.scan(&prefix) {
-        if let Pending::Plain(value) = row {
-            meta.insert(Bytes::copy_from_slice(&name[1..]), value);
-        }
+    for half in buffer.halves() {
+        meta.extend(half.meta.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
     if damaged {
         Err(OpenError::damaged("engine", "a record of the node's own is damaged"))

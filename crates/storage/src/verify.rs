@@ -1,17 +1,23 @@
 //! The proof at open: what is stored is all that was acknowledged, as far as this disk can tell.
 //!
-//! Three links: each row fits its checksum; the digests of a leaf's rows add up to the leaf; the leaves of a
-//! partition add up to the total that the manifest, or a later batch in the log, has recorded for it. An
+//! Three links: each row's head fits its checksum; the digests of a leaf's rows add up to the leaf; the leaves of
+//! a partition add up to the total that the manifest, or a later batch in the log, has recorded for it. An
 //! engine that came back with fewer rows breaks the second link, one that came back empty the third.
+//!
+//! Heads are read by all processors, each its part of the hash space. Objects in chunks are not read: whoever
+//! reads one checks it then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
 
+use bytes::Bytes;
 use gramme_merkle::{Digest, Leaf, leaf_of};
+use gramme_ring::{KeyHash, PartitionId};
 
+use crate::batch::{Name, Space};
 use crate::buffer::{Buffer, Pending};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, scan};
 use crate::rows;
-use crate::store::Shape;
 
 /// Why a partition cannot be proven whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,116 +42,223 @@ pub enum Damage {
     },
     /// The partition's own record is missing or damaged.
     Record,
+    /// Objects are there that lie in no partition of the store.
+    Stray {
+        /// How many.
+        found: u64,
+    },
 }
+
+type Leaves = BTreeMap<(PartitionId, u32), Leaf>;
 
 /// What the proof found.
 #[derive(Debug, Default)]
 pub(crate) struct Proof {
-    pub(crate) damaged: BTreeMap<u32, Damage>,
-    pub(crate) leaves: BTreeMap<u32, Leaf>,
-}
-
-pub(crate) fn verify(engine: &dyn Engine, buffer: &Buffer, shape: Shape) -> Result<Proof, EngineError> {
-    let mut proof = Proof::default();
-    let found = sum_objects(engine, buffer, shape, &mut proof)?;
-    load_leaves(engine, buffer, shape, &mut proof)?;
-    compare_leaves(&found, shape, &mut proof);
-    compare_totals(buffer, shape, &mut proof);
-    Ok(proof)
+    pub(crate) damaged: BTreeMap<PartitionId, Damage>,
+    pub(crate) leaves: Leaves,
 }
 
 impl Proof {
-    fn damage(&mut self, partition: u32, damage: Damage) {
+    fn damage(&mut self, partition: PartitionId, damage: Damage) {
         self.damaged.entry(partition).or_insert(damage);
+    }
+}
+
+/// Proves what is stored. Fills the buffer's filters on the way.
+pub(crate) fn verify(engine: &dyn Engine, buffer: &mut Buffer, leaf_bits: u8) -> Result<Proof, EngineError> {
+    let mut proof = Proof::default();
+    load_leaves(engine, buffer, &mut proof)?;
+    let known: BTreeSet<_> = buffer
+        .partitions
+        .keys()
+        .copied()
+        .chain(proof.leaves.keys().map(|(partition, _)| *partition))
+        .collect();
+    let found = sum_objects(engine, buffer, &Cut::new(known, leaf_bits), &mut proof)?;
+    compare_leaves(&found, &mut proof);
+    compare_totals(buffer, &mut proof);
+    Ok(proof)
+}
+
+/// Which partition and leaf a place lies in.
+struct Cut {
+    partitions: BTreeSet<PartitionId>,
+    depths: BTreeSet<u8>,
+    leaf_bits: u8,
+}
+
+impl Cut {
+    fn new(partitions: BTreeSet<PartitionId>, leaf_bits: u8) -> Self {
+        let depths = partitions.iter().map(|partition| partition.depth).collect();
+        Self { partitions, depths, leaf_bits }
+    }
+
+    fn find(&self, hash: u64) -> Option<(PartitionId, u32)> {
+        let at = |depth: &u8| PartitionId::of(KeyHash(hash), *depth);
+        let partition = self.depths.iter().map(at).find(|partition| self.partitions.contains(partition))?;
+        Some((partition, leaf_of(hash << partition.depth, self.leaf_bits)))
+    }
+}
+
+/// What one part of the hash space holds.
+#[derive(Default)]
+struct Part {
+    leaves: Leaves,
+    damaged: Vec<(PartitionId, Damage)>,
+    hashes: Vec<u64>,
+    chunked: Vec<u64>,
+    strays: u64,
+}
+
+impl Part {
+    fn add(&mut self, cut: &Cut, hash: u64, digest: Digest) {
+        match cut.find(hash) {
+            Some(leaf) => self.leaves.entry(leaf).or_default().replace(None, Some(digest)),
+            None => self.strays += 1,
+        }
+    }
+
+    fn read(&mut self, cut: &Cut, pending: &BTreeMap<Name, Pending>, key: &[u8], head: &Bytes) {
+        let Some(hash) = rows::data_hash(key) else { return };
+        self.hashes.push(hash);
+        match rows::read_head(key, head) {
+            Ok((digest, is_chunked)) => {
+                if is_chunked {
+                    self.chunked.push(hash);
+                }
+                let is_pending = !pending.is_empty()
+                    && Name::of_engine_key(Space::Data, key).is_some_and(|name| pending.contains_key(&name));
+                if !is_pending {
+                    self.add(cut, hash, digest);
+                }
+            }
+            Err(error) => match cut.find(hash) {
+                Some((partition, _)) => self.damaged.push((partition, Damage::Row(error.to_string()))),
+                None => self.strays += 1,
+            },
+        }
     }
 }
 
 /// Adds up the digests of all objects, leaf by leaf.
 fn sum_objects(
     engine: &dyn Engine,
-    buffer: &Buffer,
-    shape: Shape,
+    buffer: &mut Buffer,
+    cut: &Cut,
     proof: &mut Proof,
-) -> Result<BTreeMap<u32, Leaf>, EngineError> {
-    let prefix = rows::data_prefix();
-    let pending = buffer.scan(&prefix);
-    let mut leaves: BTreeMap<u32, Leaf> = BTreeMap::new();
-    let mut add = |hash: u64, digest: Digest| {
-        leaves.entry(leaf_of(hash, shape.leaf_bits)).or_default().replace(None, Some(digest));
-    };
-    engine.scan(&prefix, &mut |name, head| {
-        if pending.contains_key(name) {
-            return;
+) -> Result<Leaves, EngineError> {
+    let mut pending: BTreeMap<Name, Pending> = BTreeMap::new();
+    for half in buffer.halves() {
+        pending.extend(half.objects.iter().map(|(name, row)| (name.clone(), row.clone())));
+    }
+    let mut sum = Part::default();
+    for (name, row) in pending.iter().filter(|(name, _)| name.space == Space::Data) {
+        if let Pending::Data { digest, .. } = row {
+            sum.add(cut, name.hash, *digest);
         }
-        let Some((hash, _)) = rows::split_data_key(name) else { return };
-        match rows::get_data(engine, name, &head) {
-            Ok((digest, _)) => add(hash, digest),
-            Err(error) => proof.damage(leaf_of(hash, shape.depth), Damage::Row(error.to_string())),
-        }
-    })?;
-    for (name, row) in &pending {
-        if let (Some((hash, _)), Pending::Data { digest, .. }) = (rows::split_data_key(name), row) {
-            add(hash, *digest);
-        }
+    }
+    let mut parts = vec![sum];
+    parts.extend(read_parts(engine, cut, &pending)?);
+    let keys = parts.iter().map(|part| part.hashes.len() as u64).sum::<u64>() + pending.len() as u64;
+    let mut filter = crate::filter::Filter::for_keys(keys);
+    pending.keys().for_each(|name| filter.insert(name.filter_hash()));
+    let mut leaves = Leaves::new();
+    let mut strays = 0;
+    for part in parts {
+        part.leaves.into_iter().for_each(|(leaf, sum)| leaves.entry(leaf).or_default().add(sum));
+        part.damaged.into_iter().for_each(|(partition, damage)| proof.damage(partition, damage));
+        part.hashes.into_iter().for_each(|hash| filter.insert(hash));
+        part.chunked.into_iter().for_each(|hash| buffer.chunked.insert(hash));
+        strays += part.strays;
+    }
+    buffer.filter = filter;
+    read_hints(engine, buffer)?;
+    if strays > 0 {
+        proof.damage(PartitionId { prefix: 0, depth: 0 }, Damage::Stray { found: strays });
     }
     Ok(leaves)
 }
 
-fn load_leaves(
+/// Reads the heads of all data rows, each processor a part of the hash space.
+fn read_parts(
     engine: &dyn Engine,
-    buffer: &Buffer,
-    shape: Shape,
-    proof: &mut Proof,
-) -> Result<(), EngineError> {
-    let prefix = rows::leaf_prefix();
-    let mut stored = BTreeMap::new();
-    engine.scan(&prefix, &mut |name, sealed| {
-        stored.insert(name.to_vec(), rows::unseal(name, &sealed));
+    cut: &Cut,
+    pending: &BTreeMap<Name, Pending>,
+) -> Result<Vec<Part>, EngineError> {
+    const MOST: usize = 8;
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(MOST) as u64;
+    let width = u64::MAX / threads + 1;
+    std::thread::scope(|scope| {
+        let read = |at: u64| {
+            let from = rows::place_key(Space::Data, at.wrapping_mul(width));
+            let to = match at + 1 < threads {
+                true => Some(rows::place_key(Space::Data, (at + 1).wrapping_mul(width))),
+                false => crate::engine::end_of(&rows::space_prefix(Space::Data)),
+            };
+            let mut part = Part::default();
+            let read = engine.range(&from, to.as_deref(), &mut |key, head| {
+                part.read(cut, pending, key, &head);
+                true
+            });
+            read.map(|()| part)
+        };
+        let running: Vec<_> = (0..threads).map(|at| scope.spawn(move || read(at))).collect();
+        let ended = running.into_iter().map(|thread| thread.join());
+        // Engines catch their own panics, so one here is ours.
+        ended.map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+/// Hinted objects are in no tree; the filters must know them all the same.
+fn read_hints(engine: &dyn Engine, buffer: &mut Buffer) -> Result<(), EngineError> {
+    scan(engine, &rows::hint_prefix(), &mut |key, head| {
+        let Some(name) = rows::hint_name(key) else { return };
+        buffer.filter.insert(name.filter_hash());
+        if rows::read_head(key, &head).is_ok_and(|(_, is_chunked)| is_chunked) {
+            buffer.chunked.insert(name.filter_hash());
+        }
+    })
+}
+
+fn load_leaves(engine: &dyn Engine, buffer: &Buffer, proof: &mut Proof) -> Result<(), EngineError> {
+    scan(engine, &rows::leaf_prefix(), &mut |key, sealed| {
+        let Some((partition, Some(number))) = rows::split_partition_key(key) else { return };
+        let pending = || buffer.halves().any(|half| half.leaves.contains_key(&(partition, number)));
+        match rows::unseal(key, &sealed).ok().as_ref().and_then(rows::decode_leaf) {
+            Some(leaf) => drop(proof.leaves.insert((partition, number), leaf)),
+            None if pending() => {}
+            None => proof.damage(partition, Damage::Row("a leaf is damaged".into())),
+        }
     })?;
-    for (name, row) in buffer.scan(&prefix) {
-        if let Pending::Plain(value) = row {
-            stored.insert(name, Ok(value));
-        }
-    }
-    for (name, value) in stored {
-        let Some(number) = rows::split_number(&name) else { continue };
-        match value.ok().as_deref().and_then(Leaf::from_bytes) {
-            Some(leaf) => {
-                proof.leaves.insert(number, leaf);
-            }
-            None => proof.damage(partition_of_leaf(number, shape), Damage::Row("a leaf is damaged".into())),
-        }
+    for half in buffer.halves() {
+        proof.leaves.extend(half.leaves.iter().map(|(leaf, sum)| (*leaf, *sum)));
     }
     Ok(())
 }
 
-fn compare_leaves(found: &BTreeMap<u32, Leaf>, shape: Shape, proof: &mut Proof) {
-    let numbers: Vec<u32> = found.keys().chain(proof.leaves.keys()).copied().collect();
-    for number in numbers {
-        let have = found.get(&number).copied().unwrap_or_default();
-        let want = proof.leaves.get(&number).copied().unwrap_or_default();
+fn compare_leaves(found: &Leaves, proof: &mut Proof) {
+    let all: Vec<_> = found.keys().chain(proof.leaves.keys()).copied().collect();
+    for leaf in all {
+        let have = found.get(&leaf).copied().unwrap_or_default();
+        let want = proof.leaves.get(&leaf).copied().unwrap_or_default();
         if have != want {
-            let damage = Damage::Leaf { number, found: have.count, expected: want.count };
-            proof.damage(partition_of_leaf(number, shape), damage);
+            let (partition, number) = leaf;
+            proof.damage(partition, Damage::Leaf { number, found: have.count, expected: want.count });
         }
     }
 }
 
-fn compare_totals(buffer: &Buffer, shape: Shape, proof: &mut Proof) {
-    let mut sums: BTreeMap<u32, Leaf> = BTreeMap::new();
-    for (number, leaf) in &proof.leaves {
-        sums.entry(partition_of_leaf(*number, shape)).or_default().add(*leaf);
+fn compare_totals(buffer: &Buffer, proof: &mut Proof) {
+    let mut sums: BTreeMap<PartitionId, Leaf> = BTreeMap::new();
+    for ((partition, _), leaf) in &proof.leaves {
+        sums.entry(*partition).or_default().add(*leaf);
     }
-    let prefixes: Vec<u32> = sums.keys().chain(buffer.partitions.keys()).copied().collect();
-    for prefix in prefixes {
-        let have = sums.get(&prefix).copied().unwrap_or_default();
-        let want = buffer.partitions.get(&prefix).map(|state| state.total).unwrap_or_default();
+    let all: Vec<_> = sums.keys().chain(buffer.partitions.keys()).copied().collect();
+    for partition in all {
+        let have = sums.get(&partition).copied().unwrap_or_default();
+        let want = buffer.partitions.get(&partition).map(|state| state.total).unwrap_or_default();
         if have != want {
-            proof.damage(prefix, Damage::Total { found: have.count, expected: want.count });
+            proof.damage(partition, Damage::Total { found: have.count, expected: want.count });
         }
     }
-}
-
-const fn partition_of_leaf(number: u32, shape: Shape) -> u32 {
-    number >> (shape.leaf_bits - shape.depth)
 }

@@ -4,7 +4,7 @@
 //!
 //! One loss cannot be seen from inside: the last bytes of the log of a store that was not closed. Nothing says
 //! that they were there, as after any crash. What is gone with them was the newest, and the others remember
-//! (`amnesia` in `gramme-replica`).
+//! (`lineage` in `gramme-replica`).
 
 mod common;
 
@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use common::{Bench, Watch, copy, files_below};
+use common::{Bench, Watch, copy, files_below, name};
 use gramme_storage::{EngineKind, Options, Store};
 
 type Expected = BTreeMap<Bytes, (u64, Bytes)>;
@@ -59,7 +59,7 @@ fn open(directory: &Path, options: Options, expected: &Expected) -> Outcome {
     };
     let mut outcome = Outcome::Whole;
     for (key, (hash, value)) in expected {
-        match opened.store.get(*hash, key) {
+        match opened.store.get(&name(*hash, key)) {
             Err(_) => return Outcome::Damaged,
             Ok(Some(stored)) if stored == *value => {}
             Ok(stored) => {

@@ -13,8 +13,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use common::{SHAPE, Watch, digest, object, options, value};
-use gramme_merkle::{Leaf, leaf_of};
+use common::{Watch, digest, leaf_at, name, object, options, value};
+use gramme_merkle::Leaf;
+use gramme_ring::PartitionId;
 use gramme_storage::{Batch, EngineKind, Row, Store};
 
 const DIRECTORY: &str = "GRAMME_TEST_WRITER_DIRECTORY";
@@ -41,11 +42,13 @@ fn writer() {
     let hooks = watch.hooks(|event| say(&format!("event {event:?}")));
     let opened = Store::open(directory, options, hooks).expect("the store that was left");
     assert!(opened.damaged.is_empty(), "{:?}", opened.damaged);
-    let mut leaves = opened.leaves;
+    let rows = opened.partitions.iter();
+    let mut leaves: BTreeMap<_, _> =
+        rows.flat_map(|(id, row)| row.leaves.iter().map(|(number, leaf)| ((*id, *number), *leaf))).collect();
     let mut versions: BTreeMap<u64, Bytes> = BTreeMap::new();
     for number in 0..KEYS {
         let (hash, key) = object(&format!("key-{number}"));
-        versions.extend(opened.store.get(hash, &key).expect("readable").map(|value| (number, value)));
+        versions.extend(opened.store.get(&name(hash, &key)).expect("readable").map(|value| (number, value)));
     }
     let first = versions.values().map(generation).max().unwrap_or(0) + 1;
     for generation in first.. {
@@ -68,25 +71,24 @@ fn generation(value: &Bytes) -> u64 {
 }
 
 fn change(
-    leaves: &mut BTreeMap<u32, Leaf>,
+    leaves: &mut BTreeMap<(PartitionId, u32), Leaf>,
     hash: u64,
     key: Bytes,
     old: Option<&Bytes>,
     new: Bytes,
 ) -> Vec<Row> {
-    let number = leaf_of(hash, SHAPE.leaf_bits);
-    let leaf = leaves.entry(number).or_default();
+    let (partition, number) = leaf_at(hash);
+    let leaf = leaves.entry((partition, number)).or_default();
     leaf.replace(old.map(|old| digest(&key, old)), Some(digest(&key, &new)));
     let leaf = *leaf;
-    let prefix = leaf_of(hash, SHAPE.depth);
     let mut total = Leaf::default();
-    let below = leaves.iter().filter(|(number, _)| **number >> (SHAPE.leaf_bits - SHAPE.depth) == prefix);
+    let below = leaves.iter().filter(|((of, _), _)| *of == partition);
     below.for_each(|(_, leaf)| total.add(*leaf));
     let digest = digest(&key, &new);
     vec![
-        Row::Data { hash, key, digest, value: new },
-        Row::Leaf { number, leaf },
-        Row::Note { prefix, total, note: Bytes::new() },
+        Row::Data { name: name(hash, &key), digest, value: new },
+        Row::Leaf { partition, number, leaf },
+        Row::Note { partition, total, note: Bytes::new() },
     ]
 }
 
@@ -124,8 +126,11 @@ fn check(directory: &Path, acked: &BTreeMap<u64, u64>, at: &str) {
     assert!(opened.damaged.is_empty(), "after a kill at {at}: {:?}", opened.damaged);
     for (number, acked) in acked {
         let (hash, key) = object(&format!("key-{number}"));
-        let stored =
-            opened.store.get(hash, &key).expect("readable").unwrap_or_else(|| panic!("{number} at {at}"));
+        let stored = opened
+            .store
+            .get(&name(hash, &key))
+            .expect("readable")
+            .unwrap_or_else(|| panic!("{number} at {at}"));
         let stored_generation = generation(&stored);
         assert!(stored_generation >= *acked, "key {number}: {stored_generation} < {acked} after {at}");
         assert_eq!(stored, value(hash, stored.len() - 8, stored_generation), "key {number} after {at}");

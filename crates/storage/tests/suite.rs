@@ -5,8 +5,11 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 
-use common::{Bench, copy, object, value};
-use gramme_storage::{Batch, CommitError, Damage, EngineKind, OpenError, Row};
+use common::{Bench, copy, name, object, partition, value};
+use gramme_storage::{
+    Batch, Commit, CommitError, Damage, EngineKind, Event, Hooks, Name, OpenError, Range, Room, Row, Space,
+    Store,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -66,17 +69,18 @@ fn large_values_are_chunked_replaced_and_removed() {
 fn records_notes_and_meta_come_back_in_order() {
     each(|engine| {
         let mut bench = Bench::new(engine);
-        let total = bench.total(3);
-        let record = |text: &str| Row::Partition { prefix: 3, total, record: text.to_owned().into() };
-        let note = |text: &str| Row::Note { prefix: 3, total, note: text.to_owned().into() };
+        let total = bench.total(partition(3));
+        let record =
+            |text: &str| Row::Partition { partition: partition(3), total, record: text.to_owned().into() };
+        let note = |text: &str| Row::Note { partition: partition(3), total, note: text.to_owned().into() };
         bench.commit(vec![note("dropped"), record("old"), record("new")], true);
         bench.store().checkpoint();
         bench.commit(vec![note("1"), Row::Meta { name: "props".into(), value: "p1".into() }], true);
         bench.commit(vec![note("2"), Row::Meta { name: "props".into(), value: "p2".into() }], false);
         for _ in 0..2 {
             let opened = bench.reopen_and_look();
-            assert_eq!(opened.partitions[&3].record, "new");
-            assert_eq!(opened.partitions[&3].notes, ["1", "2"]);
+            assert_eq!(opened.partitions[&partition(3)].record, "new");
+            assert_eq!(opened.partitions[&partition(3)].notes, ["1", "2"]);
             assert_eq!(opened.meta[&b"props"[..]], "p2");
             bench.adopt(opened);
             bench.store().checkpoint();
@@ -261,7 +265,7 @@ fn random_histories_survive_random_reopening() {
 /// Commits wait for checkpoints when the buffer is full, and checkpoints ask the committer things: neither may
 /// wait for the other for ever.
 #[test]
-fn a_full_buffer_is_worked_off() {
+fn a_full_buffer_is_drained() {
     each(|engine| {
         let mut bench = Bench::new(engine);
         bench.options.buffer_bytes = 20_000;
@@ -291,7 +295,7 @@ fn after_a_failure_nothing_more_is_taken() {
         let rows = vec![bench.row(hash, &key, value(hash, 10, 1))];
         assert_eq!(bench.try_commit(rows, true), Err(CommitError::DiskFull));
     }
-    assert!(bench.store().is_disk_full());
+    assert_eq!(bench.store().room(), Room::None);
     bench.options.min_free_bytes = 0;
     bench.reopen();
     bench.put("after", 10, true);
@@ -312,4 +316,154 @@ fn a_value_cannot_pass_for_a_frame() {
     fs::write(&log, torn).expect("a torn log");
     bench.reopen();
     bench.check();
+}
+
+/// Content that looks like frames, in a batch of which one bit is flipped, hides none of the synced batches behind
+/// it.
+#[test]
+fn content_that_looks_like_frames_hides_no_damage() {
+    for content in [b"GRFM".repeat(1 << 18), vec![7; 1 << 20]] {
+        let mut bench = Bench::new(EngineKind::Memory);
+        bench.options.segment_bytes = 1 << 30;
+        bench.reopen();
+        let (hash, key) = object("first");
+        bench.commit(vec![bench.row(hash, &key, content.into())], true);
+        bench.put("second", 10, true);
+        bench.put("third", 10, true);
+        bench.abandon();
+        let log = bench.newest_segment();
+        let mut bytes = fs::read(&log).expect("the log");
+        bytes[600_000] ^= 1;
+        fs::write(&log, bytes).expect("a damaged log");
+        assert!(matches!(bench.try_open(), Err(OpenError::Damaged { .. })));
+    }
+}
+
+/// Where a damaged header hides how long its frame is, the next intact one is found all the same.
+#[test]
+fn a_damaged_header_hides_no_damage() {
+    let mut bench = Bench::new(EngineKind::Memory);
+    for key in 0..4 {
+        bench.put(&format!("key-{key}"), 50, true);
+    }
+    bench.abandon();
+    let log = bench.newest_segment();
+    let whole = fs::read(&log).expect("the log");
+    let second = whole.windows(4).enumerate().filter(|(_, four)| four == b"GRFM").nth(1).expect("a frame").0;
+    for at in second..second + 32 {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        fs::write(&log, bytes).expect("a damaged log");
+        assert!(matches!(bench.try_open(), Err(OpenError::Damaged { .. })), "byte {at}");
+    }
+}
+
+#[test]
+fn a_panic_in_a_thread_of_the_store_is_reported() {
+    let bench = Bench::new(EngineKind::Memory);
+    let path = bench.path().with_file_name("other");
+    Store::create(&path, [3; 16], &bench.options).expect("a new store");
+    let (told, tells) = std::sync::mpsc::channel();
+    let hooks = Hooks {
+        on_commit: Box::new(move |commit| {
+            let _ = told.send(commit);
+        }),
+        on_event: Box::new(|event| assert_ne!(event, Event::EngineFilled, "on purpose")),
+    };
+    let opened = Store::open(&path, bench.options, hooks).expect("it opens");
+    let (hash, key) = object("key");
+    opened.store.submit(Batch { rows: vec![bench.row(hash, &key, value(hash, 10, 1))] }, true);
+    opened.store.checkpoint();
+    let is_told = |commit: Commit| matches!(commit, Commit::Failed { error: CommitError::Panicked, .. });
+    assert!(tells.iter().take(2).any(is_told));
+    opened.store.submit(Batch::default(), true);
+    assert!(tells.iter().any(|commit| matches!(commit, Commit::Failed { error: CommitError::Fatal, .. })));
+}
+
+/// Pages show what is committed, in order, wherever it is, whatever happens between them.
+#[test]
+fn pages_go_through_buffer_and_engine_in_order() {
+    each(|engine| {
+        let mut bench = Bench::new(engine);
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        for round in 0..6 {
+            for _ in 0..40 {
+                let size = if rng.random_range(0..10) == 0 { 9_000 } else { 30 };
+                bench.put(&format!("key-{}", rng.random_range(0..90)), size, false);
+            }
+            bench.remove(&format!("key-{round}"));
+            if round % 2 == 0 {
+                bench.store().checkpoint();
+            }
+            let mut expected: Vec<_> = bench
+                .expected()
+                .iter()
+                .map(|(key, (hash, value))| (name(*hash, key), value.clone()))
+                .collect();
+            expected.sort();
+            for (first, last) in [(0, u64::MAX), (1 << 62, 3 << 62), (u64::MAX, u64::MAX)] {
+                for limit in [1, 7, 1_000] {
+                    let inside = |(name, _): &&(Name, _)| (first..=last).contains(&name.hash);
+                    let wanted: Vec<_> = expected.iter().filter(inside).cloned().collect();
+                    assert_eq!(pages(bench.store(), first, last, limit), wanted, "pages of {limit}");
+                }
+            }
+        }
+    });
+}
+
+fn pages(store: &Store, first: u64, last: u64, limit: usize) -> Vec<(Name, bytes::Bytes)> {
+    let mut range = Range { space: Space::Data, first, last, after: None };
+    let mut rows = Vec::new();
+    loop {
+        let page = store.scan(&range, limit).expect("a readable store");
+        assert!(page.rows.len() <= limit);
+        rows.extend(page.rows);
+        if page.next.is_none() {
+            return rows;
+        }
+        range.after = page.next;
+    }
+}
+
+/// Hinted objects are rows like any other, apart from the data of the same key, and count in no tree.
+#[test]
+fn hints_are_kept_apart() {
+    each(|engine| {
+        let mut bench = Bench::new(engine);
+        bench.put("key", 20, true);
+        let (hash, key) = object("key");
+        let hint = |target| Name { space: Space::Hint(target), hash, key: key.clone() };
+        for (target, size) in [(1, 10), (2, 9_000)] {
+            let stored = value(hash, size, target);
+            let digest = common::digest(&key, &stored);
+            bench.commit(vec![Row::Data { name: hint(target), digest, value: stored }], true);
+        }
+        bench.close_and_open();
+        bench.check();
+        assert_eq!(bench.store().get(&hint(2)).expect("readable"), Some(value(hash, 9_000, 2)));
+        assert_eq!(bench.store().get(&hint(3)).expect("readable"), None);
+        let range = Range { space: Space::Hint(1), first: 0, last: u64::MAX, after: None };
+        assert_eq!(bench.store().scan(&range, 9).expect("readable").rows, [(hint(1), value(hash, 10, 1))]);
+        bench.commit(vec![Row::Removed { name: hint(2) }], true);
+        bench.close_and_open();
+        assert_eq!(bench.store().get(&hint(2)).expect("readable"), None);
+    });
+}
+
+/// A key that was never written is known to be absent without a look into the engine, also after a restart.
+#[test]
+fn an_absent_key_is_known_without_the_engine() {
+    let mut bench = Bench::new(EngineKind::Sled);
+    for key in 0..500 {
+        bench.put(&format!("key-{key}"), 20, false);
+    }
+    bench.close_and_open();
+    let known = |text: &str| {
+        let (hash, key) = object(text);
+        bench.store().get_buffered(&name(hash, &key))
+    };
+    let absent = (0..1_000).filter(|key| known(&format!("other-{key}")) == Some(None)).count();
+    assert!(absent > 950, "{absent} of 1,000");
+    assert!((0..500).all(|key| known(&format!("key-{key}")).is_none()), "these must be looked for");
 }

@@ -129,10 +129,9 @@ impl Coordinator {
         let me = around.cx.me();
         match result {
             Ok(page) => {
-                let last = page.rows.last().map(|(place, _)| place.clone());
                 list.keys.extend(wanted(&page, &list.bucket_type, list.bucket.as_ref()));
                 list.rows += page.rows.len();
-                self.on_page(around, id, last.filter(|_| page.has_more));
+                self.on_page(around, id, page.next);
             }
             Err(LoadFailed) => self.on_list_failure(around, id, me, Failure::Disk),
         }

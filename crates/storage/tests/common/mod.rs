@@ -8,11 +8,26 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use bytes::Bytes;
 use gramme_merkle::{Digest, Leaf, leaf_of};
+use gramme_ring::{KeyHash, PartitionId};
 use gramme_storage::{
-    Batch, Commit, CommitError, EngineKind, Event, Hooks, OpenError, Opened, Options, Row, Shape, Store,
+    Batch, Commit, CommitError, EngineKind, Event, Hooks, Name, OpenError, Opened, Options, Row, Space, Store,
 };
 
-pub const SHAPE: Shape = Shape { depth: 4, leaf_bits: 8 };
+pub const DEPTH: u8 = 4;
+pub const LEAF_BITS: u8 = 4;
+
+pub const fn partition(prefix: u32) -> PartitionId {
+    PartitionId { prefix, depth: DEPTH }
+}
+
+pub fn name(hash: u64, key: &Bytes) -> Name {
+    Name { space: Space::Data, hash, key: key.clone() }
+}
+
+/// The partition that a place lies in, and its leaf there.
+pub fn leaf_at(hash: u64) -> (PartitionId, u32) {
+    (PartitionId::of(KeyHash(hash), DEPTH), leaf_of(hash << DEPTH, LEAF_BITS))
+}
 
 /// The place and name of an object.
 pub fn object(name: &str) -> (u64, Bytes) {
@@ -52,7 +67,9 @@ impl Watch {
             let mut progress_now = progress.0.lock().expect("no panic");
             match commit {
                 Commit::Written { through } => progress_now.written = through,
-                Commit::Synced { through } => progress_now.synced = through,
+                Commit::Synced { through } => {
+                    (progress_now.written, progress_now.synced) = (through, through)
+                }
                 Commit::Failed { from, through, error } => progress_now.failed = Some((from, through, error)),
             }
             progress.1.notify_all();
@@ -81,13 +98,13 @@ pub struct Bench {
     pub options: Options,
     store: Option<Store>,
     watch: Watch,
-    leaves: BTreeMap<u32, Leaf>,
+    leaves: BTreeMap<(PartitionId, u32), Leaf>,
     expected: BTreeMap<Bytes, (u64, Bytes)>,
     generation: u64,
 }
 
 pub fn options(engine: EngineKind) -> Options {
-    let mut options = Options::new(engine, SHAPE);
+    let mut options = Options::new(engine, LEAF_BITS);
     options.segment_bytes = 100_000;
     options.min_free_bytes = 0;
     options
@@ -157,10 +174,13 @@ impl Bench {
     pub fn reopen(&mut self) {
         let opened = self.reopen_and_look();
         assert!(opened.damaged.is_empty(), "{:?}", opened.damaged);
-        let full = |leaves: &BTreeMap<u32, Leaf>| -> BTreeMap<u32, Leaf> {
-            leaves.iter().filter(|(_, leaf)| leaf.count > 0).map(|(number, leaf)| (*number, *leaf)).collect()
-        };
-        assert_eq!(full(&opened.leaves), full(&self.leaves));
+        let rows = opened.partitions.iter();
+        let found =
+            rows.flat_map(|(id, row)| row.leaves.iter().map(|(number, leaf)| ((*id, *number), *leaf)));
+        let found: BTreeMap<_, _> = found.filter(|(_, leaf)| leaf.count > 0).collect();
+        let mut expected = self.leaves.clone();
+        expected.retain(|_, leaf| leaf.count > 0);
+        assert_eq!(found, expected);
         self.adopt(opened);
     }
 
@@ -183,21 +203,21 @@ impl Bench {
     }
 
     pub fn row(&self, hash: u64, key: &Bytes, value: Bytes) -> Row {
-        Row::Data { hash, key: key.clone(), digest: digest(key, &value), value }
+        Row::Data { name: name(hash, key), digest: digest(key, &value), value }
     }
 
     /// The leaf of `hash` with one more object, which is not stored.
     pub fn leaf_with(&self, hash: u64, key: &Bytes) -> Row {
-        let number = leaf_of(hash, SHAPE.leaf_bits);
-        let mut leaf = self.leaves.get(&number).copied().unwrap_or_default();
+        let (partition, number) = leaf_at(hash);
+        let mut leaf = self.leaves.get(&(partition, number)).copied().unwrap_or_default();
         leaf.replace(None, Some(digest(key, b"")));
-        Row::Leaf { number, leaf }
+        Row::Leaf { partition, number, leaf }
     }
 
-    pub fn total(&self, prefix: u32) -> Leaf {
+    pub fn total(&self, partition: PartitionId) -> Leaf {
         let mut total = Leaf::default();
-        for (number, leaf) in &self.leaves {
-            if number >> (SHAPE.leaf_bits - SHAPE.depth) == prefix {
+        for ((of, _), leaf) in &self.leaves {
+            if *of == partition {
                 total.add(*leaf);
             }
         }
@@ -221,27 +241,30 @@ impl Bench {
     }
 
     fn change(&mut self, hash: u64, key: &Bytes, old: Option<(u64, Bytes)>, new: Option<Bytes>) -> Vec<Row> {
-        let number = leaf_of(hash, SHAPE.leaf_bits);
-        let leaf = self.leaves.entry(number).or_default();
+        let (partition, number) = leaf_at(hash);
+        let leaf = self.leaves.entry((partition, number)).or_default();
         let digest_of = |value: &Bytes| digest(key, value);
         leaf.replace(old.as_ref().map(|(_, old)| digest_of(old)), new.as_ref().map(digest_of));
         let leaf = *leaf;
-        let prefix = leaf_of(hash, SHAPE.depth);
         let data = match new {
             Some(value) => self.row(hash, key, value),
-            None => Row::Removed { hash, key: key.clone() },
+            None => Row::Removed { name: name(hash, key) },
         };
         let note = Bytes::copy_from_slice(&self.generation.to_le_bytes());
-        vec![data, Row::Leaf { number, leaf }, Row::Note { prefix, total: self.total(prefix), note }]
+        vec![
+            data,
+            Row::Leaf { partition, number, leaf },
+            Row::Note { partition, total: self.total(partition), note },
+        ]
     }
 
     pub fn check(&self) {
         for (key, (hash, value)) in &self.expected {
-            let stored = self.store().get(*hash, key).expect("a readable store");
+            let stored = self.store().get(&name(*hash, key)).expect("a readable store");
             assert!(stored.as_ref() == Some(value), "{key:?} is not what was written");
         }
         let (hash, key) = object("never written");
-        assert_eq!(self.store().get(hash, &key).expect("a readable store"), None);
+        assert_eq!(self.store().get(&name(hash, &key)).expect("a readable store"), None);
     }
 
     pub fn newest_segment(&self) -> PathBuf {

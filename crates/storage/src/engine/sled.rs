@@ -13,7 +13,7 @@ use std::{fs, io, thread};
 
 use bytes::Bytes;
 
-use crate::engine::{Engine, EngineError, EngineOp};
+use super::{Engine, EngineError, EngineOp};
 
 const CACHE_BYTES: u64 = 128 << 20;
 /// How long a drop waits for sled's own threads. Only a disk that hangs takes so long.
@@ -74,10 +74,20 @@ impl Engine for SledEngine {
         guarded("write", || self.db.apply_batch(batch))
     }
 
-    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], Bytes)) -> Result<(), EngineError> {
-        let mut rows = self.db.scan_prefix(prefix);
+    fn range(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), EngineError> {
+        let mut rows = match to {
+            Some(to) => self.db.range(from..to),
+            None => self.db.range(from..),
+        };
         while let Some((key, value)) = guarded("scan", || rows.next().transpose())? {
-            visit(&key, Bytes::copy_from_slice(&value));
+            if !visit(&key, Bytes::copy_from_slice(&value)) {
+                break;
+            }
         }
         Ok(())
     }

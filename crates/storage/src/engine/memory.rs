@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use crate::engine::{Engine, EngineError, EngineOp};
+use super::{Engine, EngineError, EngineOp};
 
 /// An ordered map behind a lock. Nothing of it outlives the process.
 #[derive(Debug, Default)]
@@ -33,11 +33,18 @@ impl Engine for MemoryEngine {
         Ok(())
     }
 
-    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], Bytes)) -> Result<(), EngineError> {
+    fn range(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), EngineError> {
         let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
-        let from = rows.range(prefix.to_vec()..);
-        for (key, value) in from.take_while(|(key, _)| key.starts_with(prefix)) {
-            visit(key, value.clone());
+        let rows = rows.range(from.to_vec()..);
+        for (key, value) in rows.take_while(|(key, _)| to.is_none_or(|to| key.as_slice() < to)) {
+            if !visit(key, value.clone()) {
+                break;
+            }
         }
         Ok(())
     }

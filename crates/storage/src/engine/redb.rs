@@ -13,8 +13,8 @@ use bytes::Bytes;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, Durability, ReadableDatabase, TableDefinition};
 
-use crate::directory::{make_private, private_options, sync_directory};
-use crate::engine::{Engine, EngineError, EngineOp};
+use super::{Engine, EngineError, EngineOp};
+use crate::files::{make_private, private_options, sync_directory};
 
 const CACHE_BYTES: usize = 128 << 20;
 const FILE: &str = "rows.redb";
@@ -80,14 +80,19 @@ impl Engine for RedbEngine {
         })
     }
 
-    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], Bytes)) -> Result<(), EngineError> {
+    fn range(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), EngineError> {
         let mut rows =
-            guarded("scan", || Ok(self.db.begin_read()?.open_table(ROWS)?.range_owned(prefix..)?))?;
+            guarded("scan", || Ok(self.db.begin_read()?.open_table(ROWS)?.range_owned(from..)?))?;
         while let Some((key, value)) = guarded("scan", || Ok(rows.next().transpose()?))? {
-            if !key.value().starts_with(prefix) {
+            let is_past = to.is_some_and(|to| key.value() >= to);
+            if is_past || !visit(key.value(), Bytes::copy_from_slice(value.value())) {
                 break;
             }
-            visit(key.value(), Bytes::copy_from_slice(value.value()));
         }
         Ok(())
     }
