@@ -131,7 +131,7 @@ impl Get {
                 let found = reply.outcome?;
                 Ok(Read::new(found.context, &decode(&found.object)?))
             }
-            other => Err(Error::Protocol(format!("a {} answers a get", other.name()))),
+            other => Err(Error::Protocol(format!("a {} instead of the answer to a get", other.name()))),
         }
     }
 }
@@ -217,7 +217,7 @@ impl Put {
                 let read = object.map(|object| Read::new(stored.context.clone(), &object));
                 Ok(Written { context: Context(stored.context), receipt: stored.receipt, read })
             }
-            other => Err(Error::Protocol(format!("a {} answers a put", other.name()))),
+            other => Err(Error::Protocol(format!("a {} instead of the answer to a put", other.name()))),
         }
     }
 
@@ -232,7 +232,7 @@ impl Put {
             request,
             key: key.clone(),
             context: self.context.0.clone(),
-            content: content.map(|content| content.as_bytes().clone()),
+            content,
             w: self.w,
             pw: self.pw,
             dw: self.dw,

@@ -1,15 +1,17 @@
 //! The client: routes a request to a node, and to another where that is safe.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gramme_object::Key;
 use gramme_quorum::Blame;
 use gramme_ring::{Keyspace, NodeId};
-use gramme_router::{Operation, Outcome, Router};
+use gramme_router::{Call, Operation, Outcome, Router, Step, Verdict};
 use gramme_transport::{CallError, Caller, Credentials, Endpoint};
 use gramme_wire::ClientMessage;
 use gramme_wire::client::{Ring, RingReply};
@@ -20,8 +22,6 @@ use crate::bucket::Bucket;
 use crate::connections::Connections;
 use crate::error::{ConnectError, Error};
 
-/// How many nodes one request is offered to.
-const ATTEMPTS: usize = 3;
 /// How much longer we wait than we ask the node to, so that its answer finds us.
 const GRACE: Duration = Duration::from_millis(250);
 
@@ -85,7 +85,7 @@ impl Client {
             Some(SocketAddr::V6(_)) => SocketAddr::from(([0_u16; 8], 0)),
             _ => SocketAddr::from(([0, 0, 0, 0], 0)),
         };
-        let endpoint = Endpoint::bind(local, Arc::clone(&config.credentials), false, sender)?;
+        let endpoint = Endpoint::bind(local, Arc::clone(&config.credentials), None, sender)?;
         let connections = Connections::new(endpoint, events);
         let ring = first_ring(&connections, &config).await?;
         connections.set_addresses(&ring.addresses);
@@ -154,7 +154,7 @@ impl Client {
         self.inner.began.elapsed().as_micros() as u64
     }
 
-    /// Offers a request to the nodes of `key`, one after another, as far as that is safe.
+    /// Offers a request to the nodes of `key`, as [`Call`] says.
     pub(crate) async fn request(
         &self,
         operation: Operation,
@@ -166,97 +166,69 @@ impl Client {
         message.encode(&mut body);
         let (method, body) = (message.method(), Bytes::from(body));
         let deadline = Instant::now() + within + GRACE;
-        let candidates = self.route(key);
-        let mut why = "the cluster has no nodes".to_owned();
-        let mut unknown = false;
-        let mut refusal = None;
-        for (at, &node) in candidates.iter().take(ATTEMPTS).enumerate() {
-            let second = candidates.get(at + 1).copied().filter(|_| operation == Operation::Read);
-            let left = deadline.saturating_duration_since(Instant::now());
-            let answer = self.ask_hedged(node, second, method, &body, left).await;
-            match answer {
-                Ok(reply) => return self.take_reply(node, reply),
-                Err(failed) => {
-                    why = failed.why;
-                    refusal = failed.reply.map(|reply| (node, reply)).or(refusal);
-                    unknown |= failed.outcome == Outcome::Unknown;
-                    if !failed.outcome.may_retry(operation) {
-                        break;
+        let mut call = Call::new(operation, self.route(key));
+        let mut asked: Vec<Asking<'_>> = Vec::with_capacity(2);
+        let (mut why, mut refusals) = ("the cluster has no nodes".to_owned(), Vec::new());
+        let verdict = loop {
+            // The lock must be free before anything is waited for.
+            let step = call.next(&mut self.state().router, self.now());
+            match step {
+                Step::Ask(node) => asked.push(Box::pin(self.ask(node, method, body.clone(), deadline))),
+                Step::Wait { until } => {
+                    let until = until.map_or(deadline, |at| self.inner.began + Duration::from_micros(at));
+                    tokio::select! {
+                        answer = next_answer(&mut asked) => {
+                            let Answer { node, outcome, reply } = answer;
+                            match reply {
+                                Ok(reply) => refusals.push((node, reply)),
+                                Err(reason) => why = reason,
+                            }
+                            call.on_outcome(&mut self.state().router, node, outcome, self.now());
+                        }
+                        () = tokio::time::sleep_until(until.min(deadline)) => {
+                            if Instant::now() >= deadline {
+                                break call.give_up(&mut self.state().router, self.now());
+                            }
+                        }
                     }
                 }
+                Step::Done(verdict) => break verdict,
             }
-        }
-        if let Some((node, reply)) = refusal.filter(|_| !unknown) {
-            return self.take_reply(node, reply);
-        }
-        match (operation, unknown) {
-            (_, false) => Err(Error::Unreachable(why)),
-            (Operation::Read, true) => Err(Error::TimedOut),
-            (Operation::Write, true) => Err(Error::OutcomeUnknown),
-        }
-    }
-
-    /// Asks one node, and a second one as well if the first takes longer than it usually does.
-    async fn ask_hedged(
-        &self,
-        node: NodeId,
-        second: Option<NodeId>,
-        method: u16,
-        body: &Bytes,
-        within: Duration,
-    ) -> Result<(u16, Bytes), Failed> {
-        let first = self.ask(node, method, body, within);
-        tokio::pin!(first);
-        let hedge_after = self.state().router.hedge_after(node).map(Duration::from_micros);
-        let (Some(second), Some(after)) = (second, hedge_after) else { return first.await };
-        tokio::select! {
-            answer = &mut first => return answer,
-            () = tokio::time::sleep(after) => {}
-        }
-        if !self.state().router.try_hedge() {
-            return first.await;
-        }
-        let hedge = self.ask(second, method, body, within);
-        tokio::pin!(hedge);
-        tokio::select! {
-            answer = &mut first => match answer { Ok(reply) => Ok(reply), Err(_) => hedge.await },
-            answer = &mut hedge => match answer { Ok(reply) => Ok(reply), Err(_) => first.await },
+        };
+        let said = |node| refusals.iter().rposition(|(from, _)| *from == node);
+        match (verdict, operation) {
+            (Verdict::Answered(node) | Verdict::Refused(node), _) => match said(node) {
+                Some(at) => self.take_reply(node, refusals.swap_remove(at).1),
+                None => Err(Error::Unreachable(why)),
+            },
+            (Verdict::Unreachable, _) => Err(Error::Unreachable(why)),
+            (Verdict::Unknown, Operation::Read) => Err(Error::TimedOut),
+            (Verdict::Unknown, Operation::Write) => Err(Error::OutcomeUnknown),
         }
     }
 
-    async fn ask(
-        &self,
-        node: NodeId,
-        method: u16,
-        body: &Bytes,
-        within: Duration,
-    ) -> Result<(u16, Bytes), Failed> {
-        let deadline = Instant::now() + within;
+    async fn ask(&self, node: NodeId, method: u16, body: Bytes, deadline: Instant) -> Answer {
+        let within = deadline.saturating_duration_since(Instant::now());
         let dialled = tokio::time::timeout(within, self.inner.connections.caller(node)).await;
         let caller = match dialled.unwrap_or_else(|_| Err("no connection in time".to_owned())) {
             Ok(caller) => caller,
-            Err(why) => {
-                self.state().router.on_outcome(node, Outcome::NotSent, self.now());
-                return Err(Failed { outcome: Outcome::NotSent, why, reply: None });
-            }
+            Err(why) => return Answer { node, outcome: Outcome::NotSent, reply: Err(why) },
         };
         let sent = Instant::now();
         let within = deadline.saturating_duration_since(sent);
-        let answer = caller.call(method, body.clone(), within).await;
-        let outcome = match &answer {
+        match caller.call(method, body, within).await {
             Ok((method, body)) => {
-                blamed(*method, body).unwrap_or_else(|| Outcome::Answered(sent.elapsed().as_micros() as u64))
+                let took = sent.elapsed().as_micros() as u64;
+                let outcome = blamed(method, &body).unwrap_or(Outcome::Answered(took));
+                Answer { node, outcome, reply: Ok((method, body)) }
             }
-            Err(CallError::NotSent(_)) => Outcome::NotSent,
-            Err(CallError::Unknown) => Outcome::Unknown,
-        };
-        self.state().router.on_outcome(node, outcome, self.now());
-        match answer {
-            Ok(reply) if matches!(outcome, Outcome::Busy | Outcome::Unable) => {
-                Err(Failed { outcome, why: format!("{node} cannot do it now"), reply: Some(reply) })
+            Err(error) => {
+                let outcome = match error {
+                    CallError::NotSent(_) => Outcome::NotSent,
+                    CallError::Unknown => Outcome::Unknown,
+                };
+                Answer { node, outcome, reply: Err(error.to_string()) }
             }
-            Ok(reply) => Ok(reply),
-            Err(error) => Err(Failed { outcome, why: error.to_string(), reply: None }),
         }
     }
 
@@ -299,12 +271,27 @@ impl Client {
     }
 }
 
-/// Why one node did not do it.
-struct Failed {
+/// How asking one node has ended, and what it said, or why it said nothing.
+struct Answer {
+    node: NodeId,
     outcome: Outcome,
-    why: String,
-    /// What it said, if it said so itself.
-    reply: Option<(u16, Bytes)>,
+    reply: Result<(u16, Bytes), String>,
+}
+
+type Asking<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+
+/// The first answer of those that were asked; of none it never comes.
+async fn next_answer(asked: &mut Vec<Asking<'_>>) -> Answer {
+    let (at, answer) = std::future::poll_fn(|cx| {
+        let polled = asked.iter_mut().enumerate().find_map(|(at, ask)| match ask.as_mut().poll(cx) {
+            Poll::Ready(answer) => Some((at, answer)),
+            Poll::Pending => None,
+        });
+        polled.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await;
+    drop(asked.swap_remove(at));
+    answer
 }
 
 /// Few refusals are longer, with a shortfall of many nodes; other answers need not be decoded twice.
@@ -318,6 +305,8 @@ fn blamed(method: u16, body: &Bytes) -> Option<Outcome> {
     let blame = match ClientMessage::decode(method, body.clone()).ok()? {
         ClientMessage::GetReply(reply) => reply.outcome.err()?.blame(),
         ClientMessage::PutReply(reply) => reply.outcome.err()?.blame(),
+        // An older node: another one may be newer, and nothing was changed.
+        ClientMessage::Unsupported(_) => return Some(Outcome::Unable),
         _ => return None,
     };
     match blame {

@@ -14,7 +14,7 @@ type Callers = Arc<Mutex<BTreeMap<LinkId, Caller>>>;
 /// One node: where it is, and the link to it if there is one.
 #[derive(Debug, Default)]
 struct Node {
-    addresses: Mutex<Vec<SocketAddr>>,
+    addresses: Mutex<Vec<String>>,
     /// Held while it is dialled, so that it is dialled once.
     dialled: tokio::sync::Mutex<Dialled>,
 }
@@ -44,9 +44,8 @@ impl Connections {
     pub(crate) fn set_addresses(&self, addresses: &[(NodeId, Vec<String>)]) {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, texts) in addresses {
-            let parsed = texts.iter().filter_map(|text| text.parse().ok()).collect();
             let node = nodes.entry(*id).or_default();
-            *node.addresses.lock().unwrap_or_else(PoisonError::into_inner) = parsed;
+            *node.addresses.lock().unwrap_or_else(PoisonError::into_inner) = texts.clone();
         }
     }
 
@@ -76,13 +75,23 @@ impl Connections {
         }
         let addresses = node.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut why = format!("{id} has no address");
-        for address in addresses {
-            match self.dial(address, Some(id)).await {
-                Ok(caller) => {
-                    *dialled = Dialled { caller: Some(caller.clone()), failed: None };
-                    return Ok(caller);
+        for text in addresses {
+            // A literal address, or a host name with a port.
+            let resolved = match tokio::net::lookup_host(&text).await {
+                Ok(resolved) => resolved.collect::<Vec<_>>(),
+                Err(error) => {
+                    why = format!("{text}: {error}");
+                    continue;
                 }
-                Err(error) => why = error,
+            };
+            for address in resolved {
+                match self.dial(address, Some(id)).await {
+                    Ok(caller) => {
+                        *dialled = Dialled { caller: Some(caller.clone()), failed: None };
+                        return Ok(caller);
+                    }
+                    Err(error) => why = error,
+                }
             }
         }
         *dialled = Dialled { caller: None, failed: Some((Instant::now(), why.clone())) };

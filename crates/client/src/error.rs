@@ -1,7 +1,7 @@
 //! What can go wrong, and whether anything may have changed.
 
 use gramme_object::KeyError;
-use gramme_quorum::{GetError, PutError};
+use gramme_quorum::{Blame, GetError, PutError};
 use gramme_transport::BindError;
 
 /// Why there is no client.
@@ -36,21 +36,20 @@ pub enum Error {
     /// The cluster did not acknowledge the write.
     #[error(transparent)]
     Put(#[from] PutError),
-    /// A node sent what is no answer.
-    #[error("a node sent what is no answer: {0}")]
+    /// A node sent an unexpected reply.
+    #[error("a node sent an unexpected reply: {0}")]
     Protocol(String),
 }
 
 impl Error {
     /// Whether a write that failed like this may be stored all the same, and be seen later.
     #[must_use]
-    pub const fn is_outcome_unknown(&self) -> bool {
-        matches!(
-            self,
-            Self::OutcomeUnknown
-                | Self::Put(PutError::Unavailable(_) | PutError::Unknown(_))
-                | Self::Protocol(_)
-        )
+    pub fn is_outcome_unknown(&self) -> bool {
+        match self {
+            Self::OutcomeUnknown | Self::Protocol(_) => true,
+            Self::Put(error) => error.blame() == Blame::Unsure,
+            Self::Key(_) | Self::Unreachable(_) | Self::TimedOut | Self::Get(_) => false,
+        }
     }
 }
 

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context;
-use gramme_replica::{Secrets, leaf_bits};
+use gramme_replica::{LEAF_BITS, Secrets};
 use gramme_ring::{Member, NodeId, PlanRequest, plan};
-use gramme_storage::{EngineKind, Options, Shape, Store};
+use gramme_storage::{EngineKind, Options, Store};
 use gramme_transport::{Authority, Issued};
 use gramme_wire::client::RingReply;
 
@@ -23,11 +23,6 @@ pub(crate) struct Plot {
     pub(crate) name: String,
     pub(crate) http: SocketAddr,
     pub(crate) quic: SocketAddr,
-}
-
-/// The shape of the stores of a cluster with partitions of `depth` bits.
-pub(crate) const fn shape(depth: u8) -> Shape {
-    Shape { depth, leaf_bits: leaf_bits(depth) }
 }
 
 /// Founds a cluster in `directory`: the authority and a client's certificate there, and below it a directory
@@ -80,7 +75,7 @@ fn found_node(
         plot.quic,
         engine.name()
     );
-    let options = Options::new(engine, shape(DEPTH));
+    let options = Options::new(engine, LEAF_BITS);
     Store::create(&directory.join("data"), rand::random(), &options)?;
     // The settings come last: a directory that has them is whole.
     write_private(&directory.join("gramme.toml"), settings.as_bytes())

@@ -2,7 +2,7 @@
 
 /// A request's target and headers, as HTTP has them in its text.
 pub fn http(input: &[u8]) {
-    crate::http::fuzz(input);
+    crate::interfaces::http::fuzz(input);
 }
 
 /// A file of settings.

@@ -7,7 +7,8 @@
 //! | `config` | settings from flags, environment, `gramme.toml` and defaults |
 //! | `founding`, `ring_file` | what is made once for a cluster, and read at every start |
 //! | `driver` | runs one replica: its links, its disk, its timer |
-//! | `http` | the HTTP interface |
+//! | `requests` | what every interface shares: limits, and requests with conditions |
+//! | `interfaces` | HTTP and the native protocol: bytes in, bytes out |
 //! | `metrics` | counters as Prometheus reads them |
 #![forbid(unsafe_code)]
 
@@ -20,9 +21,10 @@ mod founding;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
-mod http;
+mod interfaces;
 mod logging;
 mod metrics;
+mod requests;
 mod ring_file;
 
 use std::process::ExitCode;
@@ -37,7 +39,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help goes to standard output, errors to standard error; if neither can be written, so be it.
+            // Help goes to standard output, errors to standard error.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
         }

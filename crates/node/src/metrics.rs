@@ -35,6 +35,7 @@ impl Operation {
             ClientRequest::Put(put) if put.content.is_none() => Self::delete,
             ClientRequest::Put(_) => Self::put,
             ClientRequest::Properties { .. }
+            | ClientRequest::Keys { .. }
             | ClientRequest::SetProperties { .. }
             | ClientRequest::Status => Self::other,
         }
@@ -72,6 +73,7 @@ impl Metrics {
         let failed = match response {
             Response::Get(result) => result.is_err(),
             Response::Put(result) => result.is_err(),
+            Response::Keys(result) => result.is_err(),
             Response::Properties(result) => result.is_err(),
             Response::SetProperties(result) => result.is_err(),
             Response::Status(_) => false,
@@ -142,6 +144,10 @@ impl Counts {
             ("versions_refused", "Versions refused: seen before, and replaced.", replica.versions_refused),
             ("read_repairs", "Read repairs sent or made.", replica.read_repairs),
             ("put_duplicates", "Duplicates of puts, answered as the first.", replica.duplicates),
+            ("replica_busy", "Requests of other nodes refused: too much waits.", replica.replica_busy),
+            ("too_large", "Repairs given up: the versions together are too large.", replica.too_large),
+            ("puts_restarted", "Puts that went on at a later epoch.", replica.puts_restarted),
+            ("standings_refused", "Memories of this node that were damaged.", replica.standings_refused),
             ("load_failures", "Rows that could not be read.", replica.load_failures),
             ("reads_without_version", "Gets that saw no version.", none),
             ("reads_one_version", "Gets that saw one version.", one),
@@ -167,6 +173,18 @@ impl Counts {
                 "Partitions that cannot prove that they hold what they acknowledged.",
                 figures.replica.amnesiac_partitions,
             ),
+            (
+                "unproven_partitions",
+                "Partitions that were not yet compared with what the others remember.",
+                figures.replica.unproven_partitions,
+            ),
+            ("staged_bytes", "Bytes on their way to the disk.", figures.replica.staged_bytes),
+            ("staged_batches", "Batches on their way to the disk.", figures.replica.staged_batches),
+            (
+                "clock_off_microseconds",
+                "How far the clock is from the median of the other nodes'; 0 while it is near.",
+                figures.replica.clock_off,
+            ),
             ("buffer_bytes", "Bytes in the object buffer.", figures.storage.buffer_bytes),
             (
                 "replay_bytes",
@@ -174,7 +192,11 @@ impl Counts {
                 figures.storage.replay_bytes,
             ),
             ("disk_full", "1 while the disk is too full to take writes.", figures.storage.disk_full),
-            ("ready", "1 while a quorum can be reached.", u64::from(self.shared.is_ready())),
+            (
+                "ready",
+                "1 while a quorum of the owners of any key can be reached and counts.",
+                u64::from(self.shared.is_ready()),
+            ),
         ]
     }
 

@@ -11,9 +11,9 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use bytes::{Buf, Bytes};
+use gramme_codec::Codec;
 use gramme_replica::Secrets;
 use gramme_wire::client::RingReply;
-use gramme_wire::codec::Wire;
 
 const MAGIC: &[u8; 8] = b"GRMRING1";
 

@@ -10,6 +10,7 @@ use quinn::{AsyncUdpSocket, Runtime, TokioRuntime};
 use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 use tokio::sync::mpsc;
 
+use crate::frame::MAX_FRAME;
 use crate::identity::{CredentialError, Credentials, Role, SERVER_NAME, peer_of};
 use crate::link::{Link, LinkEvent, PerAddress, Side, VIOLATION, establish};
 use crate::settings::{self, HANDSHAKE, MAX_INCOMING, MAX_PER_ADDRESS, Protocol, RETRY_FROM, SOCKET_BUFFER};
@@ -55,11 +56,12 @@ pub struct Endpoint {
     endpoint: quinn::Endpoint,
     credentials: Arc<RwLock<Arc<Credentials>>>,
     listens: bool,
+    max_client_frame: usize,
     events: mpsc::Sender<LinkEvent>,
 }
 
 impl Endpoint {
-    /// Binds `address`. With `listen`, links are accepted too. What happens on any link is told to `events`;
+    /// Binds `address`. With `listen`, the largest frame that a client may send, links are accepted too. What happens on any link is told to `events`;
     /// while that is full, nothing is read. Must be called inside a tokio runtime.
     ///
     /// # Errors
@@ -67,7 +69,7 @@ impl Endpoint {
     pub fn bind(
         address: SocketAddr,
         credentials: Arc<Credentials>,
-        listen: bool,
+        listen: Option<usize>,
         events: mpsc::Sender<LinkEvent>,
     ) -> Result<Self, BindError> {
         let socket = bind_socket(address).and_then(|socket| TokioRuntime.wrap_udp_socket(socket));
@@ -84,7 +86,7 @@ impl Endpoint {
         net: &crate::memory::Net,
         address: SocketAddr,
         credentials: Arc<Credentials>,
-        listen: bool,
+        listen: Option<usize>,
         events: mpsc::Sender<LinkEvent>,
         seed: [u8; 32],
     ) -> Result<Self, BindError> {
@@ -95,19 +97,20 @@ impl Endpoint {
         address: SocketAddr,
         socket: Arc<dyn AsyncUdpSocket>,
         credentials: Arc<Credentials>,
-        listen: bool,
+        listen: Option<usize>,
         events: mpsc::Sender<LinkEvent>,
         seed: Option<[u8; 32]>,
     ) -> Result<Self, BindError> {
-        let server = if listen { Some(server_config(&credentials)?) } else { None };
+        let server = listen.map(|_| server_config(&credentials)).transpose()?;
         let mut config = settings::endpoint(credentials.secret());
         config.rng_seed(seed);
         let endpoint =
             quinn::Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
                 .map_err(|error| BindError::Socket { address, error })?;
         let credentials = Arc::new(RwLock::new(credentials));
-        let bound = Self { endpoint, credentials, listens: listen, events };
-        if listen {
+        let max_client_frame = listen.unwrap_or(0).min(MAX_FRAME);
+        let bound = Self { endpoint, credentials, listens: listen.is_some(), max_client_frame, events };
+        if bound.listens {
             tokio::spawn(accept_all(bound.clone()));
         }
         Ok(bound)
@@ -176,7 +179,7 @@ impl Endpoint {
                 node.map_or_else(|| "a node".to_owned(), |node| Role::Node(node).uri(credentials.cluster()));
             return Err(ConnectError::WrongPeer { wanted, found: peer.role.uri(&peer.cluster) });
         }
-        establish(connection, Side::Dialer, (protocol, peer.role), self.events.clone()).await
+        establish(connection, Side::Dialer, (protocol, peer.role), MAX_FRAME, self.events.clone()).await
     }
 
     /// Closes all links, without waiting until the other sides have been told.
@@ -249,7 +252,7 @@ async fn accept_one(endpoint: &Endpoint, incoming: quinn::Incoming) -> Result<Li
         failed(&error)
     })?;
     let allowed = match (peer.protocol, &peer.role) {
-        (Protocol::Node, role) => matches!(role, Role::Node(_)),
+        (Protocol::Node | Protocol::Background, role) => matches!(role, Role::Node(_)),
         (Protocol::Client, _) => true,
     };
     let credentials = endpoint.credentials();
@@ -258,5 +261,10 @@ async fn accept_one(endpoint: &Endpoint, incoming: quinn::Incoming) -> Result<Li
         let wanted = format!("{:?} of {}", peer.protocol, credentials.cluster());
         return Err(ConnectError::WrongPeer { wanted, found: peer.role.uri(&peer.cluster) });
     }
-    establish(connection, Side::Acceptor, (peer.protocol, peer.role), endpoint.events.clone()).await
+    let max_frame = match peer.protocol {
+        Protocol::Node | Protocol::Background => MAX_FRAME,
+        Protocol::Client => endpoint.max_client_frame,
+    };
+    let peer = (peer.protocol, peer.role);
+    establish(connection, Side::Acceptor, peer, max_frame, endpoint.events.clone()).await
 }

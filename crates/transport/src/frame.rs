@@ -58,6 +58,46 @@ pub struct Frame {
     pub body: Bytes,
 }
 
+/// A frame without its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// See [`Frame::kind`].
+    pub kind: Kind,
+    /// See [`Frame::method`].
+    pub method: u16,
+    /// See [`Frame::id`].
+    pub id: u64,
+    /// See [`Frame::ttl`].
+    pub ttl: u32,
+}
+
+impl Head {
+    /// The frame with this body.
+    #[must_use]
+    pub const fn with(self, body: Bytes) -> Frame {
+        let Self { kind, method, id, ttl } = self;
+        Frame { kind, method, id, ttl, body }
+    }
+
+    /// Appends it without its length; returns where the body goes.
+    pub(crate) fn begin(&self, out: &mut Vec<u8>) -> usize {
+        out.put_u32_le(0);
+        out.put_u8(self.kind.code());
+        out.put_u8(0);
+        out.put_u16_le(self.method);
+        out.put_u64_le(self.id);
+        out.put_u32_le(self.ttl);
+        out.len()
+    }
+
+    /// The body is there: sets the length of the frame that begins at `start`.
+    pub(crate) fn end(&self, out: &mut [u8], start: usize) {
+        // A link refuses bodies near the limit before they come here.
+        let length = (out.len() - start - 4) as u32;
+        out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+    }
+}
+
 /// Bytes that are no frame; the connection that brought them is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
@@ -82,17 +122,19 @@ impl Frame {
         4 + HEADER + self.body.len()
     }
 
+    /// It without its body.
+    #[must_use]
+    pub const fn head(&self) -> Head {
+        Head { kind: self.kind, method: self.method, id: self.id, ttl: self.ttl }
+    }
+
     /// Appends it to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
         out.reserve(self.size());
-        // A link refuses bodies near the limit before they come here.
-        out.put_u32_le((HEADER + self.body.len()) as u32);
-        out.put_u8(self.kind.code());
-        out.put_u8(0);
-        out.put_u16_le(self.method);
-        out.put_u64_le(self.id);
-        out.put_u32_le(self.ttl);
+        self.head().begin(out);
         out.extend_from_slice(&self.body);
+        self.head().end(out, start);
     }
 }
 

@@ -3,10 +3,12 @@
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::frame::Frame;
+use crate::frame::{Frame, Head};
 use crate::link::SendError;
+use crate::settings::LARGE;
 
 #[derive(Debug, Default)]
 struct Buffer {
@@ -36,20 +38,39 @@ impl Lane {
 
     /// Appends a frame, or says at once why not; then nothing of it leaves.
     pub(crate) fn push(&self, frame: &Frame) -> Result<(), SendError> {
+        self.push_with(frame.head(), |out| out.extend_from_slice(&frame.body)).map(drop)
+    }
+
+    /// Appends a frame whose body is written in place. One that comes out larger than `LARGE` is taken out
+    /// again and given back: it goes another way.
+    pub(crate) fn push_with(
+        &self,
+        head: Head,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Option<Frame>, SendError> {
         let mut buffer = self.buffer();
         if buffer.closed {
             return Err(SendError::Closed);
         }
+        let (start, frames) = (buffer.bytes.len(), buffer.frames);
+        let body_at = head.begin(&mut buffer.bytes);
+        encode(&mut buffer.bytes);
+        let length = buffer.bytes.len() - body_at;
+        if length > LARGE {
+            let body = Bytes::from(buffer.bytes.split_off(body_at));
+            buffer.bytes.truncate(start);
+            return Ok(Some(head.with(body)));
+        }
         // One frame always fits into an empty buffer.
-        let full = buffer.bytes.len() + frame.size() > self.max_bytes || buffer.frames >= self.max_frames;
-        if full && buffer.frames > 0 {
+        if (buffer.bytes.len() > self.max_bytes || frames >= self.max_frames) && frames > 0 {
+            buffer.bytes.truncate(start);
             return Err(SendError::Busy);
         }
-        frame.encode(&mut buffer.bytes);
+        head.end(&mut buffer.bytes, start);
         buffer.frames += 1;
         drop(buffer);
         self.filled.notify_one();
-        Ok(())
+        Ok(None)
     }
 
     /// Waits for frames and takes all of them, leaving `spare` to be filled next. Nothing after it is closed.

@@ -40,8 +40,8 @@ mod settings;
 
 pub use caller::{CallError, Caller, ServerMessage};
 pub use endpoint::{BindError, ConnectError, Endpoint};
-pub use frame::{Frame, FrameError, Kind, MAX_FRAME};
+pub use frame::{Frame, FrameError, Head, Kind, MAX_FRAME};
 pub use identity::{CredentialError, Credentials, Role};
-pub use link::{Link, LinkEvent, LinkId, SendError};
+pub use link::{Held, Link, LinkEvent, LinkId, SendError};
 pub use pki::{Authority, Issued, PkiError, node_id_of};
 pub use settings::Protocol;

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::endpoint::ConnectError;
-use crate::frame::{Decoder, Frame, Kind, MAX_FRAME};
+use crate::frame::{Decoder, Frame, Head, Kind, MAX_FRAME};
 use crate::identity::Role;
 use crate::lane::Lane;
 use crate::settings::{
-    HANDSHAKE, LANE_BYTES, LANE_FRAMES, LARGE, LARGE_BYTES, LARGE_WITHIN, PING, Protocol, SUSPECT,
+    HANDSHAKE, LANE_BYTES, LANE_FRAMES, LARGE, LARGE_BYTES, LARGE_WITHIN, PING, Protocol, RECEIVED_BYTES,
+    SUSPECT,
 };
 
 /// The first bytes of each stream, both ways: magic, and which lane it is.
@@ -55,6 +56,8 @@ pub enum LinkEvent {
         frames: Vec<Frame>,
         /// When.
         received: Instant,
+        /// What they take of the bytes that may wait on the link; given back when the event is dropped.
+        held: Held,
     },
     /// The other side has been silent for a while.
     Suspect(Link),
@@ -67,6 +70,12 @@ pub enum LinkEvent {
         /// Why.
         reason: String,
     },
+}
+
+/// A place among what was received and is not handled yet.
+#[derive(Debug)]
+pub struct Held {
+    _permits: OwnedSemaphorePermit,
 }
 
 /// A connection to one other side. Cheap to clone.
@@ -85,6 +94,10 @@ struct Inner {
     data: Lane,
     large: mpsc::UnboundedSender<Frame>,
     large_room: Semaphore,
+    /// What may still be received before something of it is handled, in kibibytes.
+    received: Arc<Semaphore>,
+    /// The largest frame that the other side may send.
+    max_frame: usize,
     began: Instant,
     /// When anything was last heard, in milliseconds since it began.
     heard: AtomicU64,
@@ -119,13 +132,43 @@ impl Link {
         if frame.body.len() <= LARGE {
             return self.inner.data.push(&frame);
         }
+        self.send_alone(frame)
+    }
+
+    /// Sends a frame whose body is written in place, among what waits to be sent. The same otherwise.
+    ///
+    /// # Errors
+    /// [`SendError`], and then not a byte of it has left or will.
+    pub fn send_with(&self, head: Head, encode: impl FnOnce(&mut Vec<u8>)) -> Result<(), SendError> {
+        match self.inner.data.push_with(head, encode)? {
+            Some(large) => self.send_alone(large),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a frame on a stream of its own.
+    fn send_alone(&self, frame: Frame) -> Result<(), SendError> {
         if frame.size() > MAX_FRAME {
             return Err(SendError::TooLarge);
         }
         // Permits count kibibytes; `send_large` gives them back.
-        let permits = permits_for(&frame);
+        let permits = permits_for(frame.size());
         self.inner.large_room.try_acquire_many(permits).map_err(|_| SendError::Busy)?.forget();
         self.inner.large.send(frame).map_err(|_| SendError::Closed)
+    }
+
+    /// For how long nothing has been heard from the other side.
+    #[must_use]
+    pub fn silent_for(&self) -> Duration {
+        let heard = Duration::from_millis(self.inner.heard.load(Ordering::Relaxed));
+        self.inner.began.elapsed().saturating_sub(heard)
+    }
+
+    /// Waits until so many bytes more may have been received and not handled.
+    async fn hold_bytes(&self, bytes: usize) -> Option<Held> {
+        let permits = permits_for(bytes).min((RECEIVED_BYTES / 1024) as u32);
+        let held = Arc::clone(&self.inner.received).acquire_many_owned(permits).await;
+        held.ok().map(|permits| Held { _permits: permits })
     }
 
     /// Whether the connection is gone.
@@ -164,9 +207,9 @@ impl Link {
     }
 }
 
-fn permits_for(frame: &Frame) -> u32 {
-    // At most 64 MiB in kibibytes.
-    frame.size().div_ceil(1024) as u32
+fn permits_for(bytes: usize) -> u32 {
+    // Far below 4 TiB.
+    bytes.div_ceil(1024) as u32
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -184,6 +227,7 @@ pub(crate) async fn establish(
     connection: Connection,
     side: Side,
     peer: (Protocol, Role),
+    max_frame: usize,
     events: mpsc::Sender<LinkEvent>,
 ) -> Result<Link, ConnectError> {
     let opened = tokio::time::timeout(HANDSHAKE, open_lanes(&connection, side)).await;
@@ -202,6 +246,8 @@ pub(crate) async fn establish(
         data: Lane::new(LANE_BYTES, LANE_FRAMES),
         large,
         large_room: Semaphore::new(LARGE_BYTES / 1024),
+        received: Arc::new(Semaphore::new(RECEIVED_BYTES / 1024)),
+        max_frame,
         began: Instant::now(),
         heard: AtomicU64::new(0),
         ended: OnceLock::new(),
@@ -273,7 +319,7 @@ async fn write_lane(link: Link, mut stream: SendStream, lane: fn(&Inner) -> &Lan
 const CHUNKS: usize = 32;
 
 async fn read_lane(link: Link, mut stream: RecvStream, events: mpsc::Sender<LinkEvent>) {
-    let mut decoder = Decoder::new(LARGE * 2);
+    let mut decoder = Decoder::new(link.inner.max_frame.min(LARGE * 2));
     let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
     loop {
         let count = match stream.read_chunks(&mut chunks).await {
@@ -293,12 +339,21 @@ async fn read_lane(link: Link, mut stream: RecvStream, events: mpsc::Sender<Link
         if frames.is_empty() {
             continue;
         }
-        let event = LinkEvent::Frames { link: link.clone(), frames, received: Instant::now() };
         // Waiting here stops reading, which stops the sender: nothing piles up.
-        if events.send(event).await.is_err() {
+        if deliver(&link, frames, &events).await.is_err() {
             return;
         }
     }
+}
+
+/// The owner is gone.
+struct Gone;
+
+async fn deliver(link: &Link, frames: Vec<Frame>, events: &mpsc::Sender<LinkEvent>) -> Result<(), Gone> {
+    let bytes = frames.iter().map(Frame::size).sum();
+    let held = link.hold_bytes(bytes).await.ok_or(Gone)?;
+    let event = LinkEvent::Frames { link: link.clone(), frames, received: Instant::now(), held };
+    events.send(event).await.map_err(|_| Gone)
 }
 
 /// Answers a ping; says whether the frame is for the owner.
@@ -329,43 +384,56 @@ async fn send_large(link: Link, mut frames: mpsc::UnboundedReceiver<Frame>) {
             stream.write_all(&bytes).await.map_err(drop)?;
             stream.finish().map_err(drop)
         };
+        // One that the other side does not take costs its stream: the next may fare better.
         let sent: Result<(), ()> = sent.await;
-        link.inner.large_room.add_permits(permits_for(&frame) as usize);
-        if sent.is_err() {
+        link.inner.large_room.add_permits(permits_for(frame.size()) as usize);
+        if sent.is_err() && link.is_closed() {
             return;
         }
     }
 }
 
+/// Each large frame is read by a task of its own, since a slow one must not hold up the others. One that does
+/// not come in time costs its stream and nothing else.
 async fn receive_large(link: Link, events: mpsc::Sender<LinkEvent>) {
     while let Ok(stream) = link.inner.connection.accept_uni().await {
-        let read = tokio::time::timeout(LARGE_WITHIN, read_large(&link, stream)).await;
-        match read.unwrap_or_else(|_| Err("a large frame did not come to its end".to_owned())) {
-            Ok(frame) => {
-                let event =
-                    LinkEvent::Frames { link: link.clone(), frames: vec![frame], received: Instant::now() };
-                if events.send(event).await.is_err() {
-                    return;
+        let (link, events) = (link.clone(), events.clone());
+        tokio::spawn(async move {
+            match tokio::time::timeout(LARGE_WITHIN, read_large(&link, stream)).await {
+                Ok(Ok(frame)) => drop(deliver(&link, vec![frame], &events).await),
+                Ok(Err(LargeError::Violation(reason))) => link.end(VIOLATION, &reason),
+                Ok(Err(LargeError::Broken)) => {}
+                // The stream is dropped, which tells the other side to stop.
+                Err(_) => {
+                    tracing::warn!(role = ?link.inner.role, "a large message did not come in time, and is dropped");
                 }
             }
-            Err(reason) => return link.end(VIOLATION, &reason),
-        }
+        });
     }
 }
 
-async fn read_large(link: &Link, mut stream: RecvStream) -> Result<Frame, String> {
-    let mut decoder = Decoder::new(MAX_FRAME);
+/// Why there is no large frame.
+enum LargeError {
+    /// What came breaks the protocol.
+    Violation(String),
+    /// The stream, or the connection, was given up.
+    Broken,
+}
+
+async fn read_large(link: &Link, mut stream: RecvStream) -> Result<Frame, LargeError> {
+    let violation = |reason: &str| LargeError::Violation(reason.to_owned());
+    let mut decoder = Decoder::new(link.inner.max_frame);
     let mut frames = Vec::new();
-    while let Some(chunk) = stream.read_chunk(LARGE, true).await.map_err(|error| error.to_string())? {
+    while let Some(chunk) = stream.read_chunk(LARGE, true).await.map_err(|_| LargeError::Broken)? {
         link.note_heard();
-        decoder.feed(&chunk.bytes, &mut frames).map_err(|error| error.to_string())?;
+        decoder.feed(&chunk.bytes, &mut frames).map_err(|error| violation(&error.to_string()))?;
         if frames.len() > 1 || (frames.len() == 1 && !decoder.is_empty()) {
-            return Err("more than one frame on a stream of its own".to_owned());
+            return Err(violation("more than one frame on a stream of its own"));
         }
     }
     match frames.pop() {
         Some(frame) if frames.is_empty() && decoder.is_empty() => Ok(frame),
-        _ => Err("not one whole frame on a stream of its own".to_owned()),
+        _ => Err(violation("not one whole frame on a stream of its own")),
     }
 }
 
@@ -385,8 +453,7 @@ async fn watch(link: Link, events: mpsc::Sender<LinkEvent>) {
                 }
                 last_tick = Instant::now();
                 let _ = link.inner.control.push(&Frame::signal(Kind::Ping, 0));
-                let heard = Duration::from_millis(link.inner.heard.load(Ordering::Relaxed));
-                let silent = link.inner.began.elapsed().saturating_sub(heard) > SUSPECT;
+                let silent = link.silent_for() > SUSPECT;
                 if silent != suspected {
                     suspected = silent;
                     let event = if silent { LinkEvent::Suspect } else { LinkEvent::Recovered };

@@ -10,8 +10,10 @@ use quinn_proto::HashedConnectionIdGenerator;
 /// Which protocol a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// Between nodes.
+    /// Between nodes, what somebody waits for.
     Node,
+    /// Between nodes, what nobody waits for: on a connection of its own it is in nobody's way.
+    Background,
     /// From a client to a node.
     Client,
 }
@@ -20,12 +22,13 @@ impl Protocol {
     pub(crate) const fn alpn(self) -> &'static [u8] {
         match self {
             Self::Node => b"gramme-node/1",
+            Self::Background => b"gramme-background/1",
             Self::Client => b"gramme-client/1",
         }
     }
 
     pub(crate) fn from_alpn(alpn: &[u8]) -> Option<Self> {
-        [Self::Node, Self::Client].into_iter().find(|protocol| protocol.alpn() == alpn)
+        [Self::Node, Self::Background, Self::Client].into_iter().find(|protocol| protocol.alpn() == alpn)
     }
 }
 
@@ -44,6 +47,9 @@ pub(crate) const LANE_BYTES: usize = 8 << 20;
 pub(crate) const LANE_FRAMES: usize = 8_192;
 /// What may wait for streams of its own, in bytes.
 pub(crate) const LARGE_BYTES: usize = 64 << 20;
+/// What may have been received on one link and not yet been handled, in bytes: one frame of the largest kind,
+/// and some small ones.
+pub(crate) const RECEIVED_BYTES: usize = crate::frame::MAX_FRAME + (4 << 20);
 /// Handshakes under way at once, and connections from one address.
 pub(crate) const MAX_INCOMING: usize = 256;
 pub(crate) const MAX_PER_ADDRESS: usize = 1_024;

@@ -39,7 +39,8 @@ fn victim() -> Victim {
     let authority = Authority::found("test").expect("an authority");
     let own = credentials(&authority, &authority.issue_node().expect("a node"));
     let (sender, mut events) = mpsc::channel(64);
-    let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into(), own, true, sender).expect("an endpoint");
+    let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into(), own, Some(gramme_transport::MAX_FRAME), sender)
+        .expect("an endpoint");
     let address = endpoint.local_address().expect("an address");
     let (said, ends) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -64,7 +65,7 @@ impl Victim {
     async fn serves(&self) {
         let own = credentials(&self.authority, &self.authority.issue_client("honest").expect("a client"));
         let (sender, mut events) = mpsc::channel(64);
-        let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into(), own, false, sender).expect("an endpoint");
+        let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into(), own, None, sender).expect("an endpoint");
         let link = endpoint.connect(self.address, Protocol::Client, None).await.expect("a link");
         let caller = Caller::new(link);
         let taking = caller.clone();

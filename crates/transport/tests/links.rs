@@ -63,7 +63,12 @@ fn side(authority: &Authority, issued: &Issued, listen: bool) -> Side {
     );
     let (sender, events) = mpsc::channel(64);
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let endpoint = Endpoint::bind(address, Arc::new(credentials.expect("credentials")), listen, sender);
+    let endpoint = Endpoint::bind(
+        address,
+        Arc::new(credentials.expect("credentials")),
+        listen.then_some(gramme_transport::MAX_FRAME),
+        sender,
+    );
     Side { endpoint: endpoint.expect("an endpoint"), events, node: issued.node }
 }
 

@@ -7,7 +7,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::NodeArgs;
 use crate::config::Config;
 use crate::exit::{USAGE, failure};
-use crate::{driver, http, logging};
+use crate::interfaces::http;
+use crate::{driver, logging};
 
 /// Set by `gramme dev` for the nodes it starts: they end when it does.
 pub(crate) const PARENT: &str = "GRAMME_DEV_PARENT";

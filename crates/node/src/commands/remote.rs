@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cli::{Endpoint, KeyArgs};
 use crate::commands::cluster_file::ClusterFile;
 use crate::exit::{NOT_FOUND, REFUSED, UNREACHABLE, USAGE, failure};
-use crate::http::encode_segment;
+use crate::interfaces::http::encode_segment;
 
 /// How much longer we wait than we ask the node to, so that its answer finds us.
 const GRACE: Duration = Duration::from_millis(500);

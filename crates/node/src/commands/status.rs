@@ -29,7 +29,9 @@ fn render(status: &Value) -> String {
     table.load_preset(presets::NOTHING).set_header(["node", "state", "for", "keys", "bytes", "partitions"]);
     for node in status["nodes"].as_array().into_iter().flatten() {
         let state = match (node["this"].as_bool(), node["up"].as_bool()) {
+            (Some(true), _) if node["counts"] == false => "up (this node), counts for nothing yet",
             (Some(true), _) => "up (this node)",
+            (_, Some(true)) if node["counts"] == false => "up, counts for nothing yet",
             (_, Some(true)) => "up",
             _ => "down",
         };
@@ -46,8 +48,21 @@ fn render(status: &Value) -> String {
             figure("partitions"),
         ]);
     }
+    let mut remarks = String::new();
+    if let Some(conflict) = status["conflict"].as_str() {
+        remarks += &format!("\n{conflict}\n");
+    }
+    for node in status["nodes"].as_array().into_iter().flatten() {
+        if let Some(off) = node["clock_off_ms"].as_u64() {
+            let id = text(&node["id"]);
+            remarks += &format!(
+                "\nthe clock of {id} is off by {} s: it coordinates no last-write-wins puts\n",
+                off / 1_000
+            );
+        }
+    }
     format!(
-        "cluster {}: N={} R={} W={}, layout version {}, {} partitions, as node {} sees it\n{}\n",
+        "cluster {}: N={} R={} W={}, layout version {}, {} partitions, as node {} sees it\n{}\n{remarks}",
         text(&status["cluster"]),
         status["n"],
         text(&status["r"]),

@@ -2,22 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use gramme_object::Key;
-use gramme_replica::{Change, LoadFailed, Recovered, RecoveredPartition};
-use gramme_ring::KeyHash;
-use gramme_storage::{Batch, Commit, Hooks, Opened, Row, Stats, Store};
+use gramme_replica::{Change, Place, Recovered, RecoveredPartition};
+use gramme_storage::{Batch, Commit, Hooks, Name, Opened, Row, Stats, Store};
+use gramme_wire::peer::Room;
 
 use super::Shared;
 
 /// An open store, and where its numbering stands: the store's sequences go on where the last start ended,
 /// the replica's begin at 1.
 pub(crate) struct Disk {
-    store: Store,
+    store: Arc<Store>,
     shared: Arc<Shared>,
-    base: Option<u64>,
+    base: u64,
     /// Whether each commit is waited for on the spot: on paused time no thread may work on the side.
     waits: bool,
 }
@@ -45,29 +44,26 @@ pub(crate) fn recovered(opened: &Opened) -> Recovered {
         total: row.total,
         record: row.record.clone(),
         notes: row.notes.clone(),
+        leaves: row.leaves.clone(),
     };
     let partitions: BTreeMap<_, _> =
-        opened.partitions.iter().map(|(prefix, row)| (*prefix, partition(row))).collect();
-    Recovered { partitions, leaves: opened.leaves.clone(), meta: opened.meta.clone() }
+        opened.partitions.iter().map(|(id, row)| (*id, partition(row))).collect();
+    Recovered { position: opened.position, partitions, meta: opened.meta.clone() }
 }
 
 impl Disk {
-    pub(crate) const fn new(store: Store, shared: Arc<Shared>, waits: bool) -> Self {
-        Self { store, shared, base: None, waits }
+    pub(crate) const fn new(store: Arc<Store>, position: u64, shared: Arc<Shared>, waits: bool) -> Self {
+        Self { store, shared, base: position, waits }
     }
 
-    /// Reads inline: from the object buffer mostly, else from the engine.
-    pub(crate) fn load(&self, hash: KeyHash, key: &Key) -> Result<Option<Bytes>, LoadFailed> {
-        self.store.get(hash.0, key.as_bytes()).map_err(|error| {
-            tracing::error!(%error, ?key, "a row could not be read");
-            LoadFailed
-        })
+    /// A row, if it is known without waiting for a disk.
+    pub(crate) fn load_buffered(&self, place: &Place) -> Option<Option<Bytes>> {
+        self.store.get_buffered(&name(place))
     }
 
-    pub(crate) fn commit(&mut self, sequence: u64, changes: Vec<Change>, sync: bool) {
+    pub(crate) fn commit(&self, changes: Vec<Change>, sync: bool) {
         let rows = changes.into_iter().map(row).collect();
         let submitted = self.store.submit(Batch { rows }, sync || self.waits);
-        self.base.get_or_insert(submitted - sequence);
         while self.waits
             && self.shared.synced.load(Ordering::Acquire) < submitted
             && !self.shared.commit_failed.load(Ordering::Acquire)
@@ -78,35 +74,51 @@ impl Disk {
 
     /// How far batches are written and synced, in the replica's numbers, and whether one has failed.
     pub(crate) fn progress(&self) -> (u64, u64, bool) {
-        let base = self.base.unwrap_or(u64::MAX);
-        let read =
-            |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Acquire).saturating_sub(base);
+        let read = |counter: &AtomicU64| counter.load(Ordering::Acquire).saturating_sub(self.base);
         // Synced first: what is synced by then has been written by then.
         let synced = read(&self.shared.synced);
-        (read(&self.shared.written), synced, self.shared.commit_failed.load(Ordering::Acquire))
+        (read(&self.shared.written).max(synced), synced, self.shared.commit_failed.load(Ordering::Acquire))
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.store.is_disk_full()
+    pub(crate) fn room(&self) -> Room {
+        match self.store.room() {
+            gramme_storage::Room::Enough => Room::Enough,
+            gramme_storage::Room::Low => Room::Low,
+            gramme_storage::Room::None => Room::None,
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {
         self.store.stats()
     }
 
+    /// Nobody else may hold the store any more.
     pub(crate) fn close(self) {
-        self.store.close();
+        match Arc::into_inner(self.store) {
+            Some(store) => store.close(),
+            None => tracing::error!(
+                "the store is still in use, and is not closed cleanly; the log has everything"
+            ),
+        }
     }
+}
+
+/// What a key's row is called.
+pub(super) fn name(place: &Place) -> Name {
+    let space = match place.space {
+        gramme_replica::Space::Data => gramme_storage::Space::Data,
+        gramme_replica::Space::Hints(target) => gramme_storage::Space::Hint(target.0),
+    };
+    Name { space, hash: place.hash.0, key: place.key.as_bytes().clone() }
 }
 
 fn row(change: Change) -> Row {
     match change {
-        Change::Object { hash, key, digest, object } => {
-            Row::Data { hash: hash.0, key: key.as_bytes().clone(), digest, value: object }
-        }
-        Change::Leaf { number, leaf } => Row::Leaf { number, leaf },
-        Change::Partition { prefix, total, record } => Row::Partition { prefix, total, record },
-        Change::Note { prefix, total, note } => Row::Note { prefix, total, note },
-        Change::Meta { name, value } => Row::Meta { name: Bytes::from_static(name.as_bytes()), value },
+        Change::Object { place, digest, object } => Row::Data { name: name(&place), digest, value: object },
+        Change::Removed { place } => Row::Removed { name: name(&place) },
+        Change::Leaf { partition, number, leaf } => Row::Leaf { partition, number, leaf },
+        Change::Partition { partition, total, record } => Row::Partition { partition, total, record },
+        Change::Note { partition, total, note } => Row::Note { partition, total, note },
+        Change::Meta { name, value } => Row::Meta { name, value },
     }
 }

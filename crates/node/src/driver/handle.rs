@@ -3,26 +3,28 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use gramme_replica::{ClientRequest, Now, Replica, Response};
+use gramme_replica::{Bounds, ClientRequest, LEAF_BITS, Now, Replica, Response};
 use gramme_ring::{Keyspace, NodeId};
 use gramme_storage::{Options, Store};
-use gramme_transport::{Credentials, Endpoint, LinkEvent, Role};
+use gramme_transport::{Credentials, Endpoint, LinkEvent, Protocol, Role};
 use gramme_wire::client::RingReply;
+use gramme_wire::peer::Room;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::disk::{self, Disk};
+use super::peers::Peers;
+use super::readers::Readers;
 use super::{Core, Wall, dial, run};
 use crate::config::Config;
-use crate::founding::shape;
 use crate::metrics::Metrics;
 use crate::ring_file::{RingFile, refuse_readable_by_others};
 
@@ -43,7 +45,8 @@ pub(crate) struct Shared {
     pub(super) synced: AtomicU64,
     pub(super) commit_failed: AtomicBool,
     figures: Mutex<Figures>,
-    connected: AtomicUsize,
+    is_ready: AtomicBool,
+    conflict: Mutex<Option<(std::time::Instant, String)>>,
 }
 
 /// What a driver counts, as it last published it.
@@ -65,7 +68,8 @@ impl Shared {
             synced: AtomicU64::new(0),
             commit_failed: AtomicBool::new(false),
             figures: Mutex::default(),
-            connected: AtomicUsize::new(0),
+            is_ready: AtomicBool::new(false),
+            conflict: Mutex::default(),
         }
     }
 
@@ -73,24 +77,36 @@ impl Shared {
         &self,
         replica: gramme_replica::Stats,
         storage: gramme_storage::Stats,
-        connected: usize,
+        is_ready: bool,
     ) {
         *self.figures.lock().unwrap_or_else(PoisonError::into_inner) = Figures { replica, storage };
-        self.connected.store(connected, Ordering::Relaxed);
+        self.is_ready.store(is_ready, Ordering::Relaxed);
     }
 
     pub(crate) fn figures(&self) -> Figures {
         *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether enough owners of any key can be reached for a quorum.
+    /// Whether a quorum of the owners of any key can be reached and counts.
     pub(crate) fn is_ready(&self) -> bool {
-        let nodes = self.ring.layout.members().len();
-        let spare = usize::from((self.ring.layout.replicas() - 1) / 2);
-        let reached = self.connected.load(Ordering::Relaxed) + 1;
-        reached + spare >= nodes && !self.stopping.load(Ordering::Acquire)
+        self.is_ready.load(Ordering::Relaxed) && !self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Two processes were seen with one identity.
+    pub(super) fn note_conflict(&self, what: String) {
+        let now = std::time::Instant::now();
+        *self.conflict.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, what));
+    }
+
+    /// Whether two processes were seen with one identity lately, and which.
+    pub(crate) fn conflict(&self) -> Option<String> {
+        let conflict = self.conflict.lock().unwrap_or_else(PoisonError::into_inner);
+        conflict.as_ref().filter(|(at, _)| at.elapsed() < CONFLICT).map(|(_, what)| what.clone())
     }
 }
+
+/// For how long status tells of a second process after it was last seen: it tries again every few seconds.
+const CONFLICT: Duration = Duration::from_secs(15);
 
 /// Speaks to a driver. Cheap to clone.
 #[derive(Clone)]
@@ -146,12 +162,12 @@ impl Driver {
 
 /// Opens the store, starts the replica and its thread.
 pub(crate) fn start(config: &Config) -> anyhow::Result<Driver> {
-    let Prepared { core, life, asks, stop, shared } = prepare(config, World::real()?)?;
+    let Prepared { core, parts, asks, stop, shared } = prepare(config, World::real()?)?;
     let (ending, ended) = oneshot::channel();
     let (bound, is_bound) = std::sync::mpsc::channel();
     let quic = config.quic;
     let thread = std::thread::Builder::new().name("shard-0".to_owned()).spawn(move || {
-        let result = live(core, life, quic, &bound);
+        let result = live(core, parts, quic, &bound);
         // Whoever waits for the end may have gone.
         let _ = ending.send(());
         result
@@ -185,7 +201,7 @@ impl World {
 /// A driver that has everything but a socket and a thread.
 pub(super) struct Prepared {
     pub(super) core: Core,
-    pub(super) life: Life,
+    pub(super) parts: Parts,
     pub(super) asks: mpsc::Sender<Ask>,
     pub(super) stop: oneshot::Sender<()>,
     pub(super) shared: Arc<Shared>,
@@ -197,7 +213,7 @@ pub(super) fn prepare(config: &Config, world: World) -> anyhow::Result<Prepared>
     let credentials = read_credentials(config)?;
     let node = node_of(config, &credentials, &ring)?;
     let shared = Arc::new(Shared::new(ring.clone(), config.max_value_bytes));
-    let options = Options::new(config.engine, shape(ring.layout.depth()));
+    let options = Options::new(config.engine, LEAF_BITS);
     let opened = open(&config.data_dir, options, &shared)?;
     let replica_config = gramme_replica::Config {
         node,
@@ -205,17 +221,22 @@ pub(super) fn prepare(config: &Config, world: World) -> anyhow::Result<Prepared>
         keyspace: Keyspace::new(ring.placement_key),
         secrets,
         max_requests: config.max_requests,
+        bounds: Bounds::USUAL,
     };
     let rng = StdRng::from_seed(world.seed);
     let core = Core::start(replica_config, opened, Arc::clone(&shared), world)?;
     let (asks, ask_queue) = mpsc::channel(ASKS);
     let (stop, stopped) = oneshot::channel();
-    let life = Life { rng, node, credentials: Arc::new(credentials), ring, ask_queue, stopped };
-    Ok(Prepared { core, life, asks, stop, shared })
+    let max_client_frame = config.max_value_bytes + CLIENT_FRAME;
+    let credentials = Arc::new(credentials);
+    let parts = Parts { rng, node, credentials, ring, max_client_frame, ask_queue, stopped };
+    Ok(Prepared { core, parts, asks, stop, shared })
 }
 
 /// Questions and link events that may wait for the driver; whoever has more waits itself.
 const ASKS: usize = 4_096;
+/// What a client's message may be larger than its value: names, headers, a context.
+const CLIENT_FRAME: usize = 1 << 20;
 pub(super) const EVENTS: usize = 1_024;
 /// How long the thread may take to bind its socket.
 const START: Duration = Duration::from_secs(10);
@@ -241,6 +262,7 @@ impl Core {
         world: World,
     ) -> anyhow::Result<Self> {
         let recovered = disk::recovered(&opened);
+        let (position, store) = (opened.position, Arc::new(opened.store));
         let began = Instant::now();
         let World { seed, wall, waits } = world;
         let mut effects = Vec::new();
@@ -248,20 +270,22 @@ impl Core {
         let replica = Replica::start(config, recovered, seed, now, &mut effects)?;
         let mut core = Self {
             replica,
-            disk: Disk::new(opened.store, Arc::clone(&shared), waits),
+            disk: Disk::new(Arc::clone(&store), position, Arc::clone(&shared), waits),
+            readers: Readers::start(store, waits)?,
             shared,
             began,
             wall,
             inputs: VecDeque::new(),
             effects: Vec::new(),
             timer: None,
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             pending: BTreeMap::new(),
             native: BTreeMap::new(),
             next_ticket: 0,
             fatal: None,
-            writable: true,
+            room: Room::Enough,
             is_amnesiac: false,
+            is_clock_off: false,
         };
         effects.into_iter().for_each(|effect| core.perform(effect));
         Ok(core)
@@ -269,11 +293,12 @@ impl Core {
 }
 
 /// What the driver's thread is made of beside its core.
-pub(super) struct Life {
+pub(super) struct Parts {
     rng: StdRng,
     node: NodeId,
     pub(super) credentials: Arc<Credentials>,
     ring: RingReply,
+    pub(super) max_client_frame: usize,
     ask_queue: mpsc::Receiver<Ask>,
     stopped: oneshot::Receiver<()>,
 }
@@ -281,39 +306,39 @@ pub(super) struct Life {
 /// The driver's thread, from binding its socket to closing its store.
 fn live(
     core: Core,
-    life: Life,
+    parts: Parts,
     quic: SocketAddr,
     bound: &std::sync::mpsc::Sender<Result<Endpoint, String>>,
 ) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(async {
         let (links, link_queue) = mpsc::channel(EVENTS);
-        let endpoint = Endpoint::bind(quic, Arc::clone(&life.credentials), true, links);
+        let endpoint =
+            Endpoint::bind(quic, Arc::clone(&parts.credentials), Some(parts.max_client_frame), links);
         let told = endpoint.as_ref().map(Endpoint::clone).map_err(ToString::to_string);
         // If nobody waits for this any more, the node is told to stop next.
         let _ = bound.send(told);
         let endpoint = endpoint.map_err(|error| error.to_string())?;
-        drive(core, life, endpoint, link_queue).await
+        drive(core, parts, endpoint, link_queue).await
     })
 }
 
 /// A driver on an endpoint, until it is told to stop or cannot go on.
 pub(super) async fn drive(
     core: Core,
-    life: Life,
+    parts: Parts,
     endpoint: Endpoint,
     link_queue: mpsc::Receiver<LinkEvent>,
 ) -> Result<(), String> {
-    let Life { node, ring, ask_queue, stopped, mut rng, .. } = life;
+    let Parts { node, ring, ask_queue, stopped, mut rng, .. } = parts;
     // Dropped with this future: nobody dials for a driver that is gone.
     let mut dialling = tokio::task::JoinSet::new();
     for (peer, addresses) in ring.addresses.into_iter().filter(|(peer, _)| *peer > node) {
-        dialling.spawn(dial::keep_connected(
-            endpoint.clone(),
-            peer,
-            addresses,
-            StdRng::from_seed(rng.random()),
-        ));
+        for protocol in [Protocol::Node, Protocol::Background] {
+            let (endpoint, addresses) = (endpoint.clone(), addresses.clone());
+            let rng = StdRng::from_seed(rng.random());
+            dialling.spawn(dial::keep_connected(endpoint, protocol, peer, addresses, rng));
+        }
     }
     run(core, endpoint, link_queue, ask_queue, stopped).await
 }
@@ -329,17 +354,16 @@ fn read_credentials(config: &Config) -> anyhow::Result<Credentials> {
 fn open(directory: &Path, options: Options, shared: &Arc<Shared>) -> anyhow::Result<gramme_storage::Opened> {
     let began = Instant::now();
     let opened = Store::open(directory, options, disk::hooks(shared))?;
-    if let Some((prefix, damage)) = opened.damaged.first_key_value() {
-        for (prefix, damage) in &opened.damaged {
-            tracing::error!(partition = %format!("{prefix:x}/{}", options.shape.depth), ?damage, "cannot be proven whole");
+    if let Some((first, damage)) = opened.damaged.first_key_value() {
+        for (partition, damage) in &opened.damaged {
+            tracing::error!(%partition, ?damage, "cannot be proven whole");
         }
         bail!(
-            "{}: {} of its partitions cannot be proven to hold all that was acknowledged (the first, {prefix:x}/{}: \
+            "{}: {} of its partitions cannot be proven to hold all that was acknowledged (the first, {first}: \
              {damage:?}); the node refuses to serve. Put the directory back as it was, or remove this node from \
              the cluster and let a new one take its place",
             directory.display(),
             opened.damaged.len(),
-            options.shape.depth,
         );
     }
     let keys: u64 = opened.partitions.values().map(|row| row.total.count).sum();

@@ -7,7 +7,9 @@
 mod dial;
 mod disk;
 mod handle;
-mod native;
+mod links;
+mod peers;
+mod readers;
 #[cfg(test)]
 mod tests;
 
@@ -17,9 +19,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gramme_replica::{ClientRequest, Effect, Input, Now, Replica, Response, Ticket};
-use gramme_ring::NodeId;
-use gramme_transport::{Endpoint, Frame, Kind, Link, LinkEvent, LinkId, Protocol, Role, SendError};
-use gramme_wire::PeerMessage;
+use gramme_transport::{Endpoint, Link, LinkEvent, LinkId};
+use gramme_wire::peer::Room;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -27,6 +28,8 @@ pub(crate) use disk::Disk;
 pub(crate) use handle::{Ask, Driver, Handle, Shared, start};
 
 use crate::metrics::Operation;
+use peers::Peers;
+use readers::{Job, Readers};
 
 /// How many things are taken at once.
 const AT_ONCE: usize = 256;
@@ -52,21 +55,23 @@ type Wall = Box<dyn Fn() -> u64 + Send>;
 struct Core {
     replica: Replica,
     disk: Disk,
+    readers: Readers,
     shared: Arc<Shared>,
     began: Instant,
     wall: Wall,
     inputs: VecDeque<Input>,
     effects: Vec<Effect>,
     timer: Option<u64>,
-    peers: BTreeMap<NodeId, Link>,
+    peers: Peers,
     pending: BTreeMap<Ticket, Pending>,
     /// The tickets of native clients' requests, to find one that is cancelled.
     native: BTreeMap<(LinkId, u64), Ticket>,
     next_ticket: u64,
     fatal: Option<&'static str>,
-    writable: bool,
-    /// Whether it has been said that data is missing.
+    room: Room,
+    /// Whether it has been said that data is missing, and that the clock is off.
     is_amnesiac: bool,
+    is_clock_off: bool,
 }
 
 impl Core {
@@ -74,10 +79,10 @@ impl Core {
         Now { monotonic: self.began.elapsed().as_micros() as u64, wall: (self.wall)() }
     }
 
-    /// Steps the replica through everything that waits, and does what it says.
+    /// Steps the replica through everything that waits, at one reading of the clock, and does what it says.
     fn turn(&mut self) {
+        let now = self.now();
         while let Some(input) = self.inputs.pop_front() {
-            let now = self.now();
             let mut effects = std::mem::take(&mut self.effects);
             self.replica.step(now, input, &mut effects);
             for effect in effects.drain(..) {
@@ -89,29 +94,18 @@ impl Core {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Send { to, id, ttl, message } => self.send(to, id, ttl, &message),
+            Effect::Send { to, id, ttl, class, message } => self.send((to, class), id, ttl, &message),
             Effect::Reply { ticket, response } => self.answer(ticket, response),
-            Effect::Load { load, hash, key } => {
-                let result = self.disk.load(hash, &key);
-                self.inputs.push_back(Input::Loaded { load, result });
+            Effect::Load { load, place } => match self.disk.load_buffered(&place) {
+                Some(row) => self.inputs.push_back(Input::Loaded { load, result: Ok(row) }),
+                None => self.readers.read(Job::Load { load, place }),
+            },
+            Effect::Scan { scan, partition, after, limit } => {
+                self.readers.read(Job::Scan { scan, partition, after, limit });
             }
-            Effect::Commit { sequence, changes, sync } => self.disk.commit(sequence, changes, sync),
+            Effect::Commit { changes, sync, .. } => self.disk.commit(changes, sync),
             Effect::SetTimer(at) => self.timer = Some(at),
             Effect::Fatal(why) => self.fatal = Some(why),
-        }
-    }
-
-    fn send(&mut self, to: NodeId, id: u64, ttl: u64, message: &PeerMessage) {
-        let mut body = Vec::new();
-        message.encode(&mut body);
-        let kind = if message.is_reply() { Kind::Reply } else { Kind::Request };
-        let ttl = u32::try_from(ttl).unwrap_or(u32::MAX);
-        let frame = Frame { kind, method: message.method(), id, ttl, body: body.into() };
-        let sent = self.peers.get(&to).map_or(Err(SendError::Closed), |link| link.send(frame));
-        if let Err(error) = sent
-            && kind == Kind::Request
-        {
-            self.inputs.push_back(Input::Undelivered { to, id, busy: error == SendError::Busy });
         }
     }
 
@@ -139,89 +133,31 @@ impl Core {
         self.inputs.push_back(Input::Client { ticket, request });
     }
 
-    fn on_link(&mut self, event: LinkEvent) {
-        match event {
-            LinkEvent::Up(link) => {
-                if let (Protocol::Node, Role::Node(node)) = (link.protocol(), link.role().clone()) {
-                    tracing::info!(peer = %node, "connected");
-                    // A restarted peer comes before its old connection is noticed to be gone.
-                    if self.peers.insert(node, link).is_some() {
-                        self.inputs.push_back(Input::PeerDown(node));
-                    }
-                    self.inputs.push_back(Input::PeerUp(node));
-                }
-            }
-            LinkEvent::Frames { link, frames, received } => {
-                let frames = frames.into_iter().filter(|frame| !is_expired(frame, received));
-                match (link.protocol(), link.role().clone()) {
-                    (Protocol::Node, Role::Node(node)) => self.on_peer_frames(node, &link, frames),
-                    _ => frames.for_each(|frame| self.on_client_frame(&link, frame)),
-                }
-            }
-            LinkEvent::Suspect(link) => {
-                if let Some(node) = self.current_peer(&link) {
-                    tracing::warn!(peer = %node, "silent; others are asked first");
-                    self.inputs.push_back(Input::PeerSuspect(node));
-                }
-            }
-            LinkEvent::Recovered(link) => {
-                if let Some(node) = self.current_peer(&link) {
-                    self.inputs.push_back(Input::PeerUp(node));
-                }
-            }
-            LinkEvent::Down { link, reason } => {
-                if let Some(node) = self.current_peer(&link) {
-                    tracing::warn!(peer = %node, %reason, "disconnected");
-                    self.peers.remove(&node);
-                    self.inputs.push_back(Input::PeerDown(node));
-                }
-                self.forget_client(&link);
-            }
-        }
-    }
-
-    /// The node that `link` is the present connection to.
-    fn current_peer(&self, link: &Link) -> Option<NodeId> {
-        let Role::Node(node) = *link.role() else { return None };
-        (self.peers.get(&node)?.id() == link.id()).then_some(node)
-    }
-
-    fn on_peer_frames(&mut self, node: NodeId, link: &Link, frames: impl Iterator<Item = Frame>) {
-        for frame in frames {
-            match PeerMessage::decode(frame.method, frame.body) {
-                Ok(message) => {
-                    self.inputs.push_back(Input::Message { from: node, id: frame.id, message });
-                }
-                Err(error) => {
-                    tracing::error!(peer = %node, %error, "a message that is none; the connection is closed");
-                    return link.close("a message that is none");
-                }
-            }
-        }
-    }
-
     fn housekeeping(&mut self) {
-        let writable = !self.disk.is_full();
-        if writable != self.writable {
-            self.writable = writable;
-            self.inputs.push_back(Input::Writable(writable));
+        self.decide_peers();
+        let room = self.disk.room();
+        if std::mem::replace(&mut self.room, room) != room {
+            tracing::warn!(?room, "what the disk has room for has changed");
+            self.inputs.push_back(Input::Room(room));
         }
-        let amnesiac = self.replica.stats().amnesiac_partitions;
-        if amnesiac > 0 && !std::mem::replace(&mut self.is_amnesiac, true) {
+        let stats = *self.replica.stats();
+        if stats.amnesiac_partitions > 0 && !std::mem::replace(&mut self.is_amnesiac, true) {
             tracing::error!(
-                partitions = amnesiac,
-                "this data directory is older than what the node has acknowledged: a lost disk, an old backup or a \
-                 copy. Its partitions take writes and count for nothing"
+                partitions = stats.amnesiac_partitions,
+                "this data directory is not what the node has acknowledged: a lost disk, an old backup or a copy. Its \
+                 partitions take writes and count for nothing"
             );
         }
-        self.shared.publish(*self.replica.stats(), self.disk.stats(), self.peers.len());
+        let is_off = stats.clock_off > 0;
+        if std::mem::replace(&mut self.is_clock_off, is_off) != is_off {
+            let seconds = stats.clock_off / 1_000_000;
+            match is_off {
+                true => tracing::error!(seconds, "this node's clock is far from the other nodes' clocks"),
+                false => tracing::info!("this node's clock is near the other nodes' clocks again"),
+            }
+        }
+        self.shared.publish(stats, self.disk.stats(), self.replica.is_ready());
     }
-}
-
-/// A request that waited longer than it is worth.
-fn is_expired(frame: &Frame, received: Instant) -> bool {
-    let worth = Duration::from_micros(u64::from(frame.ttl));
-    frame.kind == Kind::Request && frame.ttl > 0 && received.elapsed() > worth
 }
 
 /// Runs until it is told to stop, or cannot go on; then closes the store.
@@ -248,6 +184,7 @@ async fn run(
                 let (written, synced, failed) = core.disk.progress();
                 core.inputs.push_back(if failed { Input::CommitFailed } else { Input::Committed { written, synced } });
             }
+            () = core.readers.ready() => core.inputs.extend(core.readers.take()),
             _ = asks.recv_many(&mut questions, AT_ONCE) => {
                 for Ask { request, reply } in questions.drain(..) {
                     core.ask(request, Asker::Local(reply));
@@ -271,10 +208,11 @@ async fn run(
         // Nothing is flushed on the way out: the next start sees what is there. Not even by an engine that
         // flushes when it is dropped, and panics if the disk fails it there.
         Some(why) => {
-            std::mem::forget(core.disk);
+            std::mem::forget((core.disk, core.readers));
             Err(why.to_owned())
         }
         None => {
+            core.readers.stop();
             core.disk.close();
             Ok(())
         }

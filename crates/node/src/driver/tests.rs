@@ -77,12 +77,19 @@ impl Cluster {
         let mut seed = [node; 32];
         seed[..8].copy_from_slice(&start.to_le_bytes());
         let world = World { seed, wall, waits: true };
-        let Prepared { core, life, asks, stop, shared } = prepare(&config, world).expect("a driver");
+        let Prepared { core, parts, asks, stop, shared } = prepare(&config, world).expect("a driver");
         let (links, link_queue) = mpsc::channel(EVENTS);
-        let credentials = Arc::clone(&life.credentials);
-        let endpoint = Endpoint::in_memory(&self.net, config.quic, credentials, true, links, seed);
+        let credentials = Arc::clone(&parts.credentials);
+        let endpoint = Endpoint::in_memory(
+            &self.net,
+            config.quic,
+            credentials,
+            Some(parts.max_client_frame),
+            links,
+            seed,
+        );
         let endpoint = endpoint.expect("an endpoint");
-        let task = tokio::spawn(drive(core, life, endpoint.clone(), link_queue));
+        let task = tokio::spawn(drive(core, parts, endpoint.clone(), link_queue));
         self.nodes.insert(node, Node { handle: Handle { asks, shared }, endpoint, stop, task });
     }
 
@@ -112,7 +119,13 @@ impl Cluster {
     }
 
     async fn get(&self, node: u8, key: &str, r: Threshold) -> Response {
-        let get = ClientRequest::Get { key: key_of(key), r, pr: Threshold::Default, timeout: 2_000 };
+        let get = ClientRequest::Get {
+            key: key_of(key),
+            r,
+            pr: Threshold::Default,
+            timeout: 2_000,
+            against: Bytes::new(),
+        };
         self.nodes[&node].handle.ask(get).await.expect("an answer")
     }
 
@@ -253,7 +266,7 @@ async fn a_slow_reader_harms_nobody_else() {
     // One event fits; nobody takes it, so the client's side reads no further.
     let (events, _unread) = mpsc::channel::<LinkEvent>(1);
     let client = Arc::new(client_credentials(directory.path()));
-    let endpoint = Endpoint::in_memory(&cluster.net, address(99), client, false, events, [9; 32]);
+    let endpoint = Endpoint::in_memory(&cluster.net, address(99), client, None, events, [9; 32]);
     let link = endpoint.expect("an endpoint").connect(address(1), Protocol::Client, None).await;
     let link = link.expect("a link");
     let get = Get { key: key_of("large"), r: Threshold::One, pr: Threshold::Default, timeout: 60_000 };

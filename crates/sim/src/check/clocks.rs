@@ -12,6 +12,10 @@ use crate::history::Kind;
 const OPEN: u64 = 14_000_000;
 
 pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
+    // Where data was destroyed the later one may rightly be gone.
+    if !story.history.damage.is_empty() {
+        return;
+    }
     let is_lww = |key: usize| story.history.keys[key].kind == Kind::Lww;
     for read in story.history.last.iter().filter(|read| is_lww(read.key)) {
         for shown in read.values.iter().filter_map(|id| Some((*id, story.history.write(*id)?))) {
@@ -19,10 +23,6 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
             let is_later = |write: &crate::history::WriteRecord| {
                 write.key == read.key && write.acked().is_some() && write.sent > old.sent + OPEN
             };
-            // Where data was destroyed the later one may rightly be gone.
-            if !story.history.damage.is_empty() {
-                continue;
-            }
             if let Some((hidden, write)) = (1..).zip(&story.history.writes).find(|(_, write)| is_later(write))
             {
                 let what = format!(

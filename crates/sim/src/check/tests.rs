@@ -173,7 +173,7 @@ fn a_write_of_long_ago_does_not_hide_a_later_one_in_a_last_write_wins_bucket() {
     let lww = |writes: &[WriteRecord], last: &[WriteId]| {
         let mut history = history(writes, &[], last);
         history.keys[0].kind = Kind::Lww;
-        history.last[0].sent = 90_000_000;
+        (history.last[0].sent, history.last[0].answered) = (90_000_000, 90_000_001);
         history
     };
     let long_ago = write(&[], 1, None);

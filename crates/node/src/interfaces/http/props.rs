@@ -6,47 +6,49 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use gramme_object::Key;
 use gramme_quorum::Threshold;
-use gramme_replica::{ClientRequest, Properties, PropertiesPatch, Response as Answer};
+use gramme_replica::{
+    ClientRequest, Properties, PropertiesChange, PropertiesPatch, Response as Answer, Scope,
+};
 use serde_json::{Map, Value, json};
 
 use crate::driver::Handle;
-use crate::http::empty;
-use crate::http::error::HttpError;
-use crate::http::params::Params;
-use crate::http::path::BucketName;
+use crate::interfaces::http::body::empty;
+use crate::interfaces::http::error::HttpError;
+use crate::interfaces::http::params::Params;
+use crate::interfaces::http::path::BucketName;
 
 /// A body of properties is small.
 const LIMIT: usize = 64 << 10;
 
-fn check(bucket: &BucketName) -> Result<(), HttpError> {
+/// The scope of a bucket's properties.
+pub(super) fn of_bucket(bucket: &BucketName) -> Result<Scope, HttpError> {
     // Any key will do to check the bucket's name.
     Key::new(&bucket.bucket_type, &bucket.bucket, b"-")?;
-    Ok(())
+    Ok(Scope { bucket_type: bucket.bucket_type.clone(), bucket: Some(bucket.bucket.clone().into()) })
 }
 
-pub(super) async fn get(handle: &Handle, bucket: &BucketName) -> Result<Response, HttpError> {
-    check(bucket)?;
-    let request = ClientRequest::Properties {
-        bucket_type: bucket.bucket_type.clone(),
-        bucket: bucket.bucket.clone().into(),
-    };
-    let Some(Answer::Properties(result)) = handle.ask(request).await else {
+/// The scope of a type's properties.
+pub(super) fn of_type(bucket_type: String) -> Scope {
+    Scope { bucket_type, bucket: None }
+}
+
+pub(super) async fn get(handle: &Handle, scope: Scope) -> Result<Response, HttpError> {
+    let Some(Answer::Properties(result)) = handle.ask(ClientRequest::Properties(scope.clone())).await else {
         return Err(HttpError::going_down(false));
     };
-    let body = render(&result?, handle.shared.ring.layout.replicas(), bucket);
+    let body = render(&result?, handle.shared.ring.layout.replicas(), &scope);
     let mut response = Response::new(Body::from(format!("{body}\n")));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
 
-fn render(properties: &Properties, replicas: u8, bucket: &BucketName) -> Value {
+fn render(properties: &Properties, replicas: u8, scope: &Scope) -> Value {
     let threshold = |threshold: Threshold| match threshold {
         Threshold::Count(count) => json!(count),
         named => json!(named.to_string()),
     };
-    json!({ "props": {
-        "name": String::from_utf8_lossy(&bucket.bucket),
-        "type": bucket.bucket_type,
+    let mut props = json!({
+        "type": scope.bucket_type,
         "n_val": replicas,
         "r": threshold(properties.r),
         "w": threshold(properties.w),
@@ -55,27 +57,37 @@ fn render(properties: &Properties, replicas: u8, bucket: &BucketName) -> Value {
         "allow_mult": properties.allow_mult,
         "durability": properties.durability.name(),
         "max_siblings": properties.max_siblings,
-    }})
+    });
+    if let Some(bucket) = &scope.bucket {
+        props["name"] = json!(String::from_utf8_lossy(bucket));
+    }
+    json!({ "props": props })
 }
 
 pub(super) async fn put(
     handle: &Handle,
-    bucket: &BucketName,
+    scope: Scope,
     parts: &Parts,
     body: Body,
 ) -> Result<Response, HttpError> {
-    check(bucket)?;
-    let params = Params::parse(&parts.uri)?;
     let body = to_bytes(body, LIMIT).await;
     let body = body.map_err(|_| bad("the body is over 64 KiB, or ended early"))?;
-    let patch = parse(&body)?;
-    let request = ClientRequest::SetProperties {
-        bucket_type: bucket.bucket_type.clone(),
-        bucket: bucket.bucket.clone().into(),
-        patch,
-        timeout: params.timeout,
-    };
-    match handle.ask(request).await {
+    change(handle, scope, parts, PropertiesChange::Set(parse(&body)?)).await
+}
+
+/// Back to the defaults.
+pub(super) async fn delete(handle: &Handle, scope: Scope, parts: &Parts) -> Result<Response, HttpError> {
+    change(handle, scope, parts, PropertiesChange::Reset).await
+}
+
+async fn change(
+    handle: &Handle,
+    scope: Scope,
+    parts: &Parts,
+    change: PropertiesChange,
+) -> Result<Response, HttpError> {
+    let timeout = Params::parse(&parts.uri)?.timeout;
+    match handle.ask(ClientRequest::SetProperties { scope, change, timeout }).await {
         Some(Answer::SetProperties(result)) => result?,
         _ => return Err(HttpError::going_down(true)),
     }

@@ -1,17 +1,14 @@
 //! Query parameters and context headers.
 
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use gramme_quorum::Threshold;
 use percent_encoding::percent_decode_str;
 
-use crate::http::error::HttpError;
-
-/// How long a request waits unless it says otherwise, in milliseconds.
-const TIMEOUT: u32 = 5_000;
-const MAX_TIMEOUT: u32 = 600_000;
+use crate::interfaces::http::error::HttpError;
+use crate::requests::{MAX_TIMEOUT, Reading, TIMEOUT};
 
 pub(super) const CONTEXT: &str = "x-gramme-context";
 pub(super) const VCLOCK: &str = "x-riak-vclock";
@@ -27,6 +24,9 @@ pub(super) struct Params {
     pub(super) timeout: u32,
     pub(super) return_body: bool,
     pub(super) vtag: Option<String>,
+    /// What a listing of keys, and of buckets, is asked for as.
+    pub(super) keys: Option<String>,
+    pub(super) buckets: Option<String>,
 }
 
 impl Params {
@@ -40,6 +40,8 @@ impl Params {
             timeout: TIMEOUT,
             return_body: false,
             vtag: None,
+            keys: None,
+            buckets: None,
         };
         let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         for pair in pairs {
@@ -49,6 +51,11 @@ impl Params {
             params.set(name, &value)?;
         }
         Ok(params)
+    }
+
+    /// How the request reads.
+    pub(super) const fn reading(&self) -> Reading {
+        Reading { r: self.r, pr: self.pr, timeout: self.timeout }
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), HttpError> {
@@ -62,6 +69,8 @@ impl Params {
             "timeout" => self.timeout = parse_timeout(value)?,
             "returnbody" => self.return_body = parse_bool(name, value)?,
             "vtag" => self.vtag = Some(value.to_owned()),
+            "keys" => self.keys = Some(value.to_owned()),
+            "buckets" => self.buckets = Some(value.to_owned()),
             // Among them Riak's notfound_ok and basic_quorum: what they choose is always so here.
             _ => {}
         }
@@ -89,6 +98,11 @@ fn parse_timeout(value: &str) -> Result<u32, HttpError> {
 /// The sealed context that a write sends along; empty for none. Riak's name for it is accepted too.
 pub(super) fn context(headers: &HeaderMap) -> Result<Bytes, HttpError> {
     let Some(value) = headers.get(CONTEXT).or_else(|| headers.get(VCLOCK)) else { return Ok(Bytes::new()) };
+    context_of(value)
+}
+
+/// The sealed context that a header's value is.
+pub(super) fn context_of(value: &HeaderValue) -> Result<Bytes, HttpError> {
     let malformed = || HttpError::bad_request("context-malformed", "the context is not base64");
     let decoded = STANDARD.decode(value.as_bytes()).map_err(|_| malformed())?;
     if decoded.is_empty() {

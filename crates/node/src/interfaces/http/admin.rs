@@ -7,11 +7,12 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use gramme_replica::{ClientRequest, NodeStatus, Response as Answer, Status};
+use gramme_wire::peer::Room;
 use serde_json::{Value, json};
 
 use crate::driver::Handle;
-use crate::http::error::HttpError;
-use crate::http::path::Page;
+use crate::interfaces::http::error::HttpError;
+use crate::interfaces::http::path::Page;
 use crate::metrics;
 
 /// How long the node's own thread may take to say what it knows.
@@ -21,7 +22,12 @@ pub(super) async fn get(handle: &Handle, page: Page) -> Result<Response, HttpErr
     match page {
         Page::Index => Ok(json_page(&index())),
         Page::Ping => Ok(text("text/plain; charset=utf-8", "OK".to_owned())),
-        Page::Stats => Ok(json_page(&metrics::figures(&handle.shared))),
+        Page::Stats => {
+            let mut figures = metrics::figures(&handle.shared);
+            // Riak's clients read it first, and choose by it what they ask for.
+            figures["riak_kv_version"] = json!("3.0.0");
+            Ok(json_page(&figures))
+        }
         Page::Status => status(handle).await,
         Page::Metrics => {
             let rendered = metrics::render(&handle.shared);
@@ -43,7 +49,7 @@ fn ready(handle: &Handle) -> Result<Response, HttpError> {
     let message = if handle.shared.stopping.load(Ordering::Acquire) {
         "the node is going down"
     } else {
-        "too few nodes are connected for a quorum"
+        "no quorum of some key's owners can be reached and counts: others are down, or have not yet been heard"
     };
     Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", message))
 }
@@ -51,7 +57,7 @@ fn ready(handle: &Handle) -> Result<Response, HttpError> {
 async fn status(handle: &Handle) -> Result<Response, HttpError> {
     let asked = tokio::time::timeout(PATIENCE, handle.ask(ClientRequest::Status)).await;
     match asked {
-        Ok(Some(Answer::Status(status))) => Ok(json_page(&render(&status, &handle.shared.ring.cluster))),
+        Ok(Some(Answer::Status(status))) => Ok(json_page(&render(&status, handle))),
         Ok(_) => Err(HttpError::going_down(false)),
         Err(_) => Err(HttpError::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -61,16 +67,18 @@ async fn status(handle: &Handle) -> Result<Response, HttpError> {
     }
 }
 
-fn render(status: &Status, cluster: &str) -> Value {
+fn render(status: &Status, handle: &Handle) -> Value {
     let nodes: Vec<_> = status.nodes.iter().map(|node| render_node(node, status)).collect();
     json!({
-        "cluster": cluster,
+        "cluster": handle.shared.ring.cluster,
         "node": status.node.to_string(),
         "n": status.replicas,
         "r": status.r.to_string(),
         "w": status.w.to_string(),
         "layout_version": status.layout,
-        "properties_version": status.properties,
+        "properties": format!("{:016x}", status.properties),
+        "ready": handle.shared.is_ready(),
+        "conflict": handle.shared.conflict(),
         "partitions": status.partitions,
         "nodes": nodes,
     })
@@ -88,13 +96,28 @@ fn render_node(node: &NodeStatus, status: &Status) -> Value {
         "unknown_since_ms": unknown_since,
         "keys": node.heard.map(|_| node.keys),
         "bytes": node.heard.map(|_| node.bytes),
-        "writable": node.heard.map(|_| node.writable),
+        "room": node.heard.map(|_| room(node.room)),
+        "counts": node.heard.map(|_| node.counts),
+        "clock_off_ms": node.clock_off.map(millis),
         "partitions": node.partitions,
     })
 }
 
+const fn room(room: Room) -> &'static str {
+    match room {
+        Room::Enough => "enough",
+        Room::Low => "low",
+        Room::None => "none",
+    }
+}
+
 fn index() -> Value {
     json!({
+        "riak_kv_wm_buckets": "/buckets",
+        "riak_kv_wm_bucket_type": "/types",
+        "riak_kv_wm_object": "/buckets",
+        "riak_kv_wm_ping": "/ping",
+        "riak_kv_wm_stats": "/stats",
         "object": "/buckets/{bucket}/keys/{key}",
         "new_object": "/buckets/{bucket}/keys",
         "properties": "/buckets/{bucket}/props",

@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
-use crate::http::error::HttpError;
+use crate::interfaces::http::error::HttpError;
 
 /// A bucket of a type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,10 @@ pub(super) enum Resource {
     Object(ObjectName),
     Keys(BucketName),
     Properties(BucketName),
+    /// A type's properties.
+    TypeProperties(String),
+    /// The buckets of a type.
+    Buckets(String),
     Admin(Page),
 }
 
@@ -60,12 +64,18 @@ pub(super) fn parse(path: &str) -> Result<Resource, HttpError> {
         ["types", bucket_type, rest @ ..] => (Some(*bucket_type), rest),
         rest => (None, rest),
     };
-    let ["buckets", bucket, rest @ ..] = rest else { return Err(unknown()) };
-    let bucket_name = || -> Result<BucketName, HttpError> {
+    let type_name = || -> Result<String, HttpError> {
         let name = bucket_type.map(decode).transpose()?.unwrap_or_else(|| b"default".to_vec());
-        let bucket_type =
-            String::from_utf8(name).map_err(|_| HttpError::bad_path("a bucket type is text"))?;
-        Ok(BucketName { bucket_type, bucket: decode(bucket)?, typed: bucket_type_given(&segments) })
+        String::from_utf8(name).map_err(|_| HttpError::bad_path("a bucket type is text"))
+    };
+    let (bucket, rest) = match rest {
+        ["buckets", bucket, rest @ ..] => (bucket, rest),
+        ["buckets"] => return Ok(Resource::Buckets(type_name()?)),
+        ["props"] if bucket_type.is_some() => return Ok(Resource::TypeProperties(type_name()?)),
+        _ => return Err(unknown()),
+    };
+    let bucket_name = || -> Result<BucketName, HttpError> {
+        Ok(BucketName { bucket_type: type_name()?, bucket: decode(bucket)?, typed: bucket_type.is_some() })
     };
     match rest {
         ["keys", key] => Ok(Resource::Object(ObjectName { bucket: bucket_name()?, key: decode(key)? })),
@@ -74,10 +84,6 @@ pub(super) fn parse(path: &str) -> Result<Resource, HttpError> {
         ["keys", _, _, ..] => Err(HttpError::bad_path("a key's slashes are written %2F")),
         _ => Err(unknown()),
     }
-}
-
-fn bucket_type_given(segments: &[&str]) -> bool {
-    segments.first() == Some(&"types")
 }
 
 fn decode(segment: &str) -> Result<Vec<u8>, HttpError> {
@@ -141,7 +147,7 @@ mod tests {
         ] {
             assert_eq!(parse(path).expect_err("refused").status().as_u16(), 400, "{path}");
         }
-        for path in ["/nothing", "/buckets", "/buckets/b", "/types/t/keys/k", "/admin"] {
+        for path in ["/nothing", "/props", "/buckets/b", "/types/t/keys/k", "/admin"] {
             assert_eq!(parse(path).expect_err("refused").status().as_u16(), 404, "{path}");
         }
     }

@@ -4,9 +4,12 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use gramme_object::KeyError;
-use gramme_quorum::{GetError, PutError, Shortfall, ThresholdError};
+use gramme_quorum::{GetError, PutError, Shortfall};
 use gramme_replica::PropertiesError;
 use serde_json::{Value, json};
+
+use crate::interfaces::http::accept;
+use crate::requests::{Failed, Refused};
 
 #[derive(Debug)]
 pub(super) struct HttpError {
@@ -103,10 +106,10 @@ impl HttpError {
     }
 }
 
-/// Whether the client asks for text and not for JSON.
+/// Whether the client prefers text to JSON.
 pub(super) fn wants_text(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    accept.contains("text/plain") && !accept.contains("json")
+    headers.contains_key(header::ACCEPT)
+        && accept::weight(headers, "text", "plain") > accept::weight(headers, "application", "json")
 }
 
 fn shortfall_detail(shortfall: &Shortfall, is_write: bool) -> Value {
@@ -122,63 +125,56 @@ impl From<KeyError> for HttpError {
     }
 }
 
-impl From<ThresholdError> for HttpError {
-    fn from(error: ThresholdError) -> Self {
-        Self::bad_request("bad-quorum", error.to_string())
+impl From<Failed> for HttpError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Get(error) => error.into(),
+            Failed::Put(error) => error.into(),
+            Failed::Condition(Refused(why)) => Self::precondition(why),
+            Failed::GoingDown { is_write } => Self::going_down(is_write),
+        }
     }
-}
-
-fn unknown_type(message: String) -> HttpError {
-    HttpError::bad_request("unknown-bucket-type", message)
 }
 
 impl From<GetError> for HttpError {
     fn from(error: GetError) -> Self {
-        let message = error.to_string();
+        let (code, message) = (error.code(), error.to_string());
         match error {
-            GetError::Threshold(error) => error.into(),
-            GetError::UnknownType(_) => unknown_type(message),
-            GetError::Unavailable(shortfall) => {
-                let detail = shortfall_detail(&shortfall, false);
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).with(detail)
+            GetError::Threshold(_) | GetError::UnknownType(_) | GetError::Context(_) => {
+                Self::bad_request(code, message)
             }
+            GetError::Unavailable(shortfall) => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+                .with(shortfall_detail(&shortfall, false)),
             GetError::Busy => Self::busy(message),
+            GetError::Other => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message),
         }
     }
 }
 
 impl From<PutError> for HttpError {
     fn from(error: PutError) -> Self {
-        let message = error.to_string();
-        let unavailable = |code| Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message.clone());
+        let (code, message) = (error.code(), error.to_string());
+        let unavailable = || Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message.clone());
         match error {
-            PutError::Threshold(error) => error.into(),
-            PutError::UnknownType(_) => unknown_type(message),
-            PutError::Context(text) => {
-                // The message begins with its code.
-                let (code, message) = text.split_once(": ").unwrap_or(("bad-context", &text));
-                Self::bad_request(code, message)
-            }
-            PutError::TooManySiblings { siblings, limit } => {
-                Self::new(StatusCode::CONFLICT, "too-many-siblings", message)
-                    .with(json!({ "siblings": siblings, "limit": limit }))
-            }
+            PutError::Threshold(_)
+            | PutError::UnknownType(_)
+            | PutError::Context(_)
+            | PutError::RequestReused
+            | PutError::Content => Self::bad_request(code, message),
+            PutError::TooManySiblings { siblings, limit } => Self::new(StatusCode::CONFLICT, code, message)
+                .with(json!({ "siblings": siblings, "limit": limit })),
             PutError::SiblingsTooLarge { bytes, limit } => {
-                Self::new(StatusCode::CONFLICT, "too-many-siblings", message)
-                    .with(json!({ "bytes": bytes, "limit": limit }))
+                Self::new(StatusCode::CONFLICT, code, message).with(json!({ "bytes": bytes, "limit": limit }))
             }
             PutError::ValueTooLarge { limit } => Self::too_large(limit as usize),
-            PutError::Unavailable(shortfall) => {
-                unavailable("unavailable").with(shortfall_detail(&shortfall, true))
+            PutError::Unavailable(shortfall) => unavailable().with(shortfall_detail(&shortfall, true)),
+            PutError::Unknown(node) => {
+                unavailable().with(json!({ "coordinator": node.to_string(), "may_be_stored": true }))
             }
-            PutError::Unknown(node) => unavailable("outcome-unknown")
-                .with(json!({ "coordinator": node.to_string(), "may_be_stored": true })),
-            PutError::NoCoordinator(shortfall) => {
-                unavailable("no-coordinator").with(shortfall_detail(&shortfall, false))
-            }
+            PutError::NoCoordinator(shortfall) => unavailable().with(shortfall_detail(&shortfall, false)),
             PutError::Busy => Self::busy(message),
-            PutError::WriteStopped => unavailable("disk-full"),
-            PutError::Disk => unavailable("disk-error"),
+            PutError::WriteStopped | PutError::Disk | PutError::Clock => unavailable(),
+            PutError::Other => unavailable().with(json!({ "may_be_stored": true })),
         }
     }
 }
@@ -187,7 +183,7 @@ impl From<PropertiesError> for HttpError {
     fn from(error: PropertiesError) -> Self {
         let message = error.to_string();
         match error {
-            PropertiesError::UnknownType(_) => unknown_type(message),
+            PropertiesError::UnknownType(_) => Self::bad_request("unknown-bucket-type", message),
             PropertiesError::Invalid(_) => Self::bad_request("bad-property", message),
             PropertiesError::Unacknowledged { missing } => {
                 let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();

@@ -11,15 +11,18 @@ use bytes::Bytes;
 use gramme_object::{Object, Sibling};
 use gramme_quorum::Receipt;
 
-use crate::http::error::HttpError;
-use crate::http::etag::{object_tag, quoted, version_tag};
-use crate::http::params::{CONTEXT, VCLOCK};
+use crate::interfaces::http::accept;
+use crate::interfaces::http::error::HttpError;
+use crate::interfaces::http::etag::quoted;
+use crate::interfaces::http::params::{CONTEXT, VCLOCK};
+use crate::requests::{object_tag, version_tag};
 
 const DELETED: &str = "x-gramme-deleted";
 const RIAK_DELETED: &str = "x-riak-deleted";
 const META: &str = "x-gramme-meta-";
 const RIAK_META: &str = "x-riak-meta-";
 const RECEIPT: &str = "x-gramme-receipt";
+const TOMBSTONES: HeaderName = HeaderName::from_static("x-gramme-tombstones");
 
 /// How siblings are wanted.
 #[derive(Clone, Debug)]
@@ -32,8 +35,13 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn of(headers: &HeaderMap, vtag: Option<String>) -> Self {
-        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-        Self { multipart: accept.is_some_and(|accept| accept.contains("multipart/mixed")), vtag }
+        // Who does not ask for it gets the list of tags, as Riak gives it.
+        let is_named = headers.get_all(header::ACCEPT).iter().any(|accept| {
+            accept.to_str().is_ok_and(|accept| accept.to_ascii_lowercase().contains("multipart/"))
+        });
+        let multipart = accept::weight(headers, "multipart", "mixed");
+        let is_wanted = multipart > 0 && multipart >= accept::weight(headers, "text", "plain");
+        Self { multipart: is_named && is_wanted, vtag }
     }
 }
 
@@ -45,9 +53,30 @@ pub(super) fn object(object: &Object, context: &Bytes, wanted: &Wanted) -> Resul
     match object.siblings() {
         [] => Err(HttpError::not_found("there is no such key")),
         [(dot, sibling)] => version(dot, sibling, context),
-        siblings if siblings.iter().all(|(_, sibling)| sibling.is_tombstone()) => Err(deleted(context)),
-        _ => Ok(siblings(object, context, wanted)),
+        all => {
+            let mut live = all.iter().filter(|(_, sibling)| !sibling.is_tombstone());
+            match (live.next(), live.next()) {
+                (None, _) => Err(deleted(context)),
+                (Some((dot, sibling)), None) => beside_tombstones(object, dot, sibling, context),
+                (Some(_), Some(_)) => Ok(siblings(object, context, wanted)),
+            }
+        }
     }
+}
+
+/// One value, and deletes that did not know of it. It is what there is to read; the context covers them too, and
+/// so does the tag.
+fn beside_tombstones(
+    object: &Object,
+    dot: &impl std::fmt::Display,
+    sibling: &Sibling,
+    context: &Bytes,
+) -> Result<Response, HttpError> {
+    let mut response = version(dot, sibling, context)?;
+    let headers = response.headers_mut();
+    put(headers, header::ETAG, &quoted(&object_tag(object)));
+    put(headers, TOMBSTONES, &(object.siblings().len() - 1).to_string());
+    Ok(response)
 }
 
 fn one_version(object: &Object, context: &Bytes, vtag: &str) -> Result<Response, HttpError> {
@@ -153,21 +182,24 @@ fn put_stored(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
 }
 
 /// The headers of a request that are stored with its value: type, encoding, and user metadata under Riak's
-/// name, whichever it came with.
-pub(super) fn stored_headers(headers: &HeaderMap) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut stored = Vec::new();
+/// name, whichever it came with. A name that is given twice has no one value.
+pub(super) fn stored_headers(headers: &HeaderMap) -> Result<Vec<(Vec<u8>, Vec<u8>)>, HttpError> {
+    let mut stored: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     for (name, value) in headers {
         let name = name.as_str();
         let kept = match name.strip_prefix(META) {
-            Some(rest) => Some(format!("{RIAK_META}{rest}")),
+            Some(rest) => format!("{RIAK_META}{rest}"),
             None if name.starts_with(RIAK_META) || name == "content-type" || name == "content-encoding" => {
-                Some(name.to_owned())
+                name.to_owned()
             }
-            None => None,
+            None => continue,
         };
-        stored.extend(kept.map(|name| (name.into_bytes(), value.as_bytes().to_vec())));
+        if stored.iter().any(|(other, _)| other == kept.as_bytes()) {
+            return Err(HttpError::bad_request("bad-header", format!("{name} is given twice")));
+        }
+        stored.push((kept.into_bytes(), value.as_bytes().to_vec()));
     }
-    stored
+    Ok(stored)
 }
 
 /// Adds what a successful write says of itself.

@@ -1,0 +1,180 @@
+//! The links to the other nodes, one for what somebody waits for and one for the rest.
+//!
+//! # Two processes with one identity
+//!
+//! A data directory that was copied, and started, gives two processes that are the same node by their
+//! certificate. If the newcomer took the other's place here, the real node would be cut off, and nothing would
+//! say so. If it were simply refused, a node that was killed could not come back before its old link is known to
+//! be dead. So a second link of a node is a *rival*: it waits for a moment, and what decides is whether anything
+//! is still heard on the first. If not, the rival takes its place. If so, there are two processes, and the one
+//! that started first stays; the other is told why, and tries again later, in case the first one ends.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gramme_ring::NodeId;
+use gramme_transport::{Link, LinkId};
+use tokio::time::Instant;
+
+/// For how long the present link must have been silent before a rival takes its place.
+const SILENT: Duration = Duration::from_millis(450);
+/// A rival that says nothing of itself is the younger one after this long.
+const DECIDED: Duration = Duration::from_millis(1_200);
+
+/// Said to a process that is not the first of its identity.
+pub(crate) const SECOND: &str = "another process with this node's identity is connected, and started first";
+
+#[derive(Debug)]
+struct Present {
+    link: Link,
+    /// Which start it is of, once it has said so.
+    boot: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Rival {
+    present: Present,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Peer {
+    present: Present,
+    rival: Option<Rival>,
+}
+
+/// What became of a peer's links.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// There is a link, where there was none.
+    Up(NodeId),
+    /// Another process, or another connection, is there in the place of the one before.
+    Replaced(NodeId),
+    /// There is none any more.
+    Down(NodeId),
+    /// There are two processes of this identity, and the younger one was turned away; was it the present one?
+    Conflict(NodeId, bool),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    peers: BTreeMap<NodeId, Peer>,
+    background: BTreeMap<NodeId, Link>,
+}
+
+impl Peers {
+    /// The link to a node.
+    pub(super) fn link(&self, node: NodeId) -> Option<&Link> {
+        self.peers.get(&node).map(|peer| &peer.present.link)
+    }
+
+    /// The link for what nobody waits for; the other one while there is none.
+    pub(super) fn background(&self, node: NodeId) -> Option<&Link> {
+        self.background.get(&node).or_else(|| self.link(node))
+    }
+
+    /// Whether this is the link that the node is spoken to on.
+    pub(super) fn is_present(&self, node: NodeId, link: LinkId) -> bool {
+        self.link(node).is_some_and(|present| present.id() == link)
+    }
+
+    pub(super) fn background_up(&mut self, node: NodeId, link: Link) {
+        self.background.insert(node, link);
+    }
+
+    /// A link has come up.
+    pub(super) fn up(&mut self, node: NodeId, link: Link) -> Option<Change> {
+        let present = Present { link, boot: None };
+        match self.peers.get_mut(&node) {
+            None => {
+                self.peers.insert(node, Peer { present, rival: None });
+                Some(Change::Up(node))
+            }
+            Some(peer) => {
+                let before = peer.rival.replace(Rival { present, since: Instant::now() });
+                if let Some(rival) = before {
+                    rival.present.link.close("a newer connection has come");
+                }
+                None
+            }
+        }
+    }
+
+    /// A node has said, on this link, which start it is.
+    pub(super) fn note_boot(&mut self, node: NodeId, link: LinkId, boot: u64) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let rival = peer.rival.as_mut().map(|rival| &mut rival.present);
+        for present in std::iter::once(&mut peer.present).chain(rival) {
+            if present.link.id() == link {
+                present.boot = Some(boot);
+            }
+        }
+    }
+
+    /// A link is gone.
+    pub(super) fn down(&mut self, node: NodeId, link: LinkId) -> Option<Change> {
+        if self.background.get(&node).is_some_and(|background| background.id() == link) {
+            self.background.remove(&node);
+            return None;
+        }
+        let peer = self.peers.get_mut(&node)?;
+        if peer.rival.as_ref().is_some_and(|rival| rival.present.link.id() == link) {
+            peer.rival = None;
+            return None;
+        }
+        if peer.present.link.id() != link {
+            return None;
+        }
+        match peer.rival.take() {
+            Some(rival) => {
+                peer.present = rival.present;
+                Some(Change::Replaced(node))
+            }
+            None => {
+                self.peers.remove(&node);
+                Some(Change::Down(node))
+            }
+        }
+    }
+
+    /// Decides about rivals; to be called a few times a second.
+    pub(super) fn decide(&mut self) -> Vec<Change> {
+        let decided = self.peers.iter_mut().filter_map(|(node, peer)| peer.decide(*node));
+        decided.collect()
+    }
+}
+
+impl Peer {
+    fn decide(&mut self, node: NodeId) -> Option<Change> {
+        let rival = self.rival.as_ref()?;
+        let waited = rival.since.elapsed();
+        if self.present.link.is_closed() || waited >= SILENT && self.present.link.silent_for() >= SILENT {
+            return self.replace(node, "a newer connection has come");
+        }
+        // Heard since the rival came, and not just before: both are there.
+        let both = waited >= SILENT && self.present.link.silent_for() + Duration::from_millis(50) < waited;
+        match (self.present.boot, rival.present.boot) {
+            // The same process, by another connection: it knows why.
+            (Some(present), Some(other)) if present == other => {
+                self.replace(node, "a newer connection has come")
+            }
+            (Some(present), Some(other)) if both && other < present => self.replace(node, SECOND),
+            (Some(_), Some(_)) if both => self.refuse(node),
+            _ if both && waited >= DECIDED => self.refuse(node),
+            _ => None,
+        }
+    }
+
+    fn replace(&mut self, node: NodeId, reason: &str) -> Option<Change> {
+        let rival = self.rival.take()?;
+        std::mem::replace(&mut self.present, rival.present).link.close(reason);
+        if reason == SECOND { Some(Change::Conflict(node, true)) } else { Some(Change::Replaced(node)) }
+    }
+
+    fn refuse(&mut self, node: NodeId) -> Option<Change> {
+        let rival = self.rival.take()?;
+        rival.present.link.close(SECOND);
+        Some(Change::Conflict(node, false))
+    }
+}

@@ -1,0 +1,140 @@
+//! Threads that read what is not in memory: a disk must not hold up the thread that answers pings.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use gramme_object::Key;
+use gramme_replica::{Input, LoadFailed, Page, Place, Space};
+use gramme_ring::{KeyHash, PartitionId};
+use gramme_storage::{Name, Range, Store};
+use tokio::sync::Notify;
+
+use super::disk::name;
+
+/// Enough that one slow read does not hold up the next.
+const THREADS: usize = 4;
+
+/// Something to read.
+#[derive(Debug)]
+pub(super) enum Job {
+    Load { load: u64, place: Place },
+    Scan { scan: u64, partition: PartitionId, after: Option<Place>, limit: usize },
+}
+
+/// What was read, until the driver takes it.
+#[derive(Debug, Default)]
+struct Results {
+    inputs: Mutex<Vec<Input>>,
+    ready: Notify,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Readers {
+    store: Arc<Store>,
+    /// None where everything is read on the spot.
+    jobs: Option<Sender<Job>>,
+    results: Arc<Results>,
+    threads: Vec<JoinHandle<()>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Readers {
+    /// With `inline` everything is read on the spot: on paused time no thread may work on the side.
+    pub(super) fn start(store: Arc<Store>, inline: bool) -> std::io::Result<Self> {
+        let (results, stopping) = (Arc::new(Results::default()), Arc::new(AtomicBool::new(false)));
+        let mut readers = Self { store, jobs: None, results, threads: Vec::new(), stopping };
+        if inline {
+            return Ok(readers);
+        }
+        let (jobs, queue) = mpsc::channel();
+        let queue = Arc::new(Mutex::new(queue));
+        for number in 0..THREADS {
+            let (store, queue) = (Arc::clone(&readers.store), Arc::clone(&queue));
+            let (results, stopping) = (Arc::clone(&readers.results), Arc::clone(&readers.stopping));
+            let work = move || {
+                while let Some(job) = next(&queue).filter(|_| !stopping.load(Ordering::Relaxed)) {
+                    results.push(read(&store, job));
+                }
+            };
+            readers.threads.push(std::thread::Builder::new().name(format!("reader-{number}")).spawn(work)?);
+        }
+        readers.jobs = Some(jobs);
+        Ok(readers)
+    }
+
+    pub(super) fn read(&self, job: Job) {
+        match &self.jobs {
+            // The threads end only when this is stopped.
+            Some(jobs) => drop(jobs.send(job)),
+            None => self.results.push(read(&self.store, job)),
+        }
+    }
+
+    /// Resolves when something was read.
+    pub(super) async fn ready(&self) {
+        self.results.ready.notified().await;
+    }
+
+    /// Takes what was read.
+    pub(super) fn take(&self) -> Vec<Input> {
+        std::mem::take(&mut self.results.inputs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends the threads, whatever they had still to read, and lets the store go.
+    pub(super) fn stop(mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a reader thread panicked");
+            }
+        }
+    }
+}
+
+impl Results {
+    fn push(&self, input: Input) {
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner).push(input);
+        self.ready.notify_one();
+    }
+}
+
+fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+fn read(store: &Store, job: Job) -> Input {
+    match job {
+        Job::Load { load, place } => {
+            let result = store.get(&name(&place)).map_err(|error| {
+                tracing::error!(%error, key = ?place.key, "a row could not be read");
+                LoadFailed
+            });
+            Input::Loaded { load, result }
+        }
+        Job::Scan { scan, partition, after, limit } => {
+            let result = page(store, partition, after.as_ref(), limit).map_err(|error| {
+                tracing::error!(%error, %partition, "rows could not be read");
+                LoadFailed
+            });
+            Input::Scanned { scan, result }
+        }
+    }
+}
+
+fn page(store: &Store, partition: PartitionId, after: Option<&Place>, limit: usize) -> Result<Page, String> {
+    let depth = u32::from(partition.depth);
+    let first = u64::from(partition.prefix).checked_shl(64 - depth).unwrap_or(0);
+    let last = first | u64::MAX.checked_shr(depth).unwrap_or(0);
+    let range = Range { space: gramme_storage::Space::Data, first, last, after: after.map(name) };
+    let page = store.scan(&range, limit).map_err(|error| error.to_string())?;
+    let place = |name: Name| {
+        let key = Key::from_bytes(name.key).map_err(|error| error.to_string())?;
+        Ok::<_, String>(Place { space: Space::Data, partition, hash: KeyHash(name.hash), key })
+    };
+    let rows = page.rows.into_iter().map(|(name, object)| Ok((place(name)?, object)));
+    Ok(Page { rows: rows.collect::<Result<_, String>>()?, next: page.next.map(place).transpose()? })
+}

@@ -1,0 +1,141 @@
+//! Get, put and delete of a key.
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use gramme_object::{Content, Key};
+use gramme_replica::{ClientPut, Stored};
+
+use crate::driver::Handle;
+use crate::interfaces::http::body::{self, empty};
+use crate::interfaces::http::error::HttpError;
+use crate::interfaces::http::etag::{condition, quoted};
+use crate::interfaces::http::params::{Params, context};
+use crate::interfaces::http::path::{BucketName, ObjectName};
+use crate::interfaces::http::render::{self, Wanted};
+use crate::requests::{self, Condition, object_tag};
+
+fn key_of(name: &ObjectName) -> Result<Key, HttpError> {
+    Ok(Key::new(&name.bucket.bucket_type, &name.bucket.bucket, &name.key)?)
+}
+
+pub(super) async fn get(handle: &Handle, name: &ObjectName, parts: &Parts) -> Result<Response, HttpError> {
+    let params = Params::parse(&parts.uri)?;
+    let condition = condition(&parts.headers)?;
+    let found = requests::read(handle, key_of(name)?, params.reading(), Bytes::new()).await?;
+    condition.check_read(&found.object).map_err(requests::Failed::from)?;
+    let tag = object_tag(&found.object);
+    let wanted = params.vtag.as_ref().unwrap_or(&tag);
+    if condition.is_known(&found.object, wanted) {
+        let mut response = empty(StatusCode::NOT_MODIFIED);
+        if let Ok(tag) = HeaderValue::from_str(&quoted(wanted)) {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        return Ok(response);
+    }
+    render::object(&found.object, &found.context, &Wanted::of(&parts.headers, params.vtag))
+}
+
+pub(super) async fn put(
+    handle: &Handle,
+    name: &ObjectName,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, HttpError> {
+    let asked = body::refused_early(&parts.headers, body, |headers| Asked::of(name, parts, headers)).await?;
+    let (stored, wanted) = write(handle, asked.0, asked.1).await?;
+    let mut response = match &stored.object {
+        Some(object) => render::object(object, &stored.context, &wanted)?,
+        None => empty(StatusCode::NO_CONTENT),
+    };
+    render::put_written(response.headers_mut(), &stored.context, &stored.receipt);
+    Ok(response)
+}
+
+/// A write under a key that the server picks: 128 random bits.
+pub(super) async fn post(
+    handle: &Handle,
+    bucket: &BucketName,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, HttpError> {
+    let picked = format!("{:032x}", rand::random::<u128>());
+    let name = ObjectName { bucket: bucket.clone(), key: picked.into_bytes() };
+    let asked = body::refused_early(&parts.headers, body, |headers| Asked::of(&name, parts, headers)).await?;
+    let (stored, wanted) = write(handle, asked.0, asked.1).await?;
+    let mut response = match &stored.object {
+        Some(object) => render::object(object, &stored.context, &wanted)?,
+        None => empty(StatusCode::CREATED),
+    };
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = HeaderValue::from_str(&name.path()) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    render::put_written(response.headers_mut(), &stored.context, &stored.receipt);
+    Ok(response)
+}
+
+/// What a write asks for before its body.
+struct Asked {
+    key: Key,
+    params: Params,
+    context: Bytes,
+    condition: Condition,
+    stored: Vec<(Vec<u8>, Vec<u8>)>,
+    wanted: Wanted,
+}
+
+impl Asked {
+    fn of(name: &ObjectName, parts: &Parts, headers: &HeaderMap) -> Result<Self, HttpError> {
+        if !headers.contains_key(header::CONTENT_TYPE) {
+            return Err(HttpError::bad_request("missing-content-type", "a write says its Content-Type"));
+        }
+        Ok(Self {
+            key: key_of(name)?,
+            params: Params::parse(&parts.uri)?,
+            context: context(headers)?,
+            condition: condition(headers)?,
+            stored: render::stored_headers(headers)?,
+            wanted: Wanted::of(headers, None),
+        })
+    }
+
+    fn put(&self, content: Option<Content>) -> ClientPut {
+        let Params { w, pw, dw, timeout, return_body, .. } = self.params;
+        let (key, context) = (self.key.clone(), self.context.clone());
+        ClientPut { key, context, content, w, pw, dw, timeout, return_body, identity: None }
+    }
+}
+
+async fn write(handle: &Handle, asked: Asked, body: Body) -> Result<(Stored, Wanted), HttpError> {
+    let body = body::read(body, handle.shared.max_value_bytes).await?;
+    let pairs: Vec<(&[u8], &[u8])> =
+        asked.stored.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+    let content = Content::new(&pairs, &body)
+        .map_err(|error| HttpError::bad_request("bad-header", error.to_string()))?;
+    let put = asked.put(Some(content));
+    let stored = requests::write(handle, put, &asked.condition, asked.params.reading()).await?;
+    Ok((stored, asked.wanted))
+}
+
+/// Deletes what the context covers, or without one what a read at R has found.
+pub(super) async fn delete(handle: &Handle, name: &ObjectName, parts: &Parts) -> Result<Response, HttpError> {
+    let mut params = Params::parse(&parts.uri)?;
+    // There is no body to return.
+    params.return_body = false;
+    let asked = Asked {
+        key: key_of(name)?,
+        params,
+        context: context(&parts.headers)?,
+        condition: condition(&parts.headers)?,
+        stored: Vec::new(),
+        wanted: Wanted::of(&parts.headers, None),
+    };
+    let put = asked.put(None);
+    let stored = requests::delete(handle, put, &asked.condition, asked.params.reading()).await?;
+    let mut response = empty(StatusCode::NO_CONTENT);
+    render::put_written(response.headers_mut(), &stored.context, &stored.receipt);
+    Ok(response)
+}
