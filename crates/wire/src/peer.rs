@@ -223,7 +223,7 @@ messages! {
 
     /// Answers [`Properties`]: which versions of those records the node has now, durably.
     pub struct PropertiesReply {
-        /// What each is for, its version and its author.
+        /// What each is for, its version, and its lot.
         pub held: Vec<PropertiesHeld>,
     }
 
@@ -233,8 +233,8 @@ messages! {
         pub of: Bytes,
         /// The version.
         pub version: u64,
-        /// Who made it.
-        pub author: NodeId,
+        /// What its author drew by lot: of two records of one version the greater counts.
+        pub lot: u64,
     }
 
     /// Asks an owner for a page of a partition's keys.

@@ -128,7 +128,7 @@ fn peer_messages() -> Vec<PeerMessage> {
         forward_reply(Err(PutError::Unavailable(shortfall()))),
         PeerMessage::Properties(Properties { records: vec!["p".into(), "q".into()] }),
         PeerMessage::PropertiesReply(PropertiesReply {
-            held: vec![PropertiesHeld { of: "b".into(), version: 3, author: NodeId(4) }],
+            held: vec![PropertiesHeld { of: "b".into(), version: 3, lot: 4 }],
         }),
         PeerMessage::Unsupported(Unsupported { method: 99 }),
         PeerMessage::Keys(Keys {

@@ -60,7 +60,7 @@ pub(crate) struct Call<'a> {
 impl Remote {
     pub(crate) fn new(endpoint: &Endpoint, timeout: Duration) -> anyhow::Result<Self> {
         let addresses = match &endpoint.node {
-            Some(node) => vec![node.trim_start_matches("http://").trim_end_matches('/').to_owned()],
+            Some(node) => vec![address(node)?],
             None => ClusterFile::last()?.nodes.into_iter().map(|node| node.http).collect(),
         };
         let agent = ureq::Agent::config_builder()
@@ -114,6 +114,16 @@ impl Remote {
         let body = response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec()?;
         Ok(Answer { status, headers, body })
     }
+}
+
+/// The address that was typed, with or without the scheme that it has anyway.
+fn address(typed: &str) -> anyhow::Result<String> {
+    let address = typed.trim_start_matches("http://").trim_end_matches('/');
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    if port.is_none_or(|port| port == 0) {
+        return Err(failure(USAGE, format!("--node {typed}: HOST:PORT is wanted, with a port from 1 to 65535")));
+    }
+    Ok(address.to_owned())
 }
 
 fn is_not_sent(error: &ureq::Error) -> bool {

@@ -2,20 +2,20 @@
 //!
 //! One table of all buckets with one version looks simpler, and loses changes: two changes of *different*
 //! buckets, made at once on two nodes, are rivals for its next version. So each bucket has a record of its own,
-//! with a version and an author; a greater pair replaces a lower one, wherever it comes from and in whatever
-//! order, and changes of different buckets never meet.
+//! with a version and a number drawn by lot; a greater pair replaces a lower one, wherever it comes from and in
+//! whatever order, and changes of different buckets never meet. The lot, and not the author's name: an author
+//! whose disk is rolled back makes its last version a second time, and two records must not have one rank.
 //!
 //! A record holds only what its bucket sets itself. The rest follows the type, and the type its founding.
 //!
 //! ```text
-//! u8 format = 1 | scope: type, optional bucket | u64 version | u64 author | seven optional properties
+//! u8 format = 1 | scope: type, optional bucket | u64 version | u64 lot | seven optional properties
 //! ```
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use gramme_codec::{Codec, DecodeError};
-use gramme_ring::NodeId;
 use gramme_wire::peer::PropertiesHeld;
 
 use super::properties::{DEFAULT_TYPE, LWW_TYPE, Properties, PropertiesChange, PropertiesPatch};
@@ -50,21 +50,21 @@ impl Scope {
 pub(crate) struct Record {
     pub(crate) scope: Scope,
     pub(crate) version: u64,
-    pub(crate) author: NodeId,
+    pub(crate) lot: u64,
     patch: PropertiesPatch,
 }
 
 impl Record {
     /// A greater one replaces a lower one.
-    pub(crate) const fn rank(&self) -> (u64, NodeId) {
-        (self.version, self.author)
+    pub(crate) const fn rank(&self) -> (u64, u64) {
+        (self.version, self.lot)
     }
 
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = vec![FORMAT];
         self.scope.encode_to(&mut out);
         self.version.encode_to(&mut out);
-        self.author.encode_to(&mut out);
+        self.lot.encode_to(&mut out);
         self.patch.encode_to(&mut out);
         out.into()
     }
@@ -75,13 +75,13 @@ impl Record {
             return Err(DecodeError::Version(format));
         }
         let scope = Scope::parse(&mut input)?;
-        let (version, author) = <(u64, NodeId)>::parse(&mut input)?;
+        let (version, lot) = <(u64, u64)>::parse(&mut input)?;
         let patch = PropertiesPatch::parse_all(input)?;
-        Ok(Self { scope, version, author, patch })
+        Ok(Self { scope, version, lot, patch })
     }
 
     pub(crate) fn held(&self) -> PropertiesHeld {
-        PropertiesHeld { of: self.scope.to_bytes(), version: self.version, author: self.author }
+        PropertiesHeld { of: self.scope.to_bytes(), version: self.version, lot: self.lot }
     }
 }
 
@@ -181,13 +181,13 @@ impl Buckets {
         self.digest = u64::from_le_bytes(first);
     }
 
-    /// The record that `change` makes of the newest one there is, by `author`.
+    /// The record that `change` makes of the newest one there is; `lot` is drawn anew for each.
     pub(crate) fn changed(
         &self,
         scope: &Scope,
         newest: Option<&Record>,
         change: &PropertiesChange,
-        author: NodeId,
+        lot: u64,
         replicas: u8,
     ) -> Result<Record, PropertiesError> {
         if !self.types.contains_key(&scope.bucket_type) {
@@ -202,7 +202,7 @@ impl Buckets {
             PropertiesChange::Reset => PropertiesPatch::default(),
         };
         let version = newest.map_or(1, |record| record.version + 1);
-        Ok(Record { scope: scope.clone(), version, author, patch })
+        Ok(Record { scope: scope.clone(), version, lot, patch })
     }
 }
 
@@ -228,7 +228,7 @@ mod tests {
     }
 
     fn change(buckets: &mut Buckets, of: &Scope, change: &PropertiesChange) {
-        let record = buckets.changed(of, buckets.record(of), change, NodeId(7), 3).expect("a valid change");
+        let record = buckets.changed(of, buckets.record(of), change, 7, 3).expect("a valid change");
         buckets.apply(record);
     }
 
@@ -237,7 +237,7 @@ mod tests {
     fn golden() {
         let buckets = Buckets::founding();
         let change = set(None, Some(Threshold::Count(1)));
-        let record = buckets.changed(&scope("b"), None, &change, NodeId(7), 3).expect("a valid change");
+        let record = buckets.changed(&scope("b"), None, &change, 7, 3).expect("a valid change");
         let hex: String = record.encode().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, include_str!("../../tests/golden/properties-1.hex").trim());
         assert_eq!(Record::decode(record.encode()), Ok(record));
@@ -264,14 +264,14 @@ mod tests {
 
     #[test]
     fn the_greater_version_wins_in_any_order() {
-        let record = |author| {
+        let record = |lot| {
             let buckets = Buckets::founding();
-            let w = Some(Threshold::Count(author as u8));
-            buckets.changed(&scope("b"), None, &set(None, w), NodeId(author), 3).expect("a valid change")
+            let w = Some(Threshold::Count(lot as u8));
+            buckets.changed(&scope("b"), None, &set(None, w), lot, 3).expect("a valid change")
         };
         let (mut one, mut other) = (Buckets::founding(), Buckets::founding());
-        [1, 2].into_iter().for_each(|author| one.apply(record(author)));
-        [2, 1].into_iter().for_each(|author| other.apply(record(author)));
+        [1, 2].into_iter().for_each(|lot| one.apply(record(lot)));
+        [2, 1].into_iter().for_each(|lot| other.apply(record(lot)));
         assert_eq!(one.digest(), other.digest());
         assert_eq!(one.get(DEFAULT_TYPE, b"b").map(|properties| properties.w), Some(Threshold::Count(2)));
     }
@@ -280,7 +280,7 @@ mod tests {
     fn values_out_of_range_are_named() {
         let buckets = Buckets::founding();
         let refused = |change: PropertiesChange| {
-            buckets.changed(&scope("b"), None, &change, NodeId(1), 3).expect_err("refused")
+            buckets.changed(&scope("b"), None, &change, 1, 3).expect_err("refused")
         };
         let error = refused(set(Some(Threshold::Count(4)), None));
         assert_eq!(error, PropertiesError::Invalid("r: 4 replicas were asked for, and there are 3".into()));

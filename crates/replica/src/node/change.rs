@@ -29,7 +29,7 @@ const TTL: u64 = 5_000_000;
 #[derive(Debug)]
 struct Change {
     ticket: Ticket,
-    rank: (u64, NodeId),
+    rank: (u64, u64),
     scope: Scope,
     /// Who has not yet said that it is stored there; this node too.
     missing: BTreeSet<NodeId>,
@@ -64,8 +64,8 @@ impl Node {
         if is_changing || !shard.has_room() {
             return cx.reply(ticket, Response::SetProperties(Err(PropertiesError::Busy)));
         }
-        let replicas = self.map.replicas();
-        let record = match self.buckets.changed(&scope, self.newest(&scope), change, cx.me(), replicas) {
+        let (lot, replicas) = (cx.random(), self.map.replicas());
+        let record = match self.buckets.changed(&scope, self.newest(&scope), change, lot, replicas) {
             Ok(record) => record,
             Err(error) => return cx.reply(ticket, Response::SetProperties(Err(error))),
         };
@@ -96,7 +96,7 @@ impl Node {
         shard.commit_and_tell(cx, vec![row], Level::Synced, writer);
     }
 
-    pub(crate) fn on_record_stored(&mut self, cx: &mut Cx, scope: &Scope, rank: (u64, NodeId)) {
+    pub(crate) fn on_record_stored(&mut self, cx: &mut Cx, scope: &Scope, rank: (u64, u64)) {
         if self.changes.storing.get(scope).is_none_or(|storing| storing.record.rank() != rank) {
             return;
         }
@@ -141,15 +141,15 @@ impl Node {
     }
 
     pub(crate) fn on_properties_reply(&mut self, cx: &mut Cx, from: NodeId, reply: PropertiesReply) {
-        for PropertiesHeld { of, version, author } in reply.held {
+        for PropertiesHeld { of, version, lot } in reply.held {
             if let Ok(scope) = Scope::parse_all(of) {
-                self.on_record_held(cx, from, &scope, (version, author));
+                self.on_record_held(cx, from, &scope, (version, lot));
             }
         }
     }
 
     /// A node, perhaps this one, has a record on its disk.
-    fn on_record_held(&mut self, cx: &mut Cx, node: NodeId, scope: &Scope, rank: (u64, NodeId)) {
+    fn on_record_held(&mut self, cx: &mut Cx, node: NodeId, scope: &Scope, rank: (u64, u64)) {
         let ours = self.changes.changes.iter_mut().find(|(_, change)| change.scope == *scope);
         let Some((&id, change)) = ours else { return };
         if rank > change.rank {

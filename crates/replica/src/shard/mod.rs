@@ -54,7 +54,7 @@ pub(crate) enum Writer {
     /// Another coordinator.
     Peer { to: NodeId, id: u64, partition: PartitionId, seat: Seat },
     /// A record of bucket properties.
-    Properties(Scope, (u64, NodeId)),
+    Properties(Scope, (u64, u64)),
     /// Read repair by this node: nobody waits.
     Nobody,
 }
