@@ -143,6 +143,8 @@ impl Replica {
             PeerMessage::PropertiesReply(reply) => {
                 around.node.on_properties_reply(around.cx, from, reply);
             }
+            // A matter of connections, and so of whoever holds them.
+            PeerMessage::Claimed(_) => {}
             PeerMessage::Unsupported(_) => self.on_failed(from, id, Failure::Unsupported),
             PeerMessage::Keys(keys) => around.on_keys(from, id, keys),
             PeerMessage::KeysReply(reply) => coordinator.on_keys_reply(&mut around, from, id, reply),

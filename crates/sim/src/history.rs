@@ -153,6 +153,7 @@ enum Line {
     Read(ReadRecord),
     Last(ReadRecord),
     Damage(Damage),
+    Lasting { since: u64 },
     Broken(Broken),
 }
 
@@ -171,6 +172,8 @@ pub struct History {
     pub last: Vec<ReadRecord>,
     /// What was destroyed.
     pub damage: Vec<Damage>,
+    /// From when on one node stays broken, frozen perhaps: what was under way there may end much later.
+    pub lasting_since: Option<u64>,
     /// Changes of properties, in the order in which they were sent.
     pub changes: Vec<ChangeRecord>,
     /// What each bucket's property is in the end; nothing if nobody has set it.
@@ -225,6 +228,7 @@ impl History {
         self.reads.iter().try_for_each(|read| line(&Line::Read(read.clone())))?;
         self.last.iter().try_for_each(|read| line(&Line::Last(read.clone())))?;
         self.damage.iter().try_for_each(|damage| line(&Line::Damage(damage.clone())))?;
+        self.lasting_since.into_iter().try_for_each(|since| line(&Line::Lasting { since }))?;
         self.broken.iter().try_for_each(|broken| line(&Line::Broken(broken.clone())))?;
         out.flush()
     }
@@ -248,6 +252,7 @@ impl History {
                 Line::Read(read) => history.reads.push(read),
                 Line::Last(read) => history.last.push(read),
                 Line::Damage(damage) => history.damage.push(damage),
+                Line::Lasting { since } => history.lasting_since = Some(since),
                 Line::Broken(broken) => history.broken.push(broken),
             }
         }

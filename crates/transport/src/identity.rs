@@ -120,7 +120,7 @@ impl Credentials {
             .with_client_cert_verifier(verifier)
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(tls)?;
-        config.alpn_protocols = vec![Protocol::Node.alpn().to_vec(), Protocol::Client.alpn().to_vec()];
+        config.alpn_protocols = Protocol::ALL.map(|protocol| protocol.alpn().to_vec()).into();
         // No session is resumed: who was removed must not come back on an old ticket.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});

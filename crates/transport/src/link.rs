@@ -1,5 +1,6 @@
 //! One connection: its two lanes, its large frames, and whether the other side is there.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -122,6 +123,12 @@ impl Link {
     #[must_use]
     pub fn protocol(&self) -> Protocol {
         self.inner.protocol
+    }
+
+    /// Where the other side is. Two links of one process have the same.
+    #[must_use]
+    pub fn remote(&self) -> SocketAddr {
+        self.inner.connection.remote_address()
     }
 
     /// Sends a frame; returns before it has left.

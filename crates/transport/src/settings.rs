@@ -19,6 +19,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    pub(crate) const ALL: [Self; 3] = [Self::Node, Self::Background, Self::Client];
+
     pub(crate) const fn alpn(self) -> &'static [u8] {
         match self {
             Self::Node => b"gramme-node/1",
@@ -28,7 +30,7 @@ impl Protocol {
     }
 
     pub(crate) fn from_alpn(alpn: &[u8]) -> Option<Self> {
-        [Self::Node, Self::Background, Self::Client].into_iter().find(|protocol| protocol.alpn() == alpn)
+        Self::ALL.into_iter().find(|protocol| protocol.alpn() == alpn)
     }
 }
 

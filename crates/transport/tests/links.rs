@@ -135,9 +135,19 @@ async fn only_who_belongs_gets_a_link() {
 #[tokio::test]
 async fn a_client_cannot_pass_for_a_node() {
     let authority = authority();
-    let pretender = side(&authority, &authority.issue_client("pretender").expect("a client"), true);
+    let mut pretender = side(&authority, &authority.issue_client("pretender").expect("a client"), true);
     let honest = client(&authority);
     assert!(honest.endpoint.connect(pretender.address(), Protocol::Client, None).await.is_err());
+    let (mut a, b) = (node(&authority), node(&authority));
+    for protocol in [Protocol::Node, Protocol::Background] {
+        // The connection may stand until the other side has looked at who it is.
+        if pretender.endpoint.connect(a.address(), protocol, a.node).await.is_ok() {
+            pretender.down().await;
+        }
+        b.endpoint.connect(a.address(), protocol, a.node).await.expect("a link");
+        let link = a.up().await;
+        assert_eq!((link.role(), link.protocol()), (&Role::Node(b.node.expect("an id")), protocol));
+    }
 }
 
 #[tokio::test]

@@ -259,6 +259,12 @@ messages! {
         pub next: Option<Key>,
     }
 
+    /// Tells a node that another process came with its identity, a copied directory perhaps, and was turned away.
+    pub struct Claimed {
+        /// Which start the other one was of, if it said so.
+        pub boot: Option<u64>,
+    }
+
     /// Answers a request that the node does not know: it is of an earlier version.
     pub struct Unsupported {
         /// The number of what it does not know.
@@ -381,6 +387,8 @@ numbered! {
         Keys(Keys) = 12,
         /// See [`KeysReply`].
         KeysReply(KeysReply) = 13,
+        /// See [`Claimed`].
+        Claimed(Claimed) = 14,
     }
 }
 

@@ -13,9 +13,9 @@ use gramme_wire::client::{
     Unsupported as ClientUnsupported,
 };
 use gramme_wire::peer::{
-    Class, Durability, Forward, ForwardReply, Hello, Keys, KeysReply, Point, Properties, PropertiesHeld,
-    PropertiesReply, Put, PutDone, Read, ReadReply, Repair, ReplyHeader, RequestHeader, Room, Standing,
-    Start, Status, Unsupported, Write, WriteReply,
+    Claimed, Class, Durability, Forward, ForwardReply, Hello, Keys, KeysReply, Point, Properties,
+    PropertiesHeld, PropertiesReply, Put, PutDone, Read, ReadReply, Repair, ReplyHeader, RequestHeader, Room,
+    Standing, Start, Status, Unsupported, Write, WriteReply,
 };
 use gramme_wire::{ClientMessage, PeerMessage, WireError};
 use proptest::prelude::*;
@@ -131,6 +131,7 @@ fn peer_messages() -> Vec<PeerMessage> {
             held: vec![PropertiesHeld { of: "b".into(), version: 3, lot: 4 }],
         }),
         PeerMessage::Unsupported(Unsupported { method: 99 }),
+        PeerMessage::Claimed(Claimed { boot: Some(9) }),
         PeerMessage::Keys(Keys {
             header: header(),
             bucket_type: "default".into(),

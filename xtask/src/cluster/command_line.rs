@@ -88,6 +88,10 @@ fn values(shell: &Shell<'_>) -> anyhow::Result<()> {
     shell.run(0, &["delete", "fruit/plum"])?;
     let (out, err) = shell.run(1, &["get", "fruit/plum"])?;
     ensure!(out.is_empty() && err.contains("deleted"), "{out}{err}");
+    // Beside a delete that it did not know of.
+    shell.run(0, &["put", "fruit/plum", "again", "--blind"])?;
+    ensure!(shell.run(0, &["get", "fruit/plum"])?.0 == "again", "one value to read");
+    shell.run(0, &["delete", "fruit/plum"])?;
     shell.run(0, &["put", "k/k", "x", "--type", "lww"])?;
     ensure!(shell.run(0, &["get", "k/k", "--type", "lww", "--r", "all"])?.0 == "x", "another type");
     Ok(())
@@ -131,6 +135,8 @@ fn usage(shell: &Shell<'_>) -> anyhow::Result<()> {
         &["get", "b/k", "--r", "many"],
         &["put", "b/k", "v", "--blind", "--context", "x"],
         &["nothing"],
+        &["get", "b/k", "--node", "127.0.0.1:65536"],
+        &["get", "b/k", "--node", "127.0.0.1"],
         &["dev", "--nodes", "0"],
         &["node", "--config", "/nonexistent/gramme.toml"],
     ] {

@@ -175,9 +175,23 @@ fn tombstones(a: &Http, b: &Http) -> anyhow::Result<()> {
     a.put(path, &[("x-gramme-context", &context)], b"newer")?.is(204)?;
     // A delete with an older context deletes nothing that it had not read.
     b.send("DELETE", path, &[("x-gramme-context", &context)], b"")?.is(204)?;
-    let both = a.send("GET", path, &[("accept", "multipart/mixed")], b"")?.is(300)?;
-    let text = String::from_utf8(both.body)?;
+    // What is left is one value to read, beside a delete; a write with that context replaces both.
+    let beside = a.get(path)?.is(200)?.body_is(b"newer")?.header_is("x-gramme-tombstones", "1")?;
+    let context = beside.context()?.to_owned();
+    // Two values are siblings, and the delete is a part of its own.
+    a.put(path, &[], b"newest")?.is(204)?;
+    let all = a.send("GET", path, &[("accept", "multipart/mixed")], b"")?.is(300)?;
+    let text = String::from_utf8(all.body)?;
     ensure!(text.contains("\r\n\r\nnewer") && text.contains("x-riak-deleted: true"), "{text}");
+    b.put(path, &[("x-gramme-context", &context)], b"merged")?.is(204)?;
+    let all = a.get(path)?.is(300)?;
+    ensure!(all.body.iter().filter(|byte| **byte == b'\n').count() == 3, "newest and merged: {all:?}");
+    // A put after a delete that does not know of it is read at once.
+    let again = "/buckets/tombstones/keys/again";
+    a.put(again, &[], b"one")?.is(204)?;
+    b.send("DELETE", again, &[], b"")?.is(204)?;
+    a.put(again, &[], b"two")?.is(204)?;
+    b.get(again)?.is(200)?.body_is(b"two")?.header_is("x-gramme-tombstones", "1")?;
     // A delete of a key that nobody has written is a delete all the same.
     a.send("DELETE", "/buckets/tombstones/keys/never", &[], b"")?.is(204)?;
     Ok(())

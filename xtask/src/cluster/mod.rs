@@ -3,6 +3,7 @@
 
 mod causality;
 mod command_line;
+mod copies;
 pub(crate) mod dev;
 mod disks;
 mod errors;
@@ -11,8 +12,11 @@ mod http;
 mod interface;
 mod jepsen;
 mod lifecycle;
+mod overwrites;
 mod processes;
+mod protocol;
 mod proxy;
+mod riak;
 mod syscalls;
 
 use std::path::Path;
@@ -51,10 +55,14 @@ pub(crate) struct Programs {
 
 type Test = fn(&Programs) -> anyhow::Result<()>;
 
-const TESTS: [(&str, Test); 9] = [
+const TESTS: [(&str, Test); 13] = [
     ("interface", interface::run),
+    ("riak", riak::run),
+    ("protocol", protocol::run),
     ("errors", errors::run),
     ("causality", causality::run),
+    ("overwrites", overwrites::run),
+    ("copies", copies::run),
     ("command-line", command_line::run),
     ("files", files::run),
     ("lifecycle", lifecycle::run),

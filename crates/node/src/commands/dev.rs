@@ -232,13 +232,16 @@ impl Running {
     }
 
     /// Whether it sees every other node.
-    fn sees_all(&self) -> bool {
+    /// Whether it sees all the others, and would serve.
+    fn is_ready(&self) -> bool {
         let endpoint = Endpoint { node: Some(self.entry.http.clone()) };
         let call = Call { method: "GET", path: "/admin/status".to_owned(), ..Call::default() };
         let answer = Remote::new(&endpoint, Duration::from_secs(1)).and_then(|remote| remote.call(&call));
         let Ok(answer) = answer else { return false };
         let status: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(|node| node["up"] == true))
+        let sees_all =
+            status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(|node| node["up"] == true));
+        sees_all && status["ready"] == true
     }
 
     fn log_tail(&self) -> String {
@@ -278,7 +281,7 @@ async fn run_nodes(
 async fn wait_until_ready(running: &mut [Running]) -> anyhow::Result<()> {
     let began = Instant::now();
     for at in 0..running.len() {
-        while !running[at].sees_all() {
+        while !running[at].is_ready() {
             all_alive(running)?;
             ensure!(
                 began.elapsed() < READY,

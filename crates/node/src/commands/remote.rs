@@ -121,7 +121,10 @@ fn address(typed: &str) -> anyhow::Result<String> {
     let address = typed.trim_start_matches("http://").trim_end_matches('/');
     let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     if port.is_none_or(|port| port == 0) {
-        return Err(failure(USAGE, format!("--node {typed}: HOST:PORT is wanted, with a port from 1 to 65535")));
+        return Err(failure(
+            USAGE,
+            format!("--node {typed}: HOST:PORT is wanted, with a port from 1 to 65535"),
+        ));
     }
     Ok(address.to_owned())
 }

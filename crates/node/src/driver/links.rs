@@ -5,11 +5,11 @@ use std::time::Duration;
 use gramme_replica::{Input, Response};
 use gramme_ring::NodeId;
 use gramme_transport::{Frame, Head, Kind, Link, LinkEvent, Protocol, Role, SendError};
-use gramme_wire::peer::{Class, Unsupported};
+use gramme_wire::peer::{Claimed, Class, Unsupported};
 use gramme_wire::{ClientMessage, PeerMessage, WireError, client};
 use tokio::time::Instant;
 
-use super::peers::{Change, SECOND};
+use super::peers::{Change, Conflict, SECOND};
 use super::{Asker, Core};
 use crate::interfaces::native::{self, Asked};
 
@@ -87,7 +87,7 @@ impl Core {
             } else if self.peers.is_present(node, link.id()) {
                 tracing::warn!(peer = %node, %reason, "disconnected");
             }
-            let change = self.peers.down(node, link.id());
+            let change = self.peers.down(node, link);
             self.on_peer_change(change);
         }
         self.forget_client(link);
@@ -105,15 +105,19 @@ impl Core {
                 self.inputs.extend([Input::PeerDown(node), Input::PeerUp(node)]);
             }
             Some(Change::Down(node)) => self.inputs.push_back(Input::PeerDown(node)),
-            Some(Change::Conflict(node, is_replaced)) => {
-                let what = "two processes run with the identity of this node; the younger one is turned away";
-                tracing::error!(peer = %node, what);
-                self.shared.note_conflict(format!("{node}: {what}"));
-                if is_replaced {
-                    self.inputs.extend([Input::PeerDown(node), Input::PeerUp(node)]);
-                }
-            }
+            Some(Change::Conflict(conflict)) => self.on_conflict(&conflict),
         }
+    }
+
+    fn on_conflict(&mut self, Conflict { node, turned_away, is_replaced }: &Conflict) {
+        let what = "two processes run with the identity of this node; the younger one is turned away";
+        tracing::error!(peer = %node, what);
+        self.shared.note_conflict(format!("{node}: {what}"));
+        if *is_replaced {
+            self.inputs.extend([Input::PeerDown(*node), Input::PeerUp(*node)]);
+        }
+        let claimed = PeerMessage::Claimed(Claimed { boot: *turned_away });
+        self.send((*node, Class::Foreground), 0, 0, &claimed);
     }
 
     /// Decides about processes that claim one identity.
@@ -152,11 +156,15 @@ impl Core {
         if let PeerMessage::Hello(hello) = &message {
             self.peers.note_boot(node, link.id(), hello.boot);
         }
-        // What comes from a second process of that identity is not the node's word.
-        let is_heard = link.protocol() == Protocol::Background || self.peers.is_present(node, link.id());
-        if is_heard {
-            self.inputs.push_back(Input::Message { from: node, id, message });
+        if !self.peers.is_heard(node, link) {
+            return;
         }
+        if let PeerMessage::Claimed(_) = message {
+            let what = "another process runs with this node's identity, and was turned away";
+            tracing::error!(peer = %node, what);
+            return self.shared.note_conflict(format!("{node} says: {what}"));
+        }
+        self.inputs.push_back(Input::Message { from: node, id, message });
     }
 
     fn on_client_frame(&mut self, link: &Link, frame: Frame) {

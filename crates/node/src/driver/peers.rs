@@ -7,13 +7,15 @@
 //! say so. If it were simply refused, a node that was killed could not come back before its old link is known to
 //! be dead. So a second link of a node is a *rival*: it waits for a moment, and what decides is whether anything
 //! is still heard on the first. If not, the rival takes its place. If so, there are two processes, and the one
-//! that started first stays; the other is told why, and tries again later, in case the first one ends.
+//! that started first stays; the other is told why, and tries again later, in case the first one ends. The first one is told too: its
+//! log is where an operator looks.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use gramme_ring::NodeId;
-use gramme_transport::{Link, LinkId};
+use gramme_transport::{Link, LinkId, Protocol};
 use tokio::time::Instant;
 
 /// For how long the present link must have been silent before a rival takes its place.
@@ -52,15 +54,26 @@ pub(super) enum Change {
     Replaced(NodeId),
     /// There is none any more.
     Down(NodeId),
-    /// There are two processes of this identity, and the younger one was turned away; was it the present one?
-    Conflict(NodeId, bool),
+    /// There are two processes of this identity, and the younger one was turned away.
+    Conflict(Conflict),
+}
+
+/// Two processes of one identity.
+#[derive(Debug)]
+pub(super) struct Conflict {
+    pub(super) node: NodeId,
+    /// Which start the one was of that was turned away, if it said so.
+    pub(super) turned_away: Option<u64>,
+    /// Whether that was the one that was connected until now.
+    pub(super) is_replaced: bool,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     peers: BTreeMap<NodeId, Peer>,
-    background: BTreeMap<NodeId, Link>,
+    /// By process: of two with one identity only the present one's counts.
+    background: BTreeMap<(NodeId, SocketAddr), Link>,
 }
 
 impl Peers {
@@ -71,7 +84,8 @@ impl Peers {
 
     /// The link for what nobody waits for; the other one while there is none.
     pub(super) fn background(&self, node: NodeId) -> Option<&Link> {
-        self.background.get(&node).or_else(|| self.link(node))
+        let present = self.link(node)?;
+        Some(self.background.get(&(node, present.remote())).unwrap_or(present))
     }
 
     /// Whether this is the link that the node is spoken to on.
@@ -79,8 +93,14 @@ impl Peers {
         self.link(node).is_some_and(|present| present.id() == link)
     }
 
+    /// Whether what comes on this link is the node's word, and not that of a second process of its identity.
+    pub(super) fn is_heard(&self, node: NodeId, link: &Link) -> bool {
+        self.link(node).is_some_and(|present| present.remote() == link.remote())
+            && (link.protocol() == Protocol::Background || self.is_present(node, link.id()))
+    }
+
     pub(super) fn background_up(&mut self, node: NodeId, link: Link) {
-        self.background.insert(node, link);
+        self.background.insert((node, link.remote()), link);
     }
 
     /// A link has come up.
@@ -113,9 +133,10 @@ impl Peers {
     }
 
     /// A link is gone.
-    pub(super) fn down(&mut self, node: NodeId, link: LinkId) -> Option<Change> {
-        if self.background.get(&node).is_some_and(|background| background.id() == link) {
-            self.background.remove(&node);
+    pub(super) fn down(&mut self, node: NodeId, link: &Link) -> Option<Change> {
+        let (process, link) = ((node, link.remote()), link.id());
+        if self.background.get(&process).is_some_and(|background| background.id() == link) {
+            self.background.remove(&process);
             return None;
         }
         let peer = self.peers.get_mut(&node)?;
@@ -168,13 +189,17 @@ impl Peer {
 
     fn replace(&mut self, node: NodeId, reason: &str) -> Option<Change> {
         let rival = self.rival.take()?;
-        std::mem::replace(&mut self.present, rival.present).link.close(reason);
-        if reason == SECOND { Some(Change::Conflict(node, true)) } else { Some(Change::Replaced(node)) }
+        let Present { link, boot } = std::mem::replace(&mut self.present, rival.present);
+        link.close(reason);
+        if reason == SECOND {
+            return Some(Change::Conflict(Conflict { node, turned_away: boot, is_replaced: true }));
+        }
+        Some(Change::Replaced(node))
     }
 
     fn refuse(&mut self, node: NodeId) -> Option<Change> {
-        let rival = self.rival.take()?;
-        rival.present.link.close(SECOND);
-        Some(Change::Conflict(node, false))
+        let Present { link, boot } = self.rival.take()?.present;
+        link.close(SECOND);
+        Some(Change::Conflict(Conflict { node, turned_away: boot, is_replaced: false }))
     }
 }

@@ -76,12 +76,16 @@ impl Node {
     pub(crate) fn say_hello_to_all(&mut self, cx: &mut Cx, shard: &mut Shard) {
         self.store_heard(cx, shard, Level::Written);
         cx.stats.clock_off = self.clock.is_off(cx.now).map_or(0, i64::unsigned_abs);
+        self.say_hello_to_those_up(cx, shard);
+        cx.timers.set(cx.now.monotonic + HELLO_INTERVAL, Timer::Hello);
+    }
+
+    fn say_hello_to_those_up(&self, cx: &mut Cx, shard: &Shard) {
         for node in cx.config.others().collect::<Vec<_>>() {
             if self.peers.is_up(node) {
                 self.say_hello(cx, shard, node);
             }
         }
-        cx.timers.set(cx.now.monotonic + HELLO_INTERVAL, Timer::Hello);
     }
 
     fn say_hello(&self, cx: &mut Cx, shard: &Shard, node: NodeId) {
@@ -167,6 +171,10 @@ impl Node {
         let is_proven =
             |partition: PartitionId| self.lineage.is_proven(self.map.layout().owners_but(partition, me));
         shard.prove(cx, is_proven);
+        if shard.all_count() {
+            // Whoever waits for a quorum need not wait for the next hello.
+            self.say_hello_to_those_up(cx, shard);
+        }
     }
 
     /// Stores what the others have said of themselves, if it has changed. Nobody waits for it.

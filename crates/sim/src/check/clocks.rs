@@ -5,32 +5,31 @@
 //! clock was ahead.
 
 use super::{Promise, Story, Violation, name, violation};
-use crate::history::Kind;
+use crate::history::{Kind, WriteRecord};
 
 /// By how much two believed stamps may be the wrong way round, and how long a write takes at most, in
 /// microseconds.
 const OPEN: u64 = 14_000_000;
 
 pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
+    let history = story.history;
     // Where data was destroyed the later one may rightly be gone.
-    if !story.history.damage.is_empty() {
+    if !history.damage.is_empty() {
         return;
     }
-    let is_lww = |key: usize| story.history.keys[key].kind == Kind::Lww;
-    for read in story.history.last.iter().filter(|read| is_lww(read.key)) {
-        for shown in read.values.iter().filter_map(|id| Some((*id, story.history.write(*id)?))) {
-            let (id, old) = shown;
-            let is_later = |write: &crate::history::WriteRecord| {
+    // What waited in a node that froze for long was written, and stamped, when it woke.
+    let is_over = |write: &WriteRecord| {
+        write.acked().is_some() || history.lasting_since.is_none_or(|since| write.sent + OPEN < since)
+    };
+    for read in history.last.iter().filter(|read| history.keys[read.key].kind == Kind::Lww) {
+        for &id in &read.values {
+            let Some(old) = history.write(id).filter(|write| is_over(write)) else { continue };
+            let is_later = |write: &WriteRecord| {
                 write.key == read.key && write.acked().is_some() && write.sent > old.sent + OPEN
             };
-            if let Some((hidden, write)) = (1..).zip(&story.history.writes).find(|(_, write)| is_later(write))
-            {
-                let what = format!(
-                    "{} hides {}, which began {} µs after it",
-                    name(id),
-                    name(hidden),
-                    write.sent - old.sent
-                );
+            if let Some((hidden, write)) = (1..).zip(&history.writes).find(|(_, write)| is_later(write)) {
+                let after = write.sent - old.sent;
+                let what = format!("{} hides {}, which began {after} µs after it", name(id), name(hidden));
                 found.push(violation(Promise::Clocks, read.key, read.sent, what));
             }
         }

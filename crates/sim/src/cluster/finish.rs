@@ -49,6 +49,7 @@ impl Cluster {
     /// something read and written.
     pub(super) fn demand_progress(&mut self) {
         self.end_faults(Some(self.victim));
+        self.history.lasting_since = Some(self.now);
         self.break_for_ever();
         if self.has(Fault::ClockJump) {
             // What was stamped by a clock that was ahead is not ahead any more.

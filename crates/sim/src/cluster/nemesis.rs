@@ -255,7 +255,7 @@ impl Cluster {
         let rng = &mut self.random.nemesis;
         self.nodes[node].clock_offset = match rng.random_range(0..8) {
             0 | 1 if is_alone => rng.random_range(-3_600_000_000..3_600_000_000),
-            2..5 if is_alone => rng.random_range(11_000_000..30_000_000),
+            2..5 if is_alone => rng.random_range(11_000_000..90_000_000),
             _ => rng.random_range(-2_000_000..2_000_000),
         };
         self.schedule(lasts, Event::Mend(Mend::Clock(node)));

@@ -241,7 +241,7 @@ impl Cluster {
         };
         // A vector entry for each start that ever wrote, an exact dot for each sibling, and a few more for those
         // that went alone beside a large one.
-        const FEW: u64 = 100;
+        const FEW: u64 = 32;
         let (entries, most) = (length as u64 / 16, self.starts + siblings as u64 + FEW);
         if entries > most {
             let what = format!("a context of {length} bytes, though only {} starts wrote", self.starts);
