@@ -24,32 +24,37 @@ pub(super) fn empty(status: StatusCode) -> Response {
     status.into_response()
 }
 
-/// Checks what the headers alone tell. If they refuse, the body is dropped, or never asked for.
-pub(super) async fn refused_early<T>(
-    headers: &HeaderMap,
+/// A body of which nothing has been read.
+pub(super) struct Unread {
     body: Body,
-    check: impl FnOnce(&HeaderMap) -> Result<T, HttpError>,
-) -> Result<(T, Body), HttpError> {
-    match check(headers) {
-        Ok(asked) => Ok((asked, body)),
-        Err(error) => {
-            let waits = headers.get(header::EXPECT).is_some_and(|expect| {
-                expect.to_str().is_ok_and(|expect| expect.eq_ignore_ascii_case("100-continue"))
-            });
-            if !waits {
-                drop_body(body).await;
-            }
-            Err(error)
+    /// Its sender waits to be asked for it, and to read of it is to ask.
+    waits: bool,
+}
+
+impl Unread {
+    pub(super) fn new(headers: &HeaderMap, body: Body) -> Self {
+        let expect = headers.get(header::EXPECT).and_then(|expect| expect.to_str().ok());
+        Self { body, waits: expect.is_some_and(|expect| expect.eq_ignore_ascii_case("100-continue")) }
+    }
+
+    /// The error, once it will be read.
+    pub(super) async fn refuse(self, error: HttpError) -> HttpError {
+        if !self.waits {
+            drop_body(self.body).await;
         }
+        error
+    }
+
+    /// Reads a body of at most `limit` bytes.
+    pub(super) async fn read(self, limit: usize) -> Result<Bytes, HttpError> {
+        if self.body.size_hint().lower() > limit as u64 {
+            return Err(self.refuse(HttpError::too_large(limit)).await);
+        }
+        read(self.body, limit).await
     }
 }
 
-/// Reads a body of at most `limit` bytes.
-pub(super) async fn read(mut body: Body, limit: usize) -> Result<Bytes, HttpError> {
-    if body.size_hint().lower() > limit as u64 {
-        drop_body(body).await;
-        return Err(HttpError::too_large(limit));
-    }
+async fn read(mut body: Body, limit: usize) -> Result<Bytes, HttpError> {
     let mut bytes = BytesMut::new();
     let read = async {
         while let Some(frame) = body.frame().await {

@@ -37,7 +37,9 @@ fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Vec<Tag>>, Http
             rest = after;
         }
     }
-    Ok(all)
+    // `*` stands alone.
+    let is_mixed = all.as_ref().is_some_and(|all| all.len() > 1 && all.contains(&Tag::Any));
+    if is_mixed { Err(bad(name)) } else { Ok(all) }
 }
 
 /// The first tag of a list, and what follows it. A comma inside the quotes belongs to the tag.
@@ -79,7 +81,7 @@ mod tests {
         headers.append(header::IF_MATCH, HeaderValue::from_static("\"d\""));
         let tags = [Tag::Strong("a,b".into()), Tag::Weak("c".into()), Tag::Strong("d".into())];
         assert_eq!(condition(&headers).expect("valid").matches.as_deref(), Some(&tags[..]));
-        for bad in ["a", "\"a", "\"a\" \"b\"", "* \"a\""] {
+        for bad in ["a", "\"a", "\"a\" \"b\"", "* \"a\"", "*, \"a\""] {
             let mut headers = HeaderMap::new();
             headers.append(header::IF_NONE_MATCH, HeaderValue::from_static(bad));
             assert!(condition(&headers).is_err(), "{bad}");

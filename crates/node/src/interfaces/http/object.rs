@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use gramme_object::{Content, Key};
@@ -44,8 +44,7 @@ pub(super) async fn put(
     parts: &Parts,
     body: Body,
 ) -> Result<Response, HttpError> {
-    let asked = body::refused_early(&parts.headers, body, |headers| Asked::of(name, parts, headers)).await?;
-    let (stored, wanted) = write(handle, asked.0, asked.1).await?;
+    let (stored, wanted) = write(handle, name, parts, body).await?;
     let mut response = match &stored.object {
         Some(object) => render::object(object, &stored.context, &wanted)?,
         None => empty(StatusCode::NO_CONTENT),
@@ -63,8 +62,7 @@ pub(super) async fn post(
 ) -> Result<Response, HttpError> {
     let picked = format!("{:032x}", rand::random::<u128>());
     let name = ObjectName { bucket: bucket.clone(), key: picked.into_bytes() };
-    let asked = body::refused_early(&parts.headers, body, |headers| Asked::of(&name, parts, headers)).await?;
-    let (stored, wanted) = write(handle, asked.0, asked.1).await?;
+    let (stored, wanted) = write(handle, &name, parts, body).await?;
     let mut response = match &stored.object {
         Some(object) => render::object(object, &stored.context, &wanted)?,
         None => empty(StatusCode::CREATED),
@@ -88,7 +86,8 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(name: &ObjectName, parts: &Parts, headers: &HeaderMap) -> Result<Self, HttpError> {
+    fn of(name: &ObjectName, parts: &Parts) -> Result<Self, HttpError> {
+        let headers = &parts.headers;
         if !headers.contains_key(header::CONTENT_TYPE) {
             return Err(HttpError::bad_request("missing-content-type", "a write says its Content-Type"));
         }
@@ -109,8 +108,18 @@ impl Asked {
     }
 }
 
-async fn write(handle: &Handle, asked: Asked, body: Body) -> Result<(Stored, Wanted), HttpError> {
-    let body = body::read(body, handle.shared.max_value_bytes).await?;
+async fn write(
+    handle: &Handle,
+    name: &ObjectName,
+    parts: &Parts,
+    body: Body,
+) -> Result<(Stored, Wanted), HttpError> {
+    let body = body::Unread::new(&parts.headers, body);
+    let asked = match Asked::of(name, parts) {
+        Ok(asked) => asked,
+        Err(error) => return Err(body.refuse(error).await),
+    };
+    let body = body.read(handle.shared.max_value_bytes).await?;
     let pairs: Vec<(&[u8], &[u8])> =
         asked.stored.iter().map(|(name, value)| (&name[..], &value[..])).collect();
     let content = Content::new(&pairs, &body)
