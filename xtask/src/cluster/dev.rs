@@ -144,17 +144,9 @@ impl Dev {
         Ok(())
     }
 
-    /// Waits until every node sees every other.
+    /// Waits until every node sees every other, and counts.
     pub(crate) fn wait_until_whole(&self) -> anyhow::Result<()> {
-        for at in 0..self.nodes() {
-            let http = self.http(at);
-            wait_for("every node sees every other", || {
-                let Ok(status) = http.get("/admin/status") else { return false };
-                let Ok(status) = serde_json::from_slice::<Value>(&status.body) else { return false };
-                status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(|node| node["up"] == true))
-            })?;
-        }
-        Ok(())
+        (0..self.nodes()).try_for_each(|at| wait_until_whole(&self.http(at)))
     }
 
     /// Ends `gramme dev` with a signal, and waits for it.
@@ -189,6 +181,15 @@ fn is_alive(pid: u64) -> bool {
 pub(crate) fn is_gone(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
+/// Waits until a node would serve, and sees every other, each of which counts.
+pub(crate) fn wait_until_whole(http: &Http) -> anyhow::Result<()> {
+    wait_for("every node sees every other", || {
+        let Ok(status) = http.get("/admin/status").and_then(|answer| answer.json()) else { return false };
+        let is_there = |node: &Value| node["up"] == true && node["counts"] == true;
+        status["ready"] == true && status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(is_there))
+    })
 }
 
 /// A port that nobody listens on.

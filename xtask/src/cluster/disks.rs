@@ -62,6 +62,7 @@ fn a_failing_disk(programs: &Programs, shim: &Shim, engine: &str, fault: &str) -
     let (library, switch) = (text(&shim.library), text(&shim.switch));
     let environment = [("LD_PRELOAD", library.as_str()), ("GRAMME_SHIM", switch.as_str())];
     cluster.kill(1)?;
+    [0, 2].into_iter().try_for_each(|at| cluster.wait_until_missed(at))?;
     cluster.restart(1, &environment)?;
     cluster.wait_until_whole()?;
     write(&cluster, 0, "before", "w=3")?;
@@ -85,6 +86,7 @@ fn a_failing_disk(programs: &Programs, shim: &Shim, engine: &str, fault: &str) -
     refuses_or_waits(&mut cluster, fault)?;
     shim.mend();
     cluster.kill(1)?;
+    [0, 2].into_iter().try_for_each(|at| cluster.wait_until_missed(at))?;
     cluster.restart(1, &environment)?;
     cluster.wait_until_whole()?;
     for (phase, through) in [("before", 1), ("during", 1), ("before", 0), ("during", 2)] {

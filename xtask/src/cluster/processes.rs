@@ -6,10 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, ensure};
 use rustix::process::Signal;
-use serde_json::Value;
 use tempfile::TempDir;
 
-use super::dev::{Dev, send, wait_for};
+use super::dev::{Dev, send, wait_for, wait_until_whole};
 use super::http::Http;
 use super::proxy::Proxy;
 
@@ -107,17 +106,18 @@ impl Processes {
         Ok(code.and_then(|status| status.code()))
     }
 
-    /// Waits until every node sees every other.
+    /// Waits until every node sees every other, and counts.
     pub(crate) fn wait_until_whole(&self) -> anyhow::Result<()> {
-        for at in 0..self.children.len() {
-            let http = self.http(at);
-            wait_for("every node sees every other", || {
-                let Ok(status) = http.get("/admin/status") else { return false };
-                let Ok(status) = serde_json::from_slice::<Value>(&status.body) else { return false };
-                status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(|node| node["up"] == true))
-            })?;
-        }
-        Ok(())
+        (0..self.children.len()).try_for_each(|at| wait_until_whole(&self.http(at)))
+    }
+
+    /// Waits until a node sees that another is down: what it sends before goes nowhere.
+    pub(crate) fn wait_until_missed(&self, at: usize) -> anyhow::Result<()> {
+        let http = self.http(at);
+        wait_for("a node misses another", || {
+            let Ok(status) = http.get("/admin/status").and_then(|answer| answer.json()) else { return false };
+            status["nodes"].as_array().is_some_and(|nodes| nodes.iter().any(|node| node["up"] == false))
+        })
     }
 }
 
