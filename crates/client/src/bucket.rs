@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use gramme_object::{Content, Key, Object};
-use gramme_quorum::Threshold;
+use gramme_object::{Content, Key, Object, limits};
+use gramme_quorum::{PutError, Threshold};
 use gramme_router::Operation;
 use gramme_wire::ClientMessage;
 use gramme_wire::client;
@@ -227,6 +227,10 @@ impl Put {
             self.headers.iter().map(|(name, value)| (&name[..], &value[..])).collect();
         let content = self.value.as_ref().map(|value| Content::new(&headers, value)).transpose();
         let content = content.map_err(|error| Error::Protocol(error.to_string()))?;
+        // What no node may be configured to take is not sent.
+        if self.value.as_ref().is_some_and(|value| value.len() > limits::MAX_VALUE) {
+            return Err(PutError::ValueTooLarge { limit: limits::MAX_VALUE as u64 }.into());
+        }
         Ok(client::Put {
             origin,
             request,

@@ -203,7 +203,13 @@ impl Client {
             },
             (Verdict::Unreachable, _) => Err(Error::Unreachable(why)),
             (Verdict::Unknown, Operation::Read) => Err(Error::TimedOut),
-            (Verdict::Unknown, Operation::Write) => Err(Error::OutcomeUnknown),
+            // One that could not say what became of the write has said more than none.
+            (Verdict::Unknown, Operation::Write) => match refusals.pop() {
+                Some((node, (method, body))) if blamed(method, &body) == Some(Outcome::Unknown) => {
+                    self.take_reply(node, (method, body))
+                }
+                _ => Err(Error::OutcomeUnknown),
+            },
         }
     }
 

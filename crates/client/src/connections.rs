@@ -123,7 +123,7 @@ async fn pump(mut events: mpsc::Receiver<LinkEvent>, callers: Callers) {
                     caller.take(frames);
                 }
             }
-            LinkEvent::Down { link, reason } => {
+            LinkEvent::Down { link, reason, .. } => {
                 tracing::debug!(%reason, "a link is gone");
                 let gone = callers.lock().unwrap_or_else(PoisonError::into_inner).remove(&link.id());
                 if let Some(caller) = gone {

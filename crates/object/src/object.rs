@@ -83,9 +83,15 @@ impl Object {
         let Some(winner) = self.siblings().iter().max_by_key(rank).map(|(dot, _)| *dot) else {
             return self.clone();
         };
-        let mut winners = self.clone();
-        winners.versions.retain(|dot, _| dot == winner);
-        winners
+        self.versions_of(|dot| *dot == winner)
+    }
+
+    /// The object with only those siblings of which `is_wanted` says so. Its context stays whole.
+    #[must_use]
+    pub fn versions_of(&self, is_wanted: impl Fn(&Dot) -> bool) -> Self {
+        let mut some = self.clone();
+        some.versions.retain(|dot, _| is_wanted(&dot));
+        some
     }
 
     /// The greatest stamp of its siblings.

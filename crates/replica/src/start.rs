@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::coordinator::Coordinator;
 use crate::cx::Cx;
 use crate::io::{Effect, Now, Recovered, RecoveredPartition};
-use crate::node::{Buckets, Lineage, META_BOOT, META_PREFIX, Map, Node, PROVE_WITHIN, boot_record};
+use crate::node::{Buckets, Lineage, META_BOOT, META_PREFIX, Map, Node, boot_record};
 use crate::replica::Replica;
 use crate::shard::{Fresh, Partition, RecordError, Shard};
 use crate::stats::Stats;
@@ -89,7 +89,6 @@ impl Replica {
         self.node.prove(&mut self.cx, &mut self.shard);
         let now = self.cx.now.monotonic;
         self.cx.timers.set(now, Timer::Hello);
-        self.cx.timers.set(now + PROVE_WITHIN, Timer::Prove);
         if let Some(at) = self.cx.timers.take_change() {
             self.cx.out.push(Effect::SetTimer(at));
         }

@@ -123,6 +123,9 @@ impl Committer {
                 return;
             }
             let _ = self.checkpoints.send(Request::Soon);
+            if self.unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_WITHIN) {
+                self.sync();
+            }
             if let Ok(command) = commands.recv_timeout(ROOM_POLL) {
                 self.answer_or_keep(command);
             }

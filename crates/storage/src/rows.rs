@@ -19,8 +19,9 @@ use crate::buffer::PartitionState;
 use crate::engine::{Engine, EngineOp};
 use crate::error::ReadError;
 
-/// The largest piece of an object in one row.
-pub(crate) const CHUNK: usize = 64 << 10;
+/// The largest piece of an object in one row. A page of an engine holds a few dozen rows, and must stay far
+/// below what sled writes to a file of its own: those it does not sync.
+pub(crate) const CHUNK: usize = 16 << 10;
 
 const DATA: u8 = 1;
 const LEAF: u8 = 2;

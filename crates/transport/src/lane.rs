@@ -26,6 +26,9 @@ pub(crate) struct Lane {
     max_frames: usize,
 }
 
+/// What an emptied buffer keeps of its memory, in bytes.
+const SPARE: usize = 1 << 20;
+
 impl Lane {
     pub(crate) fn new(max_bytes: usize, max_frames: usize) -> Self {
         Self { buffer: Mutex::default(), filled: Notify::new(), max_bytes, max_frames }
@@ -59,6 +62,8 @@ impl Lane {
         if length > LARGE {
             let body = Bytes::from(buffer.bytes.split_off(body_at));
             buffer.bytes.truncate(start);
+            // One large message must not cost its size for as long as the link lives.
+            buffer.bytes.shrink_to(4 * LARGE);
             return Ok(Some(head.with(body)));
         }
         // One frame always fits into an empty buffer.
@@ -81,6 +86,7 @@ impl Lane {
                 if !buffer.bytes.is_empty() {
                     buffer.frames = 0;
                     spare.clear();
+                    spare.shrink_to(SPARE);
                     mem::swap(&mut buffer.bytes, &mut spare);
                     return Some(spare);
                 }

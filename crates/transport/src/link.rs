@@ -15,8 +15,8 @@ use crate::frame::{Decoder, Frame, Head, Kind, MAX_FRAME};
 use crate::identity::Role;
 use crate::lane::Lane;
 use crate::settings::{
-    HANDSHAKE, LANE_BYTES, LANE_FRAMES, LARGE, LARGE_BYTES, LARGE_WITHIN, PING, Protocol, RECEIVED_BYTES,
-    SUSPECT,
+    HANDSHAKE, LANE_BYTES, LANE_FRAMES, LARGE, LARGE_AT_ONCE, LARGE_BYTES, LARGE_WITHIN, PING, Protocol,
+    RECEIVED_BYTES, SUSPECT,
 };
 
 /// The first bytes of each stream, both ways: magic, and which lane it is.
@@ -70,6 +70,8 @@ pub enum LinkEvent {
         link: Link,
         /// Why.
         reason: String,
+        /// Whether this side closed it.
+        by_us: bool,
     },
 }
 
@@ -102,6 +104,8 @@ struct Inner {
     began: Instant,
     /// When anything was last heard, in milliseconds since it began.
     heard: AtomicU64,
+    /// When the last ping that was answered was sent, in milliseconds since it began.
+    answered: AtomicU64,
     /// Why we closed it ourselves, if we did: QUIC only says that we did.
     ended: OnceLock<String>,
 }
@@ -171,6 +175,14 @@ impl Link {
         self.inner.began.elapsed().saturating_sub(heard)
     }
 
+    /// Whether the other side has answered what was asked of it after `since`. Unlike bytes that only now are
+    /// read, this says that it was there then.
+    #[must_use]
+    pub fn has_answered_since(&self, since: Instant) -> bool {
+        let asked = Duration::from_millis(self.inner.answered.load(Ordering::Relaxed));
+        self.inner.began + asked > since
+    }
+
     /// Waits until so many bytes more may have been received and not handled.
     async fn hold_bytes(&self, bytes: usize) -> Option<Held> {
         let permits = permits_for(bytes).min((RECEIVED_BYTES / 1024) as u32);
@@ -209,8 +221,17 @@ impl Link {
     }
 
     fn note_heard(&self) {
-        let now = self.inner.began.elapsed().as_millis() as u64;
-        self.inner.heard.store(now, Ordering::Relaxed);
+        self.inner.heard.store(self.millis(), Ordering::Relaxed);
+    }
+
+    /// The other side has answered the ping that was sent then.
+    fn note_answered(&self, sent: u64) {
+        self.inner.answered.fetch_max(sent.min(self.millis()), Ordering::Relaxed);
+    }
+
+    /// Milliseconds since it began.
+    fn millis(&self) -> u64 {
+        self.inner.began.elapsed().as_millis() as u64
     }
 }
 
@@ -257,6 +278,7 @@ pub(crate) async fn establish(
         max_frame,
         began: Instant::now(),
         heard: AtomicU64::new(0),
+        answered: AtomicU64::new(0),
         ended: OnceLock::new(),
     };
     let link = Link { inner: Arc::new(inner) };
@@ -371,7 +393,10 @@ fn answer_signal(link: &Link, frame: &Frame) -> bool {
             let _ = link.inner.control.push(&Frame::signal(Kind::Pong, frame.id));
             false
         }
-        Kind::Pong => false,
+        Kind::Pong => {
+            link.note_answered(frame.id);
+            false
+        }
         Kind::Request | Kind::Reply | Kind::Cancel => true,
     }
 }
@@ -386,26 +411,37 @@ async fn send_large(link: Link, mut frames: mpsc::UnboundedReceiver<Frame>) {
         let Some(frame) = frame else { return };
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
-        let sent = async {
-            let mut stream = link.inner.connection.open_uni().await.map_err(drop)?;
-            stream.write_all(&bytes).await.map_err(drop)?;
-            stream.finish().map_err(drop)
-        };
-        // One that the other side does not take costs its stream: the next may fare better.
-        let sent: Result<(), ()> = sent.await;
+        // One that the other side does not take in time costs its stream: the next may fare better. The stream
+        // is reset, and whoever sent it has a deadline of its own.
+        let sent = tokio::time::timeout(LARGE_WITHIN, send_one(&link, &bytes)).await;
         link.inner.large_room.add_permits(permits_for(frame.size()) as usize);
-        if sent.is_err() && link.is_closed() {
-            return;
+        if !matches!(sent, Ok(Ok(()))) {
+            if link.is_closed() {
+                return;
+            }
+            tracing::warn!(role = ?link.inner.role, bytes = bytes.len(), "a large message was not taken in time");
         }
     }
+}
+
+async fn send_one(link: &Link, bytes: &[u8]) -> Result<(), ()> {
+    let mut stream = link.inner.connection.open_uni().await.map_err(drop)?;
+    let sent = stream.write_all(bytes);
+    sent.await.map_err(drop)?;
+    stream.finish().map_err(drop)
 }
 
 /// Each large frame is read by a task of its own, since a slow one must not hold up the others. One that does
 /// not come in time costs its stream and nothing else.
 async fn receive_large(link: Link, events: mpsc::Sender<LinkEvent>) {
-    while let Ok(stream) = link.inner.connection.accept_uni().await {
+    // A stream that has ended makes room for the next while its frame still waits to be handled.
+    let room = Arc::new(Semaphore::new(LARGE_AT_ONCE));
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let Ok(stream) = link.inner.connection.accept_uni().await else { return };
         let (link, events) = (link.clone(), events.clone());
         tokio::spawn(async move {
+            let _place = place;
             match tokio::time::timeout(LARGE_WITHIN, read_large(&link, stream)).await {
                 Ok(Ok(frame)) => drop(deliver(&link, vec![frame], &events).await),
                 Ok(Err(LargeError::Violation(reason))) => link.end(VIOLATION, &reason),
@@ -459,7 +495,7 @@ async fn watch(link: Link, events: mpsc::Sender<LinkEvent>) {
                     link.note_heard();
                 }
                 last_tick = Instant::now();
-                let _ = link.inner.control.push(&Frame::signal(Kind::Ping, 0));
+                let _ = link.inner.control.push(&Frame::signal(Kind::Ping, link.millis()));
                 let silent = link.silent_for() > SUSPECT;
                 if silent != suspected {
                     suspected = silent;
@@ -471,12 +507,10 @@ async fn watch(link: Link, events: mpsc::Sender<LinkEvent>) {
         };
         link.inner.control.close();
         link.inner.data.close();
-        let reason = match reason {
-            ConnectionError::LocallyClosed => link.inner.ended.get().cloned(),
-            _ => None,
-        }
-        .unwrap_or_else(|| reason.to_string());
-        let _ = events.send(LinkEvent::Down { link: link.clone(), reason }).await;
+        let by_us = matches!(reason, ConnectionError::LocallyClosed);
+        let ours = link.inner.ended.get().filter(|_| by_us).cloned();
+        let reason = ours.unwrap_or_else(|| reason.to_string());
+        let _ = events.send(LinkEvent::Down { link: link.clone(), reason, by_us }).await;
         return;
     }
 }

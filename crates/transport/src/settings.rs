@@ -42,7 +42,9 @@ pub(crate) const PING: Duration = Duration::from_millis(200);
 pub(crate) const SUSPECT: Duration = Duration::from_millis(600);
 /// The largest body that goes on a shared stream; a larger one gets a stream of its own.
 pub(crate) const LARGE: usize = 64 << 10;
-/// How long one large frame may take to arrive.
+/// Large frames that are read at once, or wait on one link until they are handled.
+pub(crate) const LARGE_AT_ONCE: usize = 4;
+/// How long one large frame may take to arrive, or to be taken.
 pub(crate) const LARGE_WITHIN: Duration = Duration::from_secs(30);
 /// What may wait on one lane: bytes and frames.
 pub(crate) const LANE_BYTES: usize = 8 << 20;
@@ -85,7 +87,7 @@ pub(crate) fn transport() -> Arc<TransportConfig> {
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(u64::from(CONNECTION_WINDOW))
         .max_concurrent_bidi_streams(VarInt::from_u32(16))
-        .max_concurrent_uni_streams(VarInt::from_u32(4))
+        .max_concurrent_uni_streams(VarInt::from_u32(LARGE_AT_ONCE as u32))
         .datagram_receive_buffer_size(None)
         .datagram_send_buffer_size(0)
         .congestion_controller_factory(Arc::new(CubicConfig::default()));

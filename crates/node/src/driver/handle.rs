@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use gramme_object::limits;
 use gramme_replica::{Bounds, ClientRequest, LEAF_BITS, Now, Replica, Response};
 use gramme_ring::{Keyspace, NodeId};
 use gramme_storage::{Options, Store};
@@ -45,7 +46,8 @@ pub(crate) struct Shared {
     pub(super) synced: AtomicU64,
     pub(super) commit_failed: AtomicBool,
     figures: Mutex<Figures>,
-    is_ready: AtomicBool,
+    /// When it was last said that it is ready.
+    ready_at: Mutex<Option<std::time::Instant>>,
     conflict: Mutex<Option<(std::time::Instant, String)>>,
 }
 
@@ -68,7 +70,7 @@ impl Shared {
             synced: AtomicU64::new(0),
             commit_failed: AtomicBool::new(false),
             figures: Mutex::default(),
-            is_ready: AtomicBool::new(false),
+            ready_at: Mutex::default(),
             conflict: Mutex::default(),
         }
     }
@@ -80,16 +82,19 @@ impl Shared {
         is_ready: bool,
     ) {
         *self.figures.lock().unwrap_or_else(PoisonError::into_inner) = Figures { replica, storage };
-        self.is_ready.store(is_ready, Ordering::Relaxed);
+        let at = is_ready.then(std::time::Instant::now);
+        *self.ready_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     pub(crate) fn figures(&self) -> Figures {
         *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a quorum of the owners of any key can be reached and counts.
+    /// Whether a quorum of the owners of any key can be reached and counts. A driver that hangs says nothing, and
+    /// is not ready.
     pub(crate) fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Relaxed) && !self.stopping.load(Ordering::Acquire)
+        let at = *self.ready_at.lock().unwrap_or_else(PoisonError::into_inner);
+        at.is_some_and(|at| at.elapsed() < STALE) && !self.stopping.load(Ordering::Acquire)
     }
 
     /// Two processes were seen with one identity.
@@ -105,6 +110,8 @@ impl Shared {
     }
 }
 
+/// For how long a driver's word holds; it gives it several times a second.
+const STALE: Duration = Duration::from_secs(3);
 /// For how long status tells of a second process after it was last seen: it tries again every few seconds.
 const CONFLICT: Duration = Duration::from_secs(15);
 
@@ -162,6 +169,8 @@ impl Driver {
 
 /// Opens the store, starts the replica and its thread.
 pub(crate) fn start(config: &Config) -> anyhow::Result<Driver> {
+    // Each opening of the store is a start that the others are told of: not for nothing, and not in a loop.
+    std::net::UdpSocket::bind(config.quic).with_context(|| format!("cannot listen on {}", config.quic))?;
     let Prepared { core, parts, asks, stop, shared } = prepare(config, World::real()?)?;
     let (ending, ended) = oneshot::channel();
     let (bound, is_bound) = std::sync::mpsc::channel();
@@ -227,7 +236,8 @@ pub(super) fn prepare(config: &Config, world: World) -> anyhow::Result<Prepared>
     let core = Core::start(replica_config, opened, Arc::clone(&shared), world)?;
     let (asks, ask_queue) = mpsc::channel(ASKS);
     let (stop, stopped) = oneshot::channel();
-    let max_client_frame = config.max_value_bytes + CLIENT_FRAME;
+    // Not the limit of this node: a value above that is refused by an answer, not by closing the link.
+    let max_client_frame = limits::MAX_VALUE + CLIENT_FRAME;
     let credentials = Arc::new(credentials);
     let parts = Parts { rng, node, credentials, ring, max_client_frame, ask_queue, stopped };
     Ok(Prepared { core, parts, asks, stop, shared })

@@ -64,7 +64,7 @@ impl Core {
                     self.inputs.push_back(Input::PeerUp(node));
                 }
             }
-            LinkEvent::Down { link, reason } => self.on_down(&link, &reason),
+            LinkEvent::Down { link, reason, by_us } => self.on_down(&link, &reason, by_us),
         }
     }
 
@@ -79,9 +79,9 @@ impl Core {
         }
     }
 
-    fn on_down(&mut self, link: &Link, reason: &str) {
+    fn on_down(&mut self, link: &Link, reason: &str, by_us: bool) {
         if let Role::Node(node) = *link.role() {
-            if reason.contains(SECOND) {
+            if !by_us && reason.contains(SECOND) {
                 self.shared.note_conflict(format!("{node} says: {SECOND}"));
                 tracing::error!(peer = %node, "this process was turned away: {SECOND}");
             } else if self.peers.is_present(node, link.id()) {
@@ -154,7 +154,12 @@ impl Core {
 
     fn on_peer_message(&mut self, node: NodeId, link: &Link, id: u64, message: PeerMessage) {
         if let PeerMessage::Hello(hello) = &message {
-            self.peers.note_boot(node, link.id(), hello.boot);
+            let change = self.peers.note_boot(node, link, hello.boot);
+            let is_denied = change.is_some();
+            self.on_peer_change(change);
+            if is_denied {
+                return;
+            }
         }
         if !self.peers.is_heard(node, link) {
             return;

@@ -10,7 +10,7 @@
 //! that started first stays; the other is told why, and tries again later, in case the first one ends. The first one is told too: its
 //! log is where an operator looks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ use tokio::time::Instant;
 const SILENT: Duration = Duration::from_millis(450);
 /// A rival that says nothing of itself is the younger one after this long.
 const DECIDED: Duration = Duration::from_millis(1_200);
+
+/// Starts that were turned away are remembered, so many of them.
+const DENIED: usize = 256;
 
 /// Said to a process that is not the first of its identity.
 pub(crate) const SECOND: &str = "another process with this node's identity is connected, and started first";
@@ -74,6 +77,8 @@ pub(super) struct Peers {
     peers: BTreeMap<NodeId, Peer>,
     /// By process: of two with one identity only the present one's counts.
     background: BTreeMap<(NodeId, SocketAddr), Link>,
+    /// Starts that were turned away; the last of them.
+    denied: VecDeque<(NodeId, u64)>,
 }
 
 impl Peers {
@@ -121,15 +126,22 @@ impl Peers {
         }
     }
 
-    /// A node has said, on this link, which start it is.
-    pub(super) fn note_boot(&mut self, node: NodeId, link: LinkId, boot: u64) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+    /// A node has said, on this link, which start it is. One that was turned away once is turned away for good:
+    /// it may be heard while the elder one is silent, and what it says then would be taken for the node's word.
+    pub(super) fn note_boot(&mut self, node: NodeId, link: &Link, boot: u64) -> Option<Change> {
+        if self.denied.contains(&(node, boot)) {
+            let is_replaced = false;
+            link.close(SECOND);
+            return Some(Change::Conflict(Conflict { node, turned_away: Some(boot), is_replaced }));
+        }
+        let peer = self.peers.get_mut(&node)?;
         let rival = peer.rival.as_mut().map(|rival| &mut rival.present);
         for present in std::iter::once(&mut peer.present).chain(rival) {
-            if present.link.id() == link {
+            if present.link.id() == link.id() {
                 present.boot = Some(boot);
             }
         }
+        None
     }
 
     /// A link is gone.
@@ -161,8 +173,16 @@ impl Peers {
 
     /// Decides about rivals; to be called a few times a second.
     pub(super) fn decide(&mut self) -> Vec<Change> {
-        let decided = self.peers.iter_mut().filter_map(|(node, peer)| peer.decide(*node));
-        decided.collect()
+        let decided: Vec<_> = self.peers.iter_mut().filter_map(|(node, peer)| peer.decide(*node)).collect();
+        for change in &decided {
+            if let Change::Conflict(Conflict { node, turned_away: Some(boot), .. }) = change {
+                self.denied.push_back((*node, *boot));
+            }
+        }
+        while self.denied.len() > DENIED {
+            self.denied.pop_front();
+        }
+        decided
     }
 }
 
@@ -173,8 +193,8 @@ impl Peer {
         if self.present.link.is_closed() || waited >= SILENT && self.present.link.silent_for() >= SILENT {
             return self.replace(node, "a newer connection has come");
         }
-        // Heard since the rival came, and not just before: both are there.
-        let both = waited >= SILENT && self.present.link.silent_for() + Duration::from_millis(50) < waited;
+        // It has answered what it was asked after the rival came: both are there.
+        let both = waited >= SILENT && self.present.link.has_answered_since(rival.since);
         match (self.present.boot, rival.present.boot) {
             // The same process, by another connection: it knows why.
             (Some(present), Some(other)) if present == other => {

@@ -56,7 +56,7 @@ impl Readers {
             let (results, stopping) = (Arc::clone(&readers.results), Arc::clone(&readers.stopping));
             let work = move || {
                 while let Some(job) = next(&queue).filter(|_| !stopping.load(Ordering::Relaxed)) {
-                    results.push(read(&store, job));
+                    results.push(guarded(&store, job));
                 }
             };
             readers.threads.push(std::thread::Builder::new().name(format!("reader-{number}")).spawn(work)?);
@@ -104,6 +104,19 @@ impl Results {
 
 fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+/// What a panic leaves is a row that cannot be read: whoever waits for it must be told.
+fn guarded(store: &Store, job: Job) -> Input {
+    let failed = match &job {
+        Job::Load { load, .. } => Input::Loaded { load: *load, result: Err(LoadFailed) },
+        Job::Scan { scan, .. } => Input::Scanned { scan: *scan, result: Err(LoadFailed) },
+    };
+    // The store is behind locks that survive a panic, and nothing else is shared.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read(store, job))).unwrap_or_else(|_| {
+        tracing::error!("reading a row panicked");
+        failed
+    })
 }
 
 fn read(store: &Store, job: Job) -> Input {

@@ -127,13 +127,15 @@ impl Coordinator {
     pub(crate) fn on_own_page(&mut self, around: &mut Around<'_>, id: u64, result: Result<Page, LoadFailed>) {
         let Some(list) = self.lists.get_mut(&id) else { return };
         let me = around.cx.me();
-        match result {
-            Ok(page) => {
+        match (result, around.shard.counts(list.cursor.partition)) {
+            // Half of the keys would look like all of them.
+            (Ok(_), Err(why)) => self.on_list_failure(around, id, me, why.into()),
+            (Ok(page), Ok(())) => {
                 list.keys.extend(wanted(&page, &list.bucket_type, list.bucket.as_ref()));
                 list.rows += page.rows.len();
                 self.on_page(around, id, page.next);
             }
-            Err(LoadFailed) => self.on_list_failure(around, id, me, Failure::Disk),
+            (Err(LoadFailed), _) => self.on_list_failure(around, id, me, Failure::Disk),
         }
     }
 

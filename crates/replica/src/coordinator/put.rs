@@ -146,7 +146,9 @@ impl Coordinator {
             return Err(PutError::Busy);
         }
         let by_clock = node.properties(&put.key).is_some_and(|properties| !properties.allow_mult);
-        if by_clock && node.clock.is_off(cx.now).is_some() {
+        // A start that has met nobody cannot know; it counts for nothing anyway.
+        let is_compared = node.clock.is_compared() || cx.config.others().next().is_none();
+        if by_clock && (!is_compared || node.clock.is_off(cx.now).is_some()) {
             return Err(PutError::Clock);
         }
         Ok(())
@@ -195,7 +197,8 @@ impl Coordinator {
         };
         let Around { cx, node, shard } = around;
         cx.stats.puts += 1;
-        let levels = Levels::of(properties.durability, needs.synced);
+        let counts = shard.counts(place.partition).is_ok();
+        let levels = Levels::of(properties.durability, needs.synced, counts);
         let counted = PutRequest::new(&node.map.sets(place.partition, need), needs);
         let (id, deadline) = (cx.next_request(), cx.after(asked.timeout));
         let peer::Put { read, content, return_body, .. } = asked;
@@ -600,12 +603,13 @@ struct Levels {
 
 impl Levels {
     /// What the bucket asks, and more where the request wants so many synced acknowledgements. The first of
-    /// them is the coordinator's own.
-    const fn of(durability: BucketDurability, synced: u8) -> Self {
+    /// them is the coordinator's own, if that `counts`.
+    const fn of(durability: BucketDurability, synced: u8, counts: bool) -> Self {
+        let others = synced > if counts { 1 } else { 0 };
         let (own, others) = match durability {
             BucketDurability::Fsync => (true, true),
-            BucketDurability::OneOfN => (true, synced > 1),
-            BucketDurability::Buffered => (synced > 0, synced > 1),
+            BucketDurability::OneOfN => (true, others),
+            BucketDurability::Buffered => (synced > 0, others),
         };
         Self { own: level(own), others: level(others) }
     }

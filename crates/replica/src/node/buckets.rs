@@ -80,6 +80,13 @@ impl Record {
         Ok(Self { scope, version, lot, patch })
     }
 
+    /// What it adds to the digest of all.
+    fn digest(&self) -> u64 {
+        let mut first = [0; 8];
+        first.copy_from_slice(&blake3::hash(&self.encode()).as_bytes()[..8]);
+        u64::from_le_bytes(first)
+    }
+
     pub(crate) fn held(&self) -> PropertiesHeld {
         PropertiesHeld { of: self.scope.to_bytes(), version: self.version, lot: self.lot }
     }
@@ -106,9 +113,7 @@ impl Buckets {
             let founding = Properties::new(allow_mult);
             (name.to_owned(), Type { founding, record: None, buckets: BTreeMap::new() })
         });
-        let mut buckets = Self { types: types.into(), digest: 0 };
-        buckets.rehash();
-        buckets
+        Self { types: types.into(), digest: 0 }
     }
 
     /// Takes what was stored.
@@ -117,7 +122,6 @@ impl Buckets {
         for record in records {
             buckets.insert(Record::decode(record)?);
         }
-        buckets.rehash();
         Ok(buckets)
     }
 
@@ -158,27 +162,18 @@ impl Buckets {
     pub(crate) fn apply(&mut self, record: Record) {
         if self.record(&record.scope).is_none_or(|held| held.rank() < record.rank()) {
             self.insert(record);
-            self.rehash();
         }
     }
 
     fn insert(&mut self, record: Record) {
         // A type that only a later version knows: nobody asks for it here.
         let Some(of_type) = self.types.get_mut(&record.scope.bucket_type) else { return };
-        match record.scope.bucket.clone() {
-            Some(bucket) => drop(of_type.buckets.insert(bucket, record)),
-            None => of_type.record = Some(record),
-        }
-    }
-
-    fn rehash(&mut self) {
-        let mut hasher = blake3::Hasher::new();
-        for record in self.records() {
-            hasher.update(&record.encode());
-        }
-        let mut first = [0; 8];
-        first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-        self.digest = u64::from_le_bytes(first);
+        self.digest ^= record.digest();
+        let before = match record.scope.bucket.clone() {
+            Some(bucket) => of_type.buckets.insert(bucket, record),
+            None => of_type.record.replace(record),
+        };
+        self.digest ^= before.map_or(0, |before| before.digest());
     }
 
     /// The record that `change` makes of the newest one there is; `lot` is drawn anew for each.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use gramme_codec::Codec;
 use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;
-use gramme_wire::peer::{self, PropertiesHeld, PropertiesReply};
+use gramme_wire::peer::{self, Class, PropertiesHeld, PropertiesReply};
 
 use super::Node;
 use super::buckets::{Record, Scope};
@@ -22,6 +22,8 @@ use crate::request::{PropertiesError, Response};
 use crate::shard::{Level, Shard, Writer};
 use crate::timers::Timer;
 
+/// Records in one message.
+const RECORDS: usize = 256;
 /// How long a record is worth sending, in microseconds.
 const TTL: u64 = 5_000_000;
 
@@ -61,7 +63,8 @@ impl Node {
         timeout: u32,
     ) {
         let is_changing = self.changes.changes.values().any(|other| other.scope == scope);
-        if is_changing || !shard.has_room() {
+        // A start that may have lost its records would build on nothing, and its change would replace theirs.
+        if is_changing || !shard.has_room() || !shard.all_proven() {
             return cx.reply(ticket, Response::SetProperties(Err(PropertiesError::Busy)));
         }
         let (lot, replicas) = (cx.random(), self.map.replicas());
@@ -118,26 +121,37 @@ impl Node {
         properties: peer::Properties,
     ) {
         // An undecodable record is answered with nothing: whoever sent it is not told that it is held.
-        for record in properties.records.into_iter().filter_map(|record| Record::decode(record).ok()) {
-            self.on_record(cx, shard, (from, id), record);
+        let records = properties.records.into_iter().filter_map(|record| Record::decode(record).ok());
+        let held: Vec<_> =
+            records.filter_map(|record| self.on_record(cx, shard, (from, id), record)).collect();
+        if !held.is_empty() {
+            send_held(cx, from, id, held);
         }
     }
 
-    fn on_record(&mut self, cx: &mut Cx, shard: &mut Shard, from: (NodeId, u64), record: Record) {
+    /// Stores a record, unless a greater one is held; says which, if that is durable.
+    fn on_record(
+        &mut self,
+        cx: &mut Cx,
+        shard: &mut Shard,
+        from: (NodeId, u64),
+        record: Record,
+    ) -> Option<PropertiesHeld> {
         let scope = record.scope.clone();
         if let Some(storing) = self.changes.storing.get_mut(&scope)
             && storing.record.rank() >= record.rank()
         {
-            return storing.tell.push(from);
+            storing.tell.push(from);
+            return None;
         }
-        match self.buckets.record(&scope) {
-            Some(held) if held.rank() >= record.rank() => {
-                let held = held.held();
-                send_held(cx, from.0, from.1, vec![held]);
-            }
-            _ if shard.has_room() => self.store_record(cx, shard, record, Some(from)),
-            _ => {}
+        if let Some(held) = self.buckets.record(&scope).filter(|held| held.rank() >= record.rank()) {
+            return Some(held.held());
         }
+        // What there is no room for comes again with a later hello.
+        if shard.has_room() && !shard.is_full(cx, Class::Background) {
+            self.store_record(cx, shard, record, Some(from));
+        }
+        None
     }
 
     pub(crate) fn on_properties_reply(&mut self, cx: &mut Cx, from: NodeId, reply: PropertiesReply) {
@@ -179,7 +193,8 @@ impl Node {
 
     /// Brings a node up to date that has other records than we.
     pub(crate) fn send_all_records(&self, cx: &mut Cx, node: NodeId) {
-        send_records(cx, node, self.buckets.records().map(Record::encode).collect());
+        let records: Vec<_> = self.buckets.records().map(Record::encode).collect();
+        records.chunks(RECORDS).for_each(|records| send_records(cx, node, records.to_vec()));
     }
 }
 

@@ -24,27 +24,44 @@ const SAMPLES: usize = 3;
 /// What is known of the peers' clocks.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
-    /// For each peer, its clock less our monotonic time, the last few times it told.
-    samples: BTreeMap<NodeId, [i64; SAMPLES]>,
+    peers: BTreeMap<NodeId, Samples>,
+}
+
+#[derive(Debug)]
+struct Samples {
+    /// The peer's clock less our monotonic time, the last few times it told.
+    last: [i64; SAMPLES],
+    /// It was gone since: what it tells next counts alone, for its clock may be another by then.
+    is_stale: bool,
 }
 
 impl Clock {
     pub(crate) fn hear(&mut self, from: NodeId, wall: u64, now: Now) {
         let sample = wall.cast_signed().wrapping_sub(now.monotonic.cast_signed());
-        let samples = self.samples.entry(from).or_insert([sample; SAMPLES]);
-        samples.rotate_left(1);
-        samples[SAMPLES - 1] = sample;
+        let samples = self.peers.entry(from).or_insert(Samples { last: [sample; SAMPLES], is_stale: false });
+        if std::mem::take(&mut samples.is_stale) {
+            samples.last = [sample; SAMPLES];
+        }
+        samples.last.rotate_left(1);
+        samples.last[SAMPLES - 1] = sample;
     }
 
-    /// A peer is gone: its clock may be another when it is back.
-    pub(crate) fn forget(&mut self, node: NodeId) {
-        self.samples.remove(&node);
+    /// A peer is gone. What it has told still counts: a node that is cut off must not believe itself again.
+    pub(crate) fn note_down(&mut self, node: NodeId) {
+        if let Some(samples) = self.peers.get_mut(&node) {
+            samples.is_stale = true;
+        }
+    }
+
+    /// Whether any peer has told its clock since this start.
+    pub(crate) fn is_compared(&self) -> bool {
+        !self.peers.is_empty() || planted!(TrustClock)
     }
 
     /// By how many microseconds the peers' median is ahead of our clock; 0 while nobody is known.
     fn median(&self, now: Now) -> i64 {
         let ours = now.wall.cast_signed().wrapping_sub(now.monotonic.cast_signed());
-        let latest = self.samples.values().filter_map(|samples| samples.iter().max());
+        let latest = self.peers.values().filter_map(|samples| samples.last.iter().max());
         let mut ahead: Vec<i64> = latest.map(|theirs| theirs.wrapping_sub(ours)).collect();
         ahead.sort_unstable();
         let middle = |at: usize| ahead.get(at).copied().unwrap_or_default();
@@ -88,6 +105,16 @@ mod tests {
         assert!(fast.is_off(NOW).is_some_and(|ahead| ahead < -(HOUR.cast_signed() - 10)));
         assert!(fast.millis(NOW).abs_diff((NOW.wall - HOUR) / 1_000) < 2);
         assert!(heard(&[NOW.wall + HOUR]).is_off(NOW).is_some());
+    }
+
+    #[test]
+    fn who_is_cut_off_does_not_believe_itself_again() {
+        let mut clock = heard(&[NOW.wall - HOUR, NOW.wall - HOUR]);
+        [1, 2].into_iter().for_each(|node| clock.note_down(NodeId(node)));
+        assert!(clock.is_off(NOW).is_some() && clock.is_compared() && !heard(&[]).is_compared());
+        // Back with another clock, they are believed at once.
+        [1, 2].into_iter().for_each(|node| clock.hear(NodeId(node), NOW.wall, NOW));
+        assert_eq!(clock.is_off(NOW), None);
     }
 
     #[test]

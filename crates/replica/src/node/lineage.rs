@@ -167,9 +167,11 @@ impl Lineage {
         self.heard.get(&node).map(|known| sealed(map, node, known))
     }
 
-    /// Another node has told this start what it remembers of us.
-    pub(crate) fn note_told(&mut self, from: NodeId) {
+    /// Another node has told this start what it remembers of us; says whether it is the first.
+    pub(crate) fn note_told(&mut self, from: NodeId) -> bool {
+        let is_first = self.told.is_empty();
         self.told.insert(from);
+        is_first
     }
 
     pub(crate) const fn end_waiting(&mut self) {

@@ -12,7 +12,7 @@ mod properties;
 pub use buckets::Scope;
 pub(crate) use buckets::{Buckets, META_PREFIX};
 pub(crate) use clock::Clock;
-pub(crate) use lineage::{Lineage, PROVE_WITHIN};
+pub(crate) use lineage::Lineage;
 pub(crate) use map::{Epoch, Map};
 pub(crate) use peers::{META_BOOT, Peers, boot_record};
 pub use properties::{

@@ -9,7 +9,7 @@ use gramme_wire::peer::{Hello, Room};
 use gramme_wire::{OLDEST, PeerMessage, VERSION};
 
 use super::Node;
-use super::lineage::Verdict;
+use super::lineage::{PROVE_WITHIN, Verdict};
 use crate::cx::Cx;
 use crate::io::Change;
 use crate::node::DEFAULT_TYPE;
@@ -70,7 +70,7 @@ impl Node {
 
     pub(crate) fn on_peer_down(&mut self, cx: &Cx, node: NodeId) {
         self.peers.down(node, cx.now.monotonic);
-        self.clock.forget(node);
+        self.clock.note_down(node);
     }
 
     pub(crate) fn say_hello_to_all(&mut self, cx: &mut Cx, shard: &mut Shard) {
@@ -134,7 +134,10 @@ impl Node {
             self.say_hello(cx, shard, from);
         }
         if is_answer {
-            self.lineage.note_told(from);
+            if self.lineage.note_told(from) {
+                // From here on the others have their time: who was cut off at first has met nobody.
+                cx.timers.set(cx.now.monotonic + PROVE_WITHIN, Timer::Prove);
+            }
             self.prove(cx, shard);
         }
         has_lost

@@ -50,10 +50,11 @@ impl Commits {
         self.synced
     }
 
-    /// Whether so much is on its way to the disk that no more may be. What nobody waits for may have half.
-    pub(crate) fn is_full(&self, bounds: &Bounds, class: Class) -> bool {
+    /// Whether so much is on its way to the disk, with what is `queued` before it, that no more may be. What
+    /// nobody waits for may have half.
+    pub(crate) fn is_full(&self, bounds: &Bounds, class: Class, queued: u64) -> bool {
         let share = if class == Class::Background { 2 } else { 1 };
-        self.bytes >= bounds.bytes / share || self.in_flight.len() >= bounds.batches / share as usize
+        self.bytes + queued >= bounds.bytes / share || self.in_flight.len() >= bounds.batches / share as usize
     }
 
     /// Those who wait for a batch.

@@ -87,6 +87,16 @@ pub(crate) enum Operation {
     Coordinate(u64),
 }
 
+impl Operation {
+    /// What it keeps in memory while it waits.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Merge { brought, .. } => brought.stored.len() as u64,
+            Self::Read(_) | Self::Coordinate(_) => 0,
+        }
+    }
+}
+
 /// Who waits for a batch to be durable.
 #[derive(Debug)]
 pub(crate) enum Waiter {
@@ -192,14 +202,14 @@ impl Shard {
         self.room == Room::Enough || self.room == Room::Low && !has_value
     }
 
-    /// Whether so much waits for the disk that no more may be written.
+    /// Whether so much waits for the disk, either way, that no more may be written.
     pub(crate) fn is_full(&self, cx: &Cx, class: Class) -> bool {
-        self.commits.is_full(&cx.config.bounds, class)
+        self.commits.is_full(&cx.config.bounds, class, self.overlay.queued_bytes())
     }
 
-    /// Whether so many rows are being read, or wait for a batch, that no more may be.
+    /// Whether so many wait for a row to be read, or wait for a batch, that no more may be.
     pub(crate) fn is_crowded(&self, cx: &Cx) -> bool {
-        self.overlay.loading() + self.commits.waiting() + self.scans.len() >= cx.config.bounds.reads
+        self.overlay.queued() + self.commits.waiting() + self.scans.len() >= cx.config.bounds.reads
     }
 
     /// The batches of this start are synced up to this one.

@@ -43,6 +43,9 @@ enum Slot {
 pub(super) struct Overlay {
     slots: BTreeMap<Place, Slot>,
     loads: BTreeMap<u64, Place>,
+    /// Operations that wait for a load, and the bytes that they bring.
+    queued: usize,
+    queued_bytes: u64,
     next_load: u64,
     /// Slots with nothing under way, the oldest first, by the number under which they became idle.
     idle: VecDeque<(u64, Place)>,
@@ -51,23 +54,30 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    /// Rows that are being read.
-    pub(super) fn loading(&self) -> usize {
-        self.loads.len()
+    /// Operations that wait for a row to be read.
+    pub(super) const fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// The bytes that they bring.
+    pub(super) const fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
     }
 
     /// Whether the key is there; if not, `operation` waits for it. Says the number of a load to ask for.
     pub(super) fn begin(&mut self, place: &Place, operation: Operation) -> Result<Operation, Option<u64>> {
+        if let Some(Slot::Ready { is_used, .. }) = self.slots.get_mut(place) {
+            *is_used = true;
+            return Ok(operation);
+        }
+        self.queued += 1;
+        self.queued_bytes += operation.bytes();
         match self.slots.get_mut(place) {
-            Some(Slot::Ready { is_used, .. }) => {
-                *is_used = true;
-                Ok(operation)
-            }
             Some(Slot::Loading { others, .. }) => {
                 others.push(operation);
                 Err(None)
             }
-            None => {
+            _ => {
                 let slot = Slot::Loading { first: operation, others: Vec::new() };
                 self.slots.insert(place.clone(), slot);
                 self.next_load += 1;
@@ -81,7 +91,12 @@ impl Overlay {
     pub(super) fn end_load(&mut self, load: u64) -> Option<(Place, Operation, Vec<Operation>)> {
         let place = self.loads.remove(&load)?;
         match self.slots.remove(&place) {
-            Some(Slot::Loading { first, others }) => Some((place, first, others)),
+            Some(Slot::Loading { first, others }) => {
+                self.queued -= 1 + others.len();
+                let bytes = std::iter::once(&first).chain(&others).map(Operation::bytes);
+                self.queued_bytes -= bytes.sum::<u64>();
+                Some((place, first, others))
+            }
             slot => {
                 debug_assert!(false, "a load ends on {slot:?}");
                 None

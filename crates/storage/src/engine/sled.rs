@@ -16,6 +16,9 @@ use bytes::Bytes;
 use super::{Engine, EngineError, EngineOp};
 
 const CACHE_BYTES: u64 = 128 << 20;
+/// A page above a quarter of it goes to a file of its own, which sled neither syncs when it writes it nor keeps
+/// until the next sync when it replaces it. The largest page of ours is 26 rows of a chunk each.
+const SEGMENT_BYTES: usize = 2 << 20;
 /// How long a drop waits for sled's own threads. Only a disk that hangs takes so long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -47,6 +50,7 @@ impl SledEngine {
             .path(directory)
             .mode(sled::Mode::HighThroughput)
             .cache_capacity(CACHE_BYTES)
+            .segment_size(SEGMENT_BYTES)
             .flush_every_ms(None);
         let db = guarded("open", || config.open())?;
         Ok(Self { db, directory: directory.to_owned(), _lock: LockFile(directory.join("db")) })

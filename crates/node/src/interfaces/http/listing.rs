@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::response::Response;
 use bytes::Bytes;
 use gramme_object::Key;
@@ -29,7 +29,8 @@ pub(super) async fn keys(handle: &Handle, bucket: &BucketName, parts: &Parts) ->
     let params = Params::parse(&parts.uri)?;
     let is_stream = match params.keys.as_deref() {
         Some("true") => false,
-        Some("stream") => true,
+        // Before 1.1 a body ends where the connection does, and half a stream would look like a whole one.
+        Some("stream") => parts.version >= Version::HTTP_11,
         _ => {
             let message = "a listing reads everything: ask for it with ?keys=true or ?keys=stream";
             return Err(HttpError::bad_request("bad-parameter", message));

@@ -15,7 +15,7 @@ use crate::interfaces::http::etag::{condition, quoted};
 use crate::interfaces::http::params::{Params, context};
 use crate::interfaces::http::path::{BucketName, ObjectName};
 use crate::interfaces::http::render::{self, Wanted};
-use crate::requests::{self, Condition, object_tag};
+use crate::requests::{self, Condition, object_tag, version_tag};
 
 fn key_of(name: &ObjectName) -> Result<Key, HttpError> {
     Ok(Key::new(&name.bucket.bucket_type, &name.bucket.bucket, &name.key)?)
@@ -25,12 +25,15 @@ pub(super) async fn get(handle: &Handle, name: &ObjectName, parts: &Parts) -> Re
     let params = Params::parse(&parts.uri)?;
     let condition = condition(&parts.headers)?;
     let found = requests::read(handle, key_of(name)?, params.reading(), Bytes::new()).await?;
-    condition.check_read(&found.object).map_err(requests::Failed::from)?;
-    let tag = object_tag(&found.object);
-    let wanted = params.vtag.as_ref().unwrap_or(&tag);
-    if condition.is_known(&found.object, wanted) {
+    let shown = match &params.vtag {
+        Some(vtag) => found.object.versions_of(|dot| version_tag(dot) == *vtag),
+        None => found.object.clone(),
+    };
+    let tag = object_tag(&shown);
+    condition.check_read(&shown).map_err(requests::Failed::from)?;
+    if condition.is_known(&shown, &tag) {
         let mut response = empty(StatusCode::NOT_MODIFIED);
-        if let Ok(tag) = HeaderValue::from_str(&quoted(wanted)) {
+        if let Ok(tag) = HeaderValue::from_str(&quoted(&tag)) {
             response.headers_mut().insert(header::ETAG, tag);
         }
         return Ok(response);
