@@ -54,7 +54,7 @@ impl Cluster {
             }
         }
         self.run_effects(node, &mut effects);
-        let most = if std::mem::take(&mut self.nodes[node].starts_alone) { 1_000_000 } else { 50_000 };
+        let most = if std::mem::take(&mut self.nodes[node].starts_alone) { 5_000_000 } else { 50_000 };
         for other in (0..self.nodes.len()).filter(|other| *other != node) {
             let after = self.random.nemesis.random_range(100..most);
             self.schedule(after, Event::Connect { between: (node, other) });

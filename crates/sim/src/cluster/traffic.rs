@@ -1,8 +1,9 @@
 //! Clients' requests and their answers, and what can go wrong between a client and its node.
 
+use gramme_object::limits;
 use gramme_plant::planted;
 use gramme_quorum::PutError;
-use gramme_replica::{ClientRequest, Input, Response, Ticket};
+use gramme_replica::{ClientRequest, Input, LWW_TYPE, Response, Ticket};
 use gramme_ring::NodeId;
 use gramme_router::Step;
 use rand::RngExt;
@@ -217,6 +218,7 @@ impl Cluster {
         if let Some(what) = clients::misconduct(&asked.request, response) {
             self.broken(Broken::Misbehaved(what));
         }
+        self.check_context(&asked.request, response);
         let (took, may_take) = (self.now - asked.at, u64::from(clients::timeout_of(&asked.request)) * 1_000);
         if took > may_take + SLACK && self.nodes[asked.node].woke < asked.at {
             let what = format!("{:?} took {took} µs, and had {may_take}", asked.request);
@@ -226,22 +228,30 @@ impl Cluster {
 
     /// An answer reaches its client.
     pub(super) fn answer(&mut self, client: usize, ticket: Ticket, response: &Response) {
-        self.note_context(response);
         if let Some(operation) = self.clients[client].take(self.now, ticket, response) {
             self.go_on(client, operation);
         }
     }
 
     /// How long a context is depends on who wrote concurrently, and on how many starts have written.
-    fn note_context(&mut self, response: &Response) {
-        let (length, siblings) = match response {
-            Response::Get(Ok(found)) => (found.context.len(), found.object.siblings().len()),
-            Response::Put(Ok(stored)) => (stored.context.len(), 0),
+    fn check_context(&mut self, request: &ClientRequest, response: &Response) {
+        let (key, length, siblings) = match (request, response) {
+            (ClientRequest::Get { key, .. }, Response::Get(Ok(found))) => {
+                (key, found.context.len(), found.object.siblings().len())
+            }
+            // It covers what its writer had read: siblings perhaps, which the answer does not show.
+            (ClientRequest::Put(put), Response::Put(Ok(stored))) => {
+                (&put.key, stored.context.len(), limits::SIBLINGS as usize)
+            }
             _ => return,
         };
-        // A vector entry for each start that ever wrote, an exact dot for each sibling, and a few more for those
-        // that went alone beside a large one.
-        const FEW: u64 = 32;
+        if key.bucket_type() == LWW_TYPE {
+            // Its siblings are there and not shown.
+            return;
+        }
+        // A vector entry for each start that ever wrote, an exact dot for each sibling, and some more for what
+        // many clients write at once beside large ones.
+        const FEW: u64 = 64;
         let (entries, most) = (length as u64 / 16, self.starts + siblings as u64 + FEW);
         if entries > most {
             let what = format!("a context of {length} bytes, though only {} starts wrote", self.starts);
