@@ -331,7 +331,14 @@ impl Client {
 }
 
 /// What is wrong with an answer, whatever broke meanwhile: our clients ask what may be asked.
-pub(crate) fn misconduct(request: &ClientRequest, response: &Response) -> Option<String> {
+pub(crate) fn misconduct(request: &ClientRequest, response: &Response, replicas: u8) -> Option<String> {
+    if let (ClientRequest::Put(put), Response::Put(Ok(stored))) = (request, response) {
+        // Every bucket of a run asks for a quorum unless the request says otherwise.
+        let needed = put.w.resolve(replicas, Threshold::Quorum).unwrap_or_default();
+        if stored.receipt.acks < needed {
+            return Some(format!("{} acknowledgements are enough for w={}", stored.receipt.acks, put.w));
+        }
+    }
     let blame = match (request, response) {
         (ClientRequest::Get { .. }, Response::Get(answer)) => {
             answer.as_ref().err().map(gramme_quorum::GetError::blame)

@@ -69,7 +69,7 @@ impl Layer {
     }
 
     fn block_of(&self, mixed: u64) -> usize {
-        ((mixed >> 32) * self.blocks.len() as u64 >> 32) as usize
+        (((mixed >> 32) * self.blocks.len() as u64) >> 32) as usize
     }
 
     fn may_contain(&self, hash: u64) -> bool {

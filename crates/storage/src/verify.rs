@@ -203,7 +203,7 @@ fn read_parts(
             read.map(|()| part)
         };
         let running: Vec<_> = (0..threads).map(|at| scope.spawn(move || read(at))).collect();
-        let ended = running.into_iter().map(|thread| thread.join());
+        let ended = running.into_iter().map(std::thread::ScopedJoinHandle::join);
         // Engines catch their own panics, so one here is ours.
         ended.map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     })

@@ -102,7 +102,7 @@ fn not_modified(a: &Http, b: &Http) -> anyhow::Result<()> {
     let context = a.put(path, &[], b"one")?.is(204)?.context()?.to_owned();
     for header in ["x-riak-if-not-modified", "x-gramme-if-not-modified"] {
         // A condition that holds makes the write replace what it was checked against.
-        b.put(path, &[(header, &b.get(path)?.context()?.to_owned())], header.as_bytes())?.is(204)?;
+        b.put(path, &[(header, b.get(path)?.context()?)], header.as_bytes())?.is(204)?;
         a.get(path)?.is(200)?.body_is(header.as_bytes())?;
         b.put(path, &[(header, &context)], b"late")?.fails(412, "precondition-failed")?;
         b.send("DELETE", path, &[(header, &context)], b"")?.fails(412, "precondition-failed")?;

@@ -160,8 +160,8 @@ fn an_acknowledged_change_of_properties_stays() {
         ..history(&[], &[], &[])
     };
     let acked = change(7, 10, Some((20, true)));
-    assert_eq!(broken(&with(&[acked.clone()], 7)), []);
-    assert_eq!(broken(&with(&[acked.clone()], 100)), [Promise::Properties]);
+    assert_eq!(broken(&with(std::slice::from_ref(&acked), 7)), []);
+    assert_eq!(broken(&with(std::slice::from_ref(&acked), 100)), [Promise::Properties]);
     // One that was not over when it began may have come after it; one that was may not.
     assert_eq!(broken(&with(&[change(6, 5, Some((15, false))), acked.clone()], 6)), []);
     assert_eq!(broken(&with(&[change(6, 5, None), acked.clone()], 6)), []);

@@ -215,7 +215,7 @@ impl Cluster {
 
     /// Whatever broke: an answer fits its request, and comes in time from a node that did not stand still.
     fn check_answer(&mut self, asked: &Asked, response: &Response) {
-        if let Some(what) = clients::misconduct(&asked.request, response) {
+        if let Some(what) = clients::misconduct(&asked.request, response, self.history.replicas) {
             self.broken(Broken::Misbehaved(what));
         }
         self.check_context(&asked.request, response);

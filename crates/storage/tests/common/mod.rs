@@ -68,7 +68,7 @@ impl Watch {
             match commit {
                 Commit::Written { through } => progress_now.written = through,
                 Commit::Synced { through } => {
-                    (progress_now.written, progress_now.synced) = (through, through)
+                    (progress_now.written, progress_now.synced) = (through, through);
                 }
                 Commit::Failed { from, through, error } => progress_now.failed = Some((from, through, error)),
             }

@@ -14,7 +14,7 @@ use crate::interfaces::http::error::HttpError;
 use crate::interfaces::http::etag::{condition, quoted};
 use crate::interfaces::http::params::{Params, context};
 use crate::interfaces::http::path::{BucketName, ObjectName};
-use crate::interfaces::http::render::{self, Wanted};
+use crate::interfaces::http::render::{self, Pairs, Wanted};
 use crate::requests::{self, Condition, object_tag, version_tag};
 
 fn key_of(name: &ObjectName) -> Result<Key, HttpError> {
@@ -84,7 +84,7 @@ struct Asked {
     params: Params,
     context: Bytes,
     condition: Condition,
-    stored: Vec<(Vec<u8>, Vec<u8>)>,
+    stored: Pairs,
     wanted: Wanted,
 }
 

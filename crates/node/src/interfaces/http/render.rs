@@ -181,9 +181,12 @@ fn put_stored(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
     }
 }
 
+/// Names and values of headers that are stored.
+pub(super) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The headers of a request that are stored with its value: type, encoding, and user metadata under Riak's
 /// name, whichever it came with. A name that is given twice has no one value.
-pub(super) fn stored_headers(headers: &HeaderMap) -> Result<Vec<(Vec<u8>, Vec<u8>)>, HttpError> {
+pub(super) fn stored_headers(headers: &HeaderMap) -> Result<Pairs, HttpError> {
     let mut stored: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     for (name, value) in headers {
         let name = name.as_str();
