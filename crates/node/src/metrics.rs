@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gramme_replica::{ClientRequest, Response};
@@ -192,6 +193,11 @@ impl Counts {
                 figures.storage.replay_bytes,
             ),
             ("disk_full", "1 while the disk is too full to take writes.", figures.storage.disk_full),
+            (
+                "http_connections",
+                "HTTP connections that are open.",
+                self.shared.http_connections.load(Ordering::Relaxed),
+            ),
             (
                 "ready",
                 "1 while a quorum of the owners of any key can be reached and counts.",

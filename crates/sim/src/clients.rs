@@ -230,7 +230,7 @@ impl Client {
         let put = ClientPut {
             key,
             context: self.held[number].context.clone(),
-            content: (!is_delete).then(|| Content::from_body(&body(id, largest, rng))),
+            content: (!is_delete).then(|| Content::from_body(&body(id, number, largest, rng))),
             w,
             pw,
             dw,
@@ -385,9 +385,16 @@ fn threshold(replicas: u8, rng: &mut Rng) -> (Threshold, u8) {
     }
 }
 
-/// A value that names its write; now and then a long one.
-fn body(id: WriteId, largest: usize, rng: &mut Rng) -> Vec<u8> {
-    let length = if rng.random_range(0..32) == 0 { rng.random_range(8..largest) } else { 8 };
+/// A value that names its write; now and then a long one, and always under the first key.
+fn body(id: WriteId, key: usize, largest: usize, rng: &mut Rng) -> Vec<u8> {
+    let is_long = rng.random_range(0..32) == 0;
+    let length = if key == 0 {
+        largest
+    } else if is_long {
+        rng.random_range(8..largest)
+    } else {
+        8
+    };
     let mut body = vec![0; length];
     body[..8].copy_from_slice(&id.to_le_bytes());
     body

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 
 use super::Programs;
-use super::dev::Dev;
+use super::dev::{Dev, wait_for};
+use super::http::Http;
 
 /// Longer than a node waits for the headers of a request.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,11 +20,16 @@ pub(crate) fn run(programs: &Programs) -> anyhow::Result<()> {
         let address = address.clone();
         move || half_a_request_is_cut_off(&address)
     });
+    let deaf = std::thread::spawn({
+        let (http, address) = (dev.http(1), dev.node(1)["http"].as_str().context("an address")?.to_owned());
+        move || who_reads_nothing_is_cut_off(&http, &address)
+    });
     bad_headers(&address)?;
     two_lengths_end_the_connection(&address)?;
     a_refused_body_is_not_asked_for(&address)?;
     a_refused_client_reads_why(&address)?;
     conditions(&dev)?;
+    deaf.join().map_err(|_| anyhow::anyhow!("a test panicked"))??;
     idle.join().map_err(|_| anyhow::anyhow!("a test panicked"))?
 }
 
@@ -120,6 +126,21 @@ fn half_a_request_is_cut_off(address: &str) -> anyhow::Result<()> {
     ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     half.rest().context("half a request is waited for, for ever")?;
     Ok(())
+}
+
+/// It asks for more than all buffers between hold, and reads none of it for a while.
+fn who_reads_nothing_is_cut_off(http: &Http, address: &str) -> anyhow::Result<()> {
+    http.put("/buckets/deaf/keys/k", &[], &vec![7; 1 << 20])?.is(204)?;
+    let mut raw = Raw::open(address)?;
+    let request = b"GET /buckets/deaf/keys/k HTTP/1.1\r\nHost: a\r\n\r\n";
+    raw.send(&request.repeat(64))?;
+    let count = |http: &Http| -> anyhow::Result<u64> {
+        let figures = http.get("/stats")?.json()?;
+        figures["http_connections"].as_u64().context("http_connections")
+    };
+    // The one that asks is there too.
+    wait_for("the connection is there", || count(http).is_ok_and(|open| open == 2))?;
+    wait_for("the connection is closed", || count(http).is_ok_and(|open| open == 1))
 }
 
 fn conditions(dev: &Dev) -> anyhow::Result<()> {
