@@ -5,7 +5,7 @@
 //! clock was ahead.
 
 use super::{Promise, Story, Violation, name, violation};
-use crate::history::{Kind, WriteRecord};
+use crate::history::{Fate, Kind, ReadRecord, WriteRecord};
 
 /// By how much two believed stamps may be the wrong way round, and how long a write takes at most, in
 /// microseconds.
@@ -21,11 +21,14 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
     let is_over = |write: &WriteRecord| {
         write.acked().is_some() || history.lasting_since.is_none_or(|since| write.sent + OPEN < since)
     };
-    for read in history.last.iter().filter(|read| history.keys[read.key].kind == Kind::Lww) {
+    let reads = history.reads.iter().chain(&history.last);
+    for read in reads.filter(|read| history.keys[read.key].kind == Kind::Lww) {
         for &id in &read.values {
             let Some(old) = history.write(id).filter(|write| is_over(write)) else { continue };
             let is_later = |write: &WriteRecord| {
-                write.key == read.key && write.acked().is_some() && write.sent > old.sent + OPEN
+                write.key == read.key
+                    && write.sent > old.sent + OPEN
+                    && must_meet(read, write, history.replicas)
             };
             if let Some((hidden, write)) = (1..).zip(&history.writes).find(|(_, write)| is_later(write)) {
                 let after = write.sent - old.sent;
@@ -34,4 +37,9 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
             }
         }
     }
+}
+
+/// Whether a read began after a write was acknowledged, and asked so many that one of them has it.
+fn must_meet(read: &ReadRecord, write: &WriteRecord, replicas: u8) -> bool {
+    matches!(write.fate, Fate::Acked { at, copies, .. } if at < read.sent && read.r + copies > replicas)
 }
