@@ -88,6 +88,8 @@ bugs! {
     DecideByStoredSize,
     /// coordinate last-write-wins puts whatever the clock says
     TrustClock,
+    /// leave out of a put's answer what one owner may still hold
+    ShortenAtQuorum,
 }
 
 static ACTIVE: AtomicUsize = AtomicUsize::new(usize::MAX);

@@ -142,6 +142,12 @@ impl PutRequest {
         self.roll.is_complete()
     }
 
+    /// Whether every owner has acknowledged, and each acknowledgement counts.
+    #[must_use]
+    pub fn is_unanimous(&self) -> bool {
+        self.roll.members.iter().filter(|member| member.is_owner).all(|member| self.counts(member))
+    }
+
     /// Whether this replica has not been heard yet.
     #[must_use]
     pub fn awaits(&self, node: NodeId) -> bool {

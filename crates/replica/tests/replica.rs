@@ -761,6 +761,27 @@ fn a_context_stays_short_beside_a_large_sibling() {
     assert!(found.context.len() < 2_048, "{} bytes", found.context.len());
 }
 
+/// What one owner may still hold is named: without it the writer's next put would stand beside it there.
+#[test]
+fn a_context_names_what_an_owner_may_still_hold() {
+    let mut bench = bench(3);
+    overwrite(&mut bench, 1, 10);
+    let (mut context, mut lengths) = (Bytes::new(), Vec::new());
+    for ticket in 0..30 {
+        bench.put(ticket, ClientPut { context: context.clone(), ..client_put("x") });
+        for (to, id, _) in bench.writes().into_iter().filter(|(to, ..)| *to == B) {
+            bench.acknowledge(to, id, Status::DoneSynced);
+        }
+        bench.commit_all();
+        bench.now += 200_000;
+        bench.step(Input::Timer);
+        let Response::Put(Ok(stored)) = bench.answer() else { panic!("refused after {ticket} puts") };
+        context = stored.context;
+        lengths.push(context.len());
+    }
+    assert!(lengths.is_sorted() && lengths[29] >= lengths[0] + 29 * 16, "{lengths:?}");
+}
+
 #[test]
 fn what_a_stalled_disk_does_not_take_is_refused_at_once() {
     let mut bench = started(3, Recovered::default(), Bounds { batches: 50, ..BOUNDS });

@@ -30,6 +30,8 @@ fn seeds_that_once_broke_a_promise_break_none() {
         Settings { faults, ..Settings::of_seed(seed, operations) }
     };
     let found = [
+        // A put's answer left out dots that its writer had read, because they were not live at the coordinator.
+        Settings::of_seed(650, 2_576),
         // An entry was raised past a version that only the coordinator knew to be replaced.
         once(71, 3_481, "delay,busy,one-way-cut,freeze,sync-error,lost-request,lost-reply"),
         // Two copies of one put were handed on to two owners, or a copy was applied after the deadline.

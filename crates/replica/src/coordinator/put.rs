@@ -8,7 +8,9 @@
 //! stay beside it and are large, the put goes alone and raises nothing, as long as the context is short.
 //!
 //! A writer is answered with what it had read and its own write, no more; but where its own version is the only
-//! live one, with the object's context, which is the same to it and does not grow.
+//! live one, with the object's context, which is the same to it and does not grow. Where another version stays
+//! beside its own and it goes on from its own answers, what it has replaced is left out once every owner has
+//! merged that.
 
 use std::sync::Arc;
 
@@ -44,6 +46,8 @@ const WHOLE: u64 = 64 << 10;
 const OUTSIDE: usize = 64;
 /// A writer whose context has at most so many dots is not kept waiting for a shorter one.
 const SHORT: usize = 16;
+/// How long it is kept waiting for owners that the quorum does not need, in microseconds.
+const PATIENCE: u64 = 100_000;
 
 /// Who is to be told of a put's outcome.
 #[derive(Clone, Debug)]
@@ -89,6 +93,20 @@ impl Put {
     /// Whether the put's own version is the only live one.
     fn is_sole(&self) -> bool {
         self.write.as_ref().is_some_and(|kept| kept.state.versions().len() == 1)
+    }
+
+    /// Whether the writer is to be answered with a shorter context than what it had read and its own write.
+    fn shortens(&self) -> bool {
+        !self.return_body && self.read.outside().len() > SHORT
+    }
+
+    /// Whether an answer is worth waiting for, though the quorum is there.
+    fn waits(&self) -> bool {
+        let is_stored = self.write.as_ref().is_some_and(|kept| kept.is_stored);
+        match self.return_body || self.shortens() && self.is_sole() {
+            true => !is_stored,
+            false => self.shortens() && !self.counted.is_complete(),
+        }
     }
 }
 
@@ -326,7 +344,12 @@ impl Coordinator {
         let cx = &mut *around.cx;
         match verdict {
             PutVerdict::Wait | PutVerdict::Vacant(_) | PutVerdict::Finished => {}
-            PutVerdict::Done(receipt) => put.receipt = Some(receipt),
+            PutVerdict::Done(receipt) => {
+                put.receipt = Some(receipt);
+                if put.shortens() {
+                    reschedule(cx, id, put, PATIENCE);
+                }
+            }
             PutVerdict::Fail(shortfall) => {
                 cx.stats.puts_failed += 1;
                 let identity = put.identity;
@@ -346,18 +369,14 @@ impl Coordinator {
     /// Answers a put whose quorum is reached, once what the answer shows is durable.
     fn answer_put(&mut self, cx: &mut Cx, id: u64) {
         let Some(put) = self.puts.get_mut(&id) else { return };
-        let (Some(receipt), Some(kept)) = (put.receipt, &put.write) else { return };
-        // The object's context is worth waiting for only where the writer's own has grown.
-        let waits = put.return_body || put.is_sole() && put.read.outside().len() > SHORT;
-        if waits && !kept.is_stored {
+        let Some(receipt) = put.receipt else { return };
+        if put.write.is_none() || put.waits() {
             return;
         }
         let answer = answer(cx, put, receipt);
         let identity = put.identity;
         put.receipt = None;
-        cx.timers.cancel(put.deadline, Timer::Put(id));
-        put.deadline = put.deadline.min(cx.now.monotonic + LINGER);
-        cx.timers.set(put.deadline, Timer::Put(id));
+        reschedule(cx, id, put, LINGER);
         if let Some(done) = answer {
             self.conclude(cx, identity, Ok(done));
         }
@@ -419,6 +438,13 @@ impl Coordinator {
             tell(cx, asker, outcome.clone());
         }
     }
+}
+
+/// Ends a put at most so long from now.
+fn reschedule(cx: &mut Cx, id: u64, put: &mut Put, within: u64) {
+    cx.timers.cancel(put.deadline, Timer::Put(id));
+    put.deadline = put.deadline.min(cx.now.monotonic + within);
+    cx.timers.set(put.deadline, Timer::Put(id));
 }
 
 /// The key is loaded: mint the version, stage it here, and send it to the other owners.
@@ -512,11 +538,11 @@ fn answer(cx: &Cx, put: &Put, receipt: Receipt) -> Option<PutDone> {
         Some(object) => object.context().clone(),
         None if is_sole => kept.state.context().clone(),
         None => {
-            // What the writer had read and its own write, no more. Of a long chain of its own writes beside
-            // somebody's sibling the dots that were replaced may go: this write, acknowledged, covers them.
             let mut context = put.read.clone();
             context.insert(kept.dot);
-            if context.outside().len() > SHORT {
+            // What this put has replaced at every owner need not be named again. As long as one has not merged it, a
+            // replaced dot may be live there, and the writer's next put would stand beside it.
+            if put.shortens() && (put.counted.is_unanimous() || planted!(ShortenAtQuorum)) {
                 context.retain_outside(|dot| kept.state.versions().is_live(dot));
             }
             context
