@@ -1,0 +1,363 @@
+//! The replica and its surroundings: its clock, its disk, and what it has sent.
+
+use bytes::Bytes;
+use gramme_object::{Content, Key, Object, Sibling, Stamp};
+use gramme_quorum::{Seat, Tenure, Threshold};
+use gramme_replica::{
+    Bounds, Change, ClientPut, ClientRequest, Config, Effect, Input, Now, PropertiesChange, PropertiesPatch,
+    Recovered, RecoveredPartition, Replica, Response, Scope, Secrets, Ticket,
+};
+use gramme_ring::{Keyspace, Member, NodeId, PartitionId, PlanRequest, plan};
+use gramme_vclock::{Context, Dot};
+use gramme_wire::PeerMessage;
+use gramme_wire::peer::{
+    Class, Durability, Hello, Point, ReplyHeader, RequestHeader, Room, Standing, Start, Status, Write,
+    WriteReply,
+};
+
+pub(crate) const ME: NodeId = NodeId(1);
+pub(crate) const B: NodeId = NodeId(2);
+pub(crate) const C: NodeId = NodeId(3);
+pub(crate) const WALL: u64 = 1_700_000_000_000_000;
+
+/// A replica with a disk that is an object per key, written when the test says so.
+pub(crate) struct Bench {
+    pub(crate) replica: Replica,
+    pub(crate) nodes: u64,
+    pub(crate) now: u64,
+    /// By how much the wall clock is off, in microseconds.
+    pub(crate) skew: i64,
+    pub(crate) objects: std::collections::BTreeMap<Key, Bytes>,
+    /// What else is durable.
+    pub(crate) disk: Recovered,
+    /// Batches of earlier starts.
+    pub(crate) base: u64,
+    pub(crate) pending: Vec<Vec<Change>>,
+    pub(crate) committed: u64,
+    pub(crate) sent: Vec<(NodeId, u64, PeerMessage)>,
+    pub(crate) replies: Vec<(Ticket, Response)>,
+    pub(crate) syncs: Vec<bool>,
+    pub(crate) timer: u64,
+}
+
+pub(crate) const BOUNDS: Bounds = Bounds { bytes: 1 << 20, batches: 1_000, reads: 1_000, cached: 1 << 20 };
+
+/// As many nodes as `nodes`; with more than three, this one does not own every key.
+pub(crate) fn bench(nodes: u64) -> Bench {
+    let mut bench = started(nodes, Recovered::default(), BOUNDS);
+    bench.prove();
+    bench
+}
+
+/// A start on what is given, which has heard nobody yet.
+pub(crate) fn started(nodes: u64, recovered: Recovered, bounds: Bounds) -> Bench {
+    let members: Vec<_> = (1..=nodes).map(|id| Member::new(NodeId(id))).collect();
+    let layout = plan(&PlanRequest { members: &members, replicas: 3, depth: 3, previous: None });
+    let config = Config {
+        node: ME,
+        layout: layout.expect("a plan").layout,
+        keyspace: KEYSPACE,
+        secrets: Secrets { current: (1, [1; 32]), previous: None },
+        max_requests: 100,
+        bounds,
+    };
+    let mut effects = Vec::new();
+    let now = Now { monotonic: 0, wall: WALL };
+    let seed = [9 + recovered.position as u8; 32];
+    let replica = Replica::start(config, recovered.clone(), seed, now, &mut effects).expect("a start");
+    let mut bench = Bench {
+        replica,
+        nodes,
+        now: 0,
+        skew: 0,
+        objects: std::collections::BTreeMap::new(),
+        base: recovered.position,
+        disk: recovered.clone(),
+        pending: Vec::new(),
+        committed: 0,
+        sent: Vec::new(),
+        replies: Vec::new(),
+        syncs: Vec::new(),
+        timer: 0,
+    };
+    bench.perform(effects);
+    bench.commit_all();
+    bench.sent.clear();
+    bench.syncs.clear();
+    bench
+}
+
+pub(crate) const KEYSPACE: Keyspace = Keyspace::new([5; 32]);
+
+impl Bench {
+    /// Every other node answers this start's hello, and remembers nothing of it.
+    pub(crate) fn prove(&mut self) {
+        for node in 2..=self.nodes {
+            self.greet(NodeId(node), None, WALL + self.now);
+        }
+        self.commit_all();
+        self.sent.clear();
+        self.syncs.clear();
+    }
+
+    /// A hello that answers this start's.
+    pub(crate) fn greet(&mut self, from: NodeId, heard: Option<Standing>, wall: u64) {
+        let (properties, answers) = (self.digest(), self.replica.boot());
+        let hello = Hello { properties, heard, answers, wall, ..greeting() };
+        self.step(Input::Message { from, id: 1, message: PeerMessage::Hello(hello) });
+    }
+
+    pub(crate) fn digest(&mut self) -> u64 {
+        let (mut effects, now) = (Vec::new(), Now { monotonic: self.now, wall: WALL + self.now });
+        let request = ClientRequest::Status;
+        self.replica.step(now, Input::Client { ticket: Ticket(99), request }, &mut effects);
+        let status = effects.into_iter().find_map(|effect| match effect {
+            Effect::Reply { response: Response::Status(status), .. } => Some(status.properties),
+            _ => None,
+        });
+        status.expect("a status")
+    }
+
+    /// The newest thing that this node says of itself to `node`.
+    pub(crate) fn says(&mut self, node: NodeId) -> Hello {
+        self.step(Input::PeerUp(node));
+        let sent = std::mem::take(&mut self.sent);
+        let hello = sent.into_iter().rev().find_map(|(to, _, message)| match message {
+            PeerMessage::Hello(hello) if to == node => Some(hello),
+            _ => None,
+        });
+        hello.expect("a hello")
+    }
+
+    /// What another node remembers that was told this.
+    pub(crate) fn remembered(&self, of: &Hello, more: u64) -> Standing {
+        let (start, position, boot) = (of.point.start, of.point.position + more, of.boot);
+        let mut bytes = b"standing".to_vec();
+        [ME.0, start, position, boot].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+        Standing { point: Point { start, position }, boot, seal: KEYSPACE.hash(&bytes).0 }
+    }
+
+    pub(crate) fn step(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        let now = Now { monotonic: self.now, wall: (WALL + self.now).saturating_add_signed(self.skew) };
+        self.replica.step(now, input, &mut effects);
+        self.perform(effects);
+    }
+
+    pub(crate) fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send { to, id, message, .. } => self.sent.push((to, id, message)),
+                Effect::Reply { ticket, response } => self.replies.push((ticket, response)),
+                Effect::Load { load, place } => {
+                    let result = Ok(self.objects.get(&place.key).cloned());
+                    self.step(Input::Loaded { load, result });
+                }
+                Effect::Scan { .. } => panic!("no test scans"),
+                Effect::Commit { changes, sync, .. } => {
+                    self.pending.push(changes);
+                    self.syncs.push(sync);
+                }
+                Effect::SetTimer(at) => self.timer = at,
+                Effect::Fatal(why) => panic!("{why}"),
+            }
+        }
+    }
+
+    /// Lets everything that was handed to the disk become durable.
+    pub(crate) fn commit_all(&mut self) {
+        for change in std::mem::take(&mut self.pending).into_iter().inspect(|_| self.committed += 1).flatten()
+        {
+            match change {
+                Change::Object { place, object, .. } => drop(self.objects.insert(place.key, object)),
+                Change::Meta { name, value } => drop(self.disk.meta.insert(name, value)),
+                Change::Partition { partition, total, record } => {
+                    let row = RecoveredPartition { total, record, ..RecoveredPartition::default() };
+                    self.disk.partitions.insert(partition, row);
+                }
+                Change::Note { partition, total, note } => {
+                    let row = self.disk.partitions.entry(partition).or_default();
+                    row.total = total;
+                    row.notes.push(note);
+                }
+                Change::Leaf { .. } | Change::Removed { .. } => {}
+            }
+        }
+        self.disk.position = self.base + self.committed;
+        self.step(Input::Committed { written: self.committed, synced: self.committed });
+    }
+
+    /// Only written, not synced.
+    pub(crate) fn write_all(&mut self) {
+        let written = self.committed + self.pending.len() as u64;
+        self.step(Input::Committed { written, synced: self.committed });
+    }
+
+    pub(crate) fn put(&mut self, ticket: u64, put: ClientPut) {
+        self.step(Input::Client { ticket: Ticket(ticket), request: ClientRequest::Put(put) });
+    }
+
+    pub(crate) fn get(&mut self, ticket: u64) {
+        let request = ClientRequest::Get {
+            key: key(),
+            r: Threshold::One,
+            pr: Threshold::Default,
+            timeout: 1_000,
+            against: Bytes::new(),
+        };
+        self.step(Input::Client { ticket: Ticket(ticket), request });
+    }
+
+    /// Another coordinator's write arrives.
+    pub(crate) fn write_from(&mut self, from: NodeId, dot: Dot, read: Context) {
+        let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, content: None };
+        let object = Object::from_write(&read, dot, sibling).encode().into();
+        let (header, seat) = (self.header(), Seat::default());
+        let write = Write { header, key: key(), seat, durability: Durability::Synced, dot, object };
+        self.step(Input::Message { from, id: 77, message: PeerMessage::Write(write) });
+    }
+
+    /// The header of another coordinator's request.
+    pub(crate) fn header(&self) -> RequestHeader {
+        RequestHeader {
+            generation: 1,
+            epoch: 1,
+            partition: self.partition(),
+            properties: 1,
+            point: Point { start: 0, position: 0 },
+            class: Class::Foreground,
+            origin: 2,
+            boot: 1,
+            request: 1,
+        }
+    }
+
+    pub(crate) fn partition(&self) -> PartitionId {
+        self.replica.layout().partition_of(KEYSPACE.hash(key().as_bytes()))
+    }
+
+    /// The writes that were sent since the last time, with whom and under which number.
+    pub(crate) fn writes(&mut self) -> Vec<(NodeId, u64, Write)> {
+        let sent = std::mem::take(&mut self.sent);
+        let writes = sent.into_iter().filter_map(|(to, id, message)| match message {
+            PeerMessage::Write(write) => Some((to, id, write)),
+            _ => None,
+        });
+        writes.collect()
+    }
+
+    pub(crate) fn acknowledge(&mut self, from: NodeId, id: u64, status: Status) {
+        let reply = WriteReply { header: header(status), seat: Seat::default() };
+        self.step(Input::Message { from, id, message: PeerMessage::WriteReply(reply) });
+    }
+
+    pub(crate) fn owners_of(&self, key: &Key) -> Vec<NodeId> {
+        let layout = self.replica.layout();
+        layout.owners(layout.partition_of(KEYSPACE.hash(key.as_bytes()))).collect()
+    }
+
+    /// A key that this node does not own.
+    pub(crate) fn foreign_key(&self) -> Key {
+        let mut keys =
+            (0..).map(|number| Key::new("default", "b", format!("{number}")).expect("valid parts"));
+        keys.find(|key| !self.owners_of(key).contains(&ME)).expect("a key of others")
+    }
+
+    /// The only answer that was given since the last time.
+    pub(crate) fn answer(&mut self) -> Response {
+        assert_eq!(self.replies.len(), 1, "{:?}", self.replies);
+        self.replies.pop().expect("an answer").1
+    }
+}
+
+pub(crate) fn header(status: Status) -> ReplyHeader {
+    ReplyHeader {
+        status,
+        generation: 1,
+        epoch: 1,
+        tenure: Tenure::default(),
+        life: 0,
+        seen: 0,
+        known: Vec::new(),
+        floors: Bytes::new(),
+        point: Point { start: 0, position: 0 },
+    }
+}
+
+pub(crate) fn key() -> Key {
+    Key::new("default", "b", "k").expect("valid parts")
+}
+
+pub(crate) fn client_put(value: &str) -> ClientPut {
+    ClientPut {
+        key: key(),
+        context: Bytes::new(),
+        content: Some(Content::from_body(value.as_bytes())),
+        w: Threshold::Default,
+        pw: Threshold::Default,
+        dw: Threshold::Default,
+        timeout: 1_000,
+        return_body: false,
+        identity: None,
+    }
+}
+
+pub(crate) fn greeting() -> Hello {
+    Hello {
+        versions: (1, 1),
+        boot: 7,
+        wall: WALL,
+        layout: 1,
+        properties: 0,
+        keys: 0,
+        bytes: 0,
+        room: Room::Enough,
+        lineage: vec![Start { id: 77, end: u64::MAX }],
+        point: Point { start: 77, position: 5 },
+        heard: None,
+        answers: 0,
+        counts: true,
+    }
+}
+
+impl Bench {
+    /// Another coordinator's write of a value arrives.
+    pub(crate) fn value_from(&mut self, from: NodeId, dot: Dot) {
+        let stamp = Stamp::at_millis(WALL / 1_000);
+        let sibling = Sibling { stamp, write_id: 1, content: Some(Content::from_body(b"v")) };
+        let object = Object::from_write(&Context::new(), dot, sibling).encode().into();
+        let (header, seat) = (self.header(), Seat::default());
+        let write = Write { header, key: key(), seat, durability: Durability::Synced, dot, object };
+        self.step(Input::Message { from, id: 77, message: PeerMessage::Write(write) });
+    }
+
+    pub(crate) fn scope(bucket: &str) -> Scope {
+        Scope { bucket_type: "default".to_owned(), bucket: Some(Bytes::copy_from_slice(bucket.as_bytes())) }
+    }
+
+    /// A client changes a bucket's property.
+    pub(crate) fn change(&mut self, ticket: u64, bucket: &str, max_siblings: u32) {
+        let patch = PropertiesPatch { max_siblings: Some(max_siblings), ..PropertiesPatch::default() };
+        let (scope, change) = (Self::scope(bucket), PropertiesChange::Set(patch));
+        let request = ClientRequest::SetProperties { scope, change, timeout: 1_000 };
+        self.step(Input::Client { ticket: Ticket(ticket), request });
+    }
+
+    pub(crate) fn max_siblings(&mut self, bucket: &str) -> u32 {
+        self.replies.clear();
+        self.step(Input::Client {
+            ticket: Ticket(90),
+            request: ClientRequest::Properties(Self::scope(bucket)),
+        });
+        let Response::Properties(Ok(properties)) = self.answer() else { panic!("no properties") };
+        properties.max_siblings
+    }
+
+    /// The records that were sent to `node`, and forgotten.
+    pub(crate) fn records_to(&mut self, node: NodeId) -> Vec<(u64, PeerMessage)> {
+        let sent = std::mem::take(&mut self.sent);
+        let records =
+            sent.into_iter().filter(|(to, _, message)| *to == node && message.name() == "Properties");
+        records.map(|(_, id, message)| (id, message)).collect()
+    }
+}

@@ -1,0 +1,86 @@
+//! Stalled and full disks, and who waits for them.
+
+use crate::bench::*;
+use gramme_quorum::PutError;
+use gramme_replica::{Bounds, ClientPut, Input, Recovered, Response};
+use gramme_vclock::{Actor, Context, Dot};
+use gramme_wire::PeerMessage;
+use gramme_wire::peer::{Read, Room, Status};
+
+#[test]
+fn a_read_waits_for_what_is_staged() {
+    let mut bench = bench(3);
+    bench.put(1, client_put("staged"));
+    bench.get(2);
+    assert!(bench.replies.is_empty(), "{:?}", bench.replies);
+    bench.write_all();
+    assert!(bench.replies.is_empty(), "written is not synced: {:?}", bench.replies);
+    bench.commit_all();
+    let Response::Get(Ok(found)) = bench.answer() else { panic!("no value") };
+    assert!(found.object.has_value());
+    // The same for another coordinator's read.
+    bench.put(3, client_put("more"));
+    let header = bench.header();
+    let read = Read { header, key: key(), asked: Vec::new() };
+    bench.sent.clear();
+    bench.step(Input::Message { from: B, id: 9, message: PeerMessage::Read(read) });
+    assert!(bench.sent.is_empty());
+    bench.commit_all();
+    assert!(matches!(bench.sent.as_slice(), [(B, 9, PeerMessage::ReadReply(_))]), "{:?}", bench.sent);
+}
+
+/// The deadline of a put and the moment of forgetting duplicates may be one.
+#[test]
+fn whoever_waits_is_told_at_the_deadline() {
+    let mut bench = bench(3);
+    bench.put(1, client_put("x"));
+    bench.now = 5_000_000;
+    bench.step(Input::Timer);
+    let Response::Put(Err(PutError::Unavailable(shortfall))) = bench.answer() else { panic!("not refused") };
+    assert_eq!(shortfall.needed, 2);
+}
+
+#[test]
+fn writes_stop_where_the_disk_is_full_and_go_through_another_owner() {
+    let mut bench = bench(3);
+    bench.step(Input::Room(Room::Low));
+    bench.value_from(B, Dot::new(Actor(2), 1));
+    let stopped = |message: &PeerMessage| matches!(message, PeerMessage::WriteReply(reply) if reply.header.status == Status::WriteStopped);
+    assert!(bench.sent.iter().any(|(_, _, message)| stopped(message)));
+    bench.sent.clear();
+    bench.put(1, client_put("x"));
+    assert!(matches!(bench.sent.as_slice(), [(_, _, PeerMessage::Forward(_))]), "{:?}", bench.sent);
+    assert!(bench.pending.is_empty());
+}
+
+#[test]
+fn what_a_stalled_disk_does_not_take_is_refused_at_once() {
+    let mut bench = started(3, Recovered::default(), Bounds { batches: 50, ..BOUNDS });
+    bench.prove();
+    for number in 0..20_000 {
+        bench.write_from(B, Dot::new(Actor(2), number + 1), Context::new());
+    }
+    assert_eq!(bench.pending.len(), 50);
+    let is_busy = |message: &PeerMessage| matches!(message, PeerMessage::WriteReply(reply) if reply.header.status == Status::Busy);
+    assert_eq!(bench.sent.iter().filter(|(_, _, message)| is_busy(message)).count(), 20_000 - 50);
+    bench.put(1, client_put("x"));
+    assert!(matches!(bench.sent.last(), Some((_, _, PeerMessage::Forward(_)))), "another owner may take it");
+    bench.commit_all();
+    bench.sent.clear();
+    bench.write_from(B, Dot::new(Actor(2), 30_000), Context::new());
+    assert_eq!(bench.pending.len(), 1, "it goes on when the disk does");
+}
+
+/// When a full disk has stopped values, deletes go on: nobody could make room otherwise.
+#[test]
+fn deletes_go_on_where_the_disk_takes_no_values() {
+    let mut bench = bench(3);
+    bench.step(Input::Room(Room::Low));
+    bench.put(1, ClientPut { content: None, ..client_put("") });
+    assert_eq!(bench.writes().len(), 2);
+    bench.write_from(B, Dot::new(Actor(2), 1), Context::new());
+    assert_eq!(bench.pending.len(), 2);
+    bench.step(Input::Room(Room::None));
+    bench.write_from(B, Dot::new(Actor(2), 2), Context::new());
+    assert_eq!(bench.pending.len(), 2);
+}

@@ -1,0 +1,122 @@
+//! What a put is answered with, and that it stays short.
+
+use crate::bench::*;
+use bytes::Bytes;
+use gramme_object::Object;
+use gramme_quorum::Threshold;
+use gramme_replica::{ClientPut, Input, Response};
+use gramme_vclock::{Actor, Dot};
+use gramme_wire::peer::Status;
+
+/// A replica that hears of the raised entry drops our older version. If what replaced that version here did not
+/// go along, and only we had heard of it, the replica would show neither. What is staged goes along as well:
+/// should it be lost here, whoever has the raised entry has it too.
+#[test]
+fn a_raised_entry_goes_with_what_replaced_our_older_versions() {
+    for is_durable in [true, false] {
+        let mut bench = bench(3);
+        bench.put(1, client_put("first"));
+        bench.commit_all();
+        let (_, _, first) = bench.writes().pop().expect("a write");
+        let second = Dot::new(Actor(2), 1);
+        bench.write_from(B, second, [first.dot].into_iter().collect());
+        if is_durable {
+            bench.commit_all();
+        }
+        bench.put(2, client_put("blind"));
+        let (_, _, blind) = bench.writes().pop().expect("a write");
+        let sent = Object::decode(&blind.object).expect("an object");
+        assert!(sent.context().vector().covers(first.dot));
+        assert!(sent.versions().is_live(second), "the entry names what {second} replaced");
+    }
+}
+
+/// The first answer shows the object and has its context. A copy is told without the object, so its context must
+/// not cover what that shows.
+#[test]
+fn a_copy_of_a_put_with_its_body_covers_nothing_unseen() {
+    let mut bench = bench(3);
+    let put = |value| ClientPut { w: Threshold::One, ..client_put(value) };
+    bench.put(1, put("first"));
+    bench.commit_all();
+    let (_, _, first) = bench.writes().pop().expect("a write");
+    bench.replies.clear();
+    let copied = ClientPut { return_body: true, identity: Some((9, 1)), ..put("second") };
+    bench.put(2, copied.clone());
+    bench.commit_all();
+    let (_, _, second) = bench.writes().pop().expect("a write");
+    let Response::Put(Ok(stored)) = bench.answer() else { panic!("it is stored") };
+    assert_eq!(stored.object.expect("the body").siblings().len(), 2);
+    bench.put(3, copied);
+    let Response::Put(Ok(stored)) = bench.answer() else { panic!("it is stored") };
+    assert_eq!(stored.object, None);
+    bench.put(4, ClientPut { context: stored.context, ..put("third") });
+    let (_, _, third) = bench.writes().pop().expect("a write");
+    let third = Object::decode(&third.object).expect("an object");
+    assert!(!third.versions().is_live(second.dot) && third.versions().is_live(first.dot));
+}
+
+/// Chains the contexts of its own answers, and never reads.
+fn overwrite(bench: &mut Bench, times: usize, length: usize) -> usize {
+    let mut context = Bytes::new();
+    let mut longest = 0;
+    let value = "v".repeat(length);
+    for ticket in 0..times {
+        bench.put(ticket as u64, ClientPut { context: context.clone(), ..client_put(&value) });
+        for (to, id, _) in bench.writes() {
+            bench.acknowledge(to, id, Status::DoneSynced);
+        }
+        bench.commit_all();
+        let Response::Put(Ok(stored)) = bench.answer() else { panic!("refused after {ticket} puts") };
+        context = stored.context;
+        longest = longest.max(context.len());
+    }
+    longest
+}
+
+/// A context depends on who wrote concurrently, not on how often or how much.
+#[test]
+fn a_context_stays_short_however_often_and_however_large_a_value_is_overwritten() {
+    for (times, length) in [(12_000, 10), (300, 66_000)] {
+        let mut bench = bench(3);
+        let longest = overwrite(&mut bench, times, length);
+        assert!(longest < 1_024, "{longest} bytes after {times} puts of {length} bytes");
+        bench.get(99);
+        let Response::Get(Ok(found)) = bench.answer() else { panic!("not found") };
+        assert!(found.context.len() < 200 && found.object.siblings().len() == 1);
+    }
+}
+
+/// A sibling beside it is large and stays: the entry is not raised at once, and the context is bounded still.
+#[test]
+fn a_context_stays_short_beside_a_large_sibling() {
+    let mut bench = bench(3);
+    overwrite(&mut bench, 1, 66_000);
+    let longest = overwrite(&mut bench, 500, 66_000);
+    assert!(longest < 2_048, "{longest} bytes");
+    bench.get(99);
+    let Response::Get(Ok(found)) = bench.answer() else { panic!("not found") };
+    assert_eq!(found.object.siblings().len(), 2);
+    assert!(found.context.len() < 2_048, "{} bytes", found.context.len());
+}
+
+/// What one owner may still hold is named: without it the writer's next put would stand beside it there.
+#[test]
+fn a_context_names_what_an_owner_may_still_hold() {
+    let mut bench = bench(3);
+    overwrite(&mut bench, 1, 10);
+    let (mut context, mut lengths) = (Bytes::new(), Vec::new());
+    for ticket in 0..30 {
+        bench.put(ticket, ClientPut { context: context.clone(), ..client_put("x") });
+        for (to, id, _) in bench.writes().into_iter().filter(|(to, ..)| *to == B) {
+            bench.acknowledge(to, id, Status::DoneSynced);
+        }
+        bench.commit_all();
+        bench.now += 200_000;
+        bench.step(Input::Timer);
+        let Response::Put(Ok(stored)) = bench.answer() else { panic!("refused after {ticket} puts") };
+        context = stored.context;
+        lengths.push(context.len());
+    }
+    assert!(lengths.is_sorted() && lengths[29] >= lengths[0] + 29 * 16, "{lengths:?}");
+}

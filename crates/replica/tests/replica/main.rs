@@ -1,0 +1,8 @@
+//! One replica, its inputs handed over one by one, its commits held back until the test lets them through.
+
+mod bench;
+mod bounds;
+mod contexts;
+mod proof;
+mod properties;
+mod puts;

@@ -1,0 +1,42 @@
+//! Bucket properties, stored and told.
+
+use crate::bench::*;
+use gramme_replica::Input;
+use gramme_wire::PeerMessage;
+use gramme_wire::peer::Hello;
+
+#[test]
+fn a_node_that_has_other_properties_is_sent_ours() {
+    let mut bench = bench(3);
+    bench.change(1, "b", 7);
+    bench.commit_all();
+    bench.sent.clear();
+    let hello = Hello { properties: 99, ..greeting() };
+    bench.step(Input::Message { from: B, id: 1, message: PeerMessage::Hello(hello) });
+    let sent = bench.sent.iter().find(|(_, _, message)| matches!(message, PeerMessage::Properties(_)));
+    assert!(
+        matches!(sent, Some((B, _, PeerMessage::Properties(properties))) if properties.records.len() == 1)
+    );
+}
+
+/// The other node acknowledges a change the moment its disk has it. One that this node makes meanwhile, of the
+/// same bucket or of another, must not take it back.
+#[test]
+fn a_change_of_properties_that_is_being_stored_is_not_lost_to_another() {
+    for (theirs, ours) in [("b", "c"), ("b", "b")] {
+        let mut other = bench(3);
+        other.change(1, theirs, 7);
+        let (id, message) = other.records_to(B).pop().expect("a record");
+        let mut bench = bench(3);
+        bench.step(Input::Message { from: C, id, message });
+        bench.change(1, ours, 8);
+        bench.sent.retain(|(_, _, message)| message.name() == "PropertiesReply");
+        bench.commit_all();
+        let told = bench.sent.iter().any(|(to, _, message)| *to == C && message.name() == "PropertiesReply");
+        assert!(told, "it is acknowledged, or overtaken by what was built on it");
+        assert_eq!(bench.max_siblings(ours), 8);
+        if theirs != ours {
+            assert_eq!(bench.max_siblings(theirs), 7, "another bucket's change");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Who coordinates a put, when it is answered, and duplicates.
+
+use crate::bench::*;
+use gramme_object::Key;
+use gramme_quorum::{PutError, Seat, Threshold};
+use gramme_replica::{ClientPut, Input, Response, Ticket};
+use gramme_wire::PeerMessage;
+use gramme_wire::peer::{Durability, ForwardReply, Read, ReplyHeader, Status, WriteReply};
+
+#[test]
+fn a_copy_of_a_put_is_not_handed_on_again() {
+    let mut bench = bench(4);
+    let identity = Some((9, 1));
+    let key = bench.foreign_key();
+    let put = ClientPut { key, identity, ..client_put("x") };
+    let handed_on = |bench: &Bench| {
+        let forwards = bench.sent.iter().filter(|(_, _, message)| matches!(message, PeerMessage::Forward(_)));
+        forwards.map(|(to, id, _)| (*to, *id)).collect::<Vec<_>>()
+    };
+    bench.put(1, put.clone());
+    bench.step(Input::PeerSuspect(handed_on(&bench)[0].0));
+    bench.put(2, put);
+    let [(owner, id)] = handed_on(&bench)[..] else { panic!("two owners: {:?}", bench.sent) };
+    let outcome = Err(PutError::Busy);
+    let reply = ForwardReply { header: header(Status::Refused), outcome };
+    bench.sent.clear();
+    bench.step(Input::Message { from: owner, id, message: PeerMessage::ForwardReply(Box::new(reply)) });
+    assert_eq!(handed_on(&bench).len(), 1, "the next owner gets it, once");
+}
+
+#[test]
+fn a_put_is_answered_at_w_and_not_before_it_is_durable_here() {
+    let mut bench = bench(3);
+    bench.put(1, client_put("x"));
+    let writes = bench.writes();
+    assert_eq!(writes.iter().map(|(to, ..)| *to).collect::<Vec<_>>().len(), 2);
+    bench.acknowledge(writes[0].0, writes[0].1, Status::DoneSynced);
+    bench.acknowledge(writes[0].0, writes[0].1, Status::DoneSynced);
+    assert!(bench.replies.is_empty(), "one replica counts once");
+    bench.commit_all();
+    let Response::Put(Ok(stored)) = bench.answer() else { panic!("not stored") };
+    assert_eq!((stored.receipt.acks, stored.receipt.synced), (2, 2));
+    // A late acknowledgement ends the request, and answers nobody.
+    bench.acknowledge(writes[1].0, writes[1].1, Status::DoneSynced);
+    assert_eq!((bench.replies.len(), bench.replica.requests_under_way()), (0, 0));
+}
+
+#[test]
+fn a_duplicate_is_answered_as_the_first() {
+    let mut bench = bench(3);
+    let named = || ClientPut { identity: Some((7, 8)), ..client_put("x") };
+    bench.put(1, named());
+    bench.put(2, named());
+    let writes = bench.writes();
+    assert_eq!(writes.len(), 2, "one write to each of two others");
+    bench.commit_all();
+    bench.acknowledge(writes[0].0, writes[0].1, Status::DoneSynced);
+    assert_eq!(bench.replies.len(), 2);
+    bench.put(3, named());
+    assert_eq!((bench.replies.len(), bench.writes().len()), (3, 0));
+    let other = Key::new("default", "b", "other").expect("valid parts");
+    bench.put(4, ClientPut { key: other, ..named() });
+    assert!(matches!(bench.replies.last(), Some((Ticket(4), Response::Put(Err(PutError::RequestReused))))));
+}
+
+#[test]
+fn synced_acknowledgements_are_asked_for_where_they_are_wanted() {
+    let mut bench = bench(3);
+    bench.put(1, ClientPut { dw: Threshold::All, ..client_put("x") });
+    assert!(bench.writes().iter().all(|(_, _, write)| write.durability == Durability::Synced));
+    assert_eq!(bench.syncs, [true]);
+}
+
+#[test]
+fn a_put_is_handed_on_until_an_owner_takes_it_and_never_to_two() {
+    let mut bench = bench(8);
+    let foreign = bench.foreign_key();
+    let owners = bench.owners_of(&foreign);
+    bench.put(1, ClientPut { key: foreign, ..client_put("x") });
+    let forwarded = |bench: &mut Bench| {
+        let sent = std::mem::take(&mut bench.sent);
+        let forwards = sent.into_iter().filter(|(_, _, message)| matches!(message, PeerMessage::Forward(_)));
+        forwards.map(|(to, id, _)| (to, id)).collect::<Vec<_>>()
+    };
+    let first = forwarded(&mut bench);
+    assert_eq!(first.len(), 1);
+    // Not a byte left: the next. It says that it has not begun: the next. Then the connection breaks.
+    bench.step(Input::Undelivered { to: first[0].0, id: first[0].1, busy: false });
+    let second = forwarded(&mut bench);
+    let busy = ForwardReply { header: header(Status::Busy), outcome: Err(PutError::Busy) };
+    let message = PeerMessage::ForwardReply(Box::new(busy));
+    bench.step(Input::Message { from: second[0].0, id: second[0].1, message });
+    let third = forwarded(&mut bench);
+    let mut asked = [first[0].0, second[0].0, third[0].0];
+    asked.sort_unstable();
+    let mut all = owners.clone();
+    all.sort_unstable();
+    assert_eq!(asked[..], all[..]);
+    bench.step(Input::PeerDown(third[0].0));
+    assert_eq!(forwarded(&mut bench), []);
+    let Response::Put(Err(PutError::Unknown(node))) = bench.answer() else { panic!("not unknown") };
+    assert_eq!(node, third[0].0);
+}
+
+/// A replica that knows a later epoch refuses; the same dot goes out again at that epoch, and is counted anew.
+#[test]
+fn a_put_goes_on_with_the_same_dot_at_a_later_epoch() {
+    let mut bench = bench(3);
+    bench.put(1, client_put("x"));
+    bench.commit_all();
+    let first = bench.writes();
+    let later = |status| ReplyHeader { epoch: 2, ..header(status) };
+    let reply = |header| PeerMessage::WriteReply(WriteReply { header, seat: Seat::default() });
+    bench.step(Input::Message { from: B, id: first[0].1, message: reply(later(Status::Stale)) });
+    let again = bench.writes();
+    assert_eq!(again.len(), 2);
+    assert!(again.iter().all(|(_, _, write)| write.dot == first[0].2.dot && write.header.epoch == 2));
+    // What was acknowledged at the old epoch does not count at the new one.
+    bench.step(Input::Message { from: C, id: first[0].1, message: reply(header(Status::DoneSynced)) });
+    bench.commit_all();
+    assert!(bench.replies.is_empty(), "{:?}", bench.replies);
+    bench.step(Input::Message { from: C, id: first[0].1, message: reply(later(Status::DoneSynced)) });
+    assert!(matches!(bench.answer(), Response::Put(Ok(stored)) if stored.receipt.acks == 2));
+    // The later epoch is durable: the next start knows it.
+    let mut next = started(3, bench.disk.clone(), BOUNDS);
+    let read = Read { header: next.header(), key: key(), asked: Vec::new() };
+    next.step(Input::Message { from: C, id: 1, message: PeerMessage::Read(read) });
+    let stale = |message: &PeerMessage| matches!(message, PeerMessage::ReadReply(reply) if reply.header.status == Status::Stale);
+    assert!(next.sent.iter().any(|(_, _, message)| stale(message)), "{:?}", next.sent);
+}
