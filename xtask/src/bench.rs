@@ -3,15 +3,19 @@
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, Subcommand};
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
 use crate::cluster::dev::Dev;
+use crate::path;
 use crate::run::build;
 
 #[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// How long to measure each row, in seconds
     #[arg(long, default_value_t = 3)]
     seconds: u64,
@@ -20,7 +24,20 @@ pub(crate) struct Args {
     only: Option<String>,
 }
 
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Count what one put and one get allocate and execute, and hold it against docs/performance.md
+    Path,
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    match args.what {
+        Some(What::Path) => path::run(),
+        None => table(args),
+    }
+}
+
+fn table(args: &Args) -> anyhow::Result<()> {
     let gramme = build("gramme-node", &["--bin", "gramme"], true)?;
     let dev = Dev::found(&gramme, 3)?;
     let mut table = Table::new();

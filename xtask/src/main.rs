@@ -10,6 +10,7 @@ mod fuzz;
 mod layers;
 mod lint;
 mod no_std;
+mod path;
 mod run;
 mod sim;
 

@@ -78,8 +78,8 @@ impl Object {
     /// the losers too.
     #[must_use]
     pub fn last_writer(&self, wall_millis: u64) -> Self {
-        let rank =
-            |(dot, sibling): &&(Dot, Sibling)| (!sibling.stamp.is_runaway(wall_millis), sibling.stamp, *dot);
+        let is_believed = |stamp: Stamp| planted!(TrustClock) || !stamp.is_runaway(wall_millis);
+        let rank = |(dot, sibling): &&(Dot, Sibling)| (is_believed(sibling.stamp), sibling.stamp, *dot);
         let Some(winner) = self.siblings().iter().max_by_key(rank).map(|(dot, _)| *dot) else {
             return self.clone();
         };

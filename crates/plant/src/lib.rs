@@ -86,7 +86,7 @@ bugs! {
     ForgetPut,
     /// raise no entry where the stored object is large
     DecideByStoredSize,
-    /// coordinate last-write-wins puts whatever the clock says
+    /// believe every clock and every stamp
     TrustClock,
     /// leave out of a put's answer what one owner may still hold
     ShortenAtQuorum,
