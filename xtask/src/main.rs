@@ -9,6 +9,7 @@ mod figures;
 mod fuzz;
 mod layers;
 mod lint;
+mod mutants;
 mod no_std;
 mod path;
 mod run;
@@ -46,6 +47,8 @@ enum Command {
     },
     /// Measure a three-node cluster, and print the table of docs/performance.md
     Bench(bench::Args),
+    /// Put small faults in, and see whether the tests or the simulator notice (needs cargo-mutants)
+    Mutants(mutants::Args),
     /// Fuzz every decoder (needs a C++ compiler)
     Fuzz(fuzz::Args),
     /// Compute the paper's figure 8 anew, and write its table and picture to docs/
@@ -62,6 +65,7 @@ fn main() -> anyhow::Result<()> {
         Command::Cluster(args) => cluster::run(&args),
         Command::Sim { rest } => sim::run(&rest),
         Command::Bench(args) => bench::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Figures => figures::run(),
         Command::Doc => doc(),

@@ -59,6 +59,9 @@ struct Cli {
     /// (needs a build with --cfg gramme_planted, which `cargo xtask sim --planted` makes)
     #[arg(long)]
     planted: bool,
+    /// Only the bugs with this in their name
+    #[arg(long, requires = "planted")]
+    only: Option<String>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -138,7 +141,7 @@ fn check_history(path: &Path) -> anyhow::Result<ExitCode> {
 
 #[cfg(gramme_planted)]
 fn planted(cli: &Cli) -> anyhow::Result<ExitCode> {
-    Ok(planted::run(cli.seeds.max(1_000), cli.operations))
+    Ok(planted::run(cli.seeds.max(1_000), cli.operations, cli.only.as_deref().unwrap_or_default()))
 }
 
 #[cfg(not(gramme_planted))]

@@ -17,17 +17,19 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
     if !history.damage.is_empty() {
         return;
     }
-    // What waited in a node that froze for long was written, and stamped, when it woke.
-    let is_over = |write: &WriteRecord| {
-        write.acked().is_some() || history.lasting_since.is_none_or(|since| write.sent + OPEN < since)
+    // What waited in a node that froze for long was written, and stamped, when it woke; in the end all have.
+    let is_over = |old: &WriteRecord, later: &WriteRecord| {
+        old.acked().is_some()
+            || history.lasting_since.is_none_or(|since| old.sent + OPEN < since || since + OPEN < later.sent)
     };
     let reads = history.reads.iter().chain(&history.last);
     for read in reads.filter(|read| history.keys[read.key].kind == Kind::Lww) {
         for &id in &read.values {
-            let Some(old) = history.write(id).filter(|write| is_over(write)) else { continue };
+            let Some(old) = history.write(id) else { continue };
             let is_later = |write: &WriteRecord| {
                 write.key == read.key
                     && write.sent > old.sent + OPEN
+                    && is_over(old, write)
                     && must_meet(read, write, history.replicas)
             };
             if let Some((hidden, write)) = (1..).zip(&history.writes).find(|(_, write)| is_later(write)) {

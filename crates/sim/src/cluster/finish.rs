@@ -50,10 +50,15 @@ impl Cluster {
     pub(super) fn demand_progress(&mut self) {
         self.end_faults(Some(self.victim));
         self.history.lasting_since = Some(self.now);
+        if self.has(Fault::ClockJump) && self.nodes[self.victim].frozen.is_some() {
+            // Who sleeps on stamps when it wakes, and nobody could say what was written before what.
+            self.wake(self.victim);
+        }
         self.break_for_ever();
         if self.has(Fault::ClockJump) {
             // What was stamped by a clock that was ahead is not ahead any more.
             self.turn_until(self.now + 16_000_000);
+            self.wish_for_last_writers();
         }
         for client in 0..self.clients.len() {
             for wish in [Wish::Read, Wish::Write { blindly: false }, Wish::Read] {
@@ -75,6 +80,14 @@ impl Cluster {
                 return self.broken(Broken::NoProgress(what));
             }
             self.turn();
+        }
+    }
+
+    /// Nobody reads those keys first: a write that knows of another replaces it whatever the clocks said.
+    fn wish_for_last_writers(&mut self) {
+        for key in (0..self.keys.len()).filter(|&key| self.history.keys[key].kind == Kind::Lww) {
+            let client = key % self.clients.len();
+            self.clients[client].goals.push_back((key, Wish::Write { blindly: true }));
         }
     }
 
@@ -121,7 +134,9 @@ impl Cluster {
             Fault::ReadError,
             Fault::DiskFull,
         ];
-        let enabled: Vec<_> = lasting.into_iter().filter(|fault| self.has(*fault)).collect();
+        let may =
+            |fault: &Fault| self.has(*fault) && !(*fault == Fault::Freeze && self.has(Fault::ClockJump));
+        let enabled: Vec<_> = lasting.into_iter().filter(may).collect();
         let Some(fault) = enabled.choose(&mut self.random.nemesis).copied() else { return };
         let node = self.victim;
         let others = (0..self.nodes.len()).filter(|other| *other != node).collect::<Vec<_>>();
