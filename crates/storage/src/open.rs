@@ -78,6 +78,13 @@ pub(crate) fn create(path: &Path, id: [u8; 16], options: &Options) -> Result<(),
     directory.write_identity(&Identity { id, leaf_bits: options.leaf_bits, engine: options.engine })
 }
 
+pub(crate) fn check_unused(path: &Path) -> Result<(), OpenError> {
+    if !path.is_dir() {
+        return Err(OpenError::Missing(path.to_owned()));
+    }
+    Directory::lock(path).map(drop)
+}
+
 pub(crate) fn open(path: &Path, options: Options, hooks: Hooks) -> Result<Opened, OpenError> {
     if !path.is_dir() {
         return Err(OpenError::Missing(path.to_owned()));

@@ -50,6 +50,15 @@ impl Store {
         open::create(path, id, options)
     }
 
+    /// Whether the store in `path` could be opened as far as other processes go. Opening it may cost more than
+    /// the answer is worth: it is a new start, which a node tells the others of.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] or [`OpenError::Missing`], or what the operating system says.
+    pub fn check_unused(path: &Path) -> Result<(), OpenError> {
+        open::check_unused(path)
+    }
+
     /// Opens the store in `path`, replays its log and proves what it holds. O(rows stored); large values are not
     /// read.
     ///

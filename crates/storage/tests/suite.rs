@@ -124,6 +124,7 @@ fn a_second_opening_is_refused() {
     each(|engine| {
         let bench = Bench::new(engine);
         assert!(matches!(bench.try_open(), Err(OpenError::Locked(_))));
+        assert!(matches!(Store::check_unused(&bench.path()), Err(OpenError::Locked(_))));
     });
 }
 

@@ -172,6 +172,8 @@ impl Driver {
 /// Opens the store, starts the replica and its thread.
 pub(crate) fn start(config: &Config) -> anyhow::Result<Driver> {
     // Each opening of the store is a start that the others are told of: not for nothing, and not in a loop.
+    // A second process of the same node would meet the taken port too, but that is not what is wrong with it.
+    Store::check_unused(&config.data_dir)?;
     std::net::UdpSocket::bind(config.quic).with_context(|| format!("cannot listen on {}", config.quic))?;
     let Prepared { core, parts, asks, stop, shared } = prepare(config, World::real()?)?;
     let (ending, ended) = oneshot::channel();
