@@ -112,7 +112,8 @@ fn row(room: &str, fates: &[Fate]) -> [String; 6] {
     let count = |wanted| fates.iter().filter(|&&fate| fate == wanted).count();
     let (tests, simulator, survived) = (count(Fate::Tests), count(Fate::Simulator), count(Fate::Survived));
     let all = tests + simulator + survived;
-    let share = if all == 0 { String::new() } else { format!("{} %", 100 * (tests + simulator) / all) };
+    let share =
+        (100 * (tests + simulator)).checked_div(all).map_or_else(String::new, |share| format!("{share} %"));
     let [all, tests, simulator, survived] = [all, tests, simulator, survived].map(|count| count.to_string());
     [room.to_owned(), all, tests, simulator, survived, share]
 }

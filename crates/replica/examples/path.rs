@@ -3,6 +3,7 @@
 //!
 //! `path` counts the allocations of one of each; `path put 1000` only runs puts, for a profiler to count
 //! instructions.
+#![allow(clippy::print_stdout, reason = "it is a command")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
