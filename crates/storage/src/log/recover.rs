@@ -117,7 +117,9 @@ fn read_header(bytes: &Bytes, store: [u8; 16], number: u64) -> Option<u64> {
     let mut rest = &body[8..];
     let ours = rest.get_u64_le() == number && rest.starts_with(&store);
     rest.advance(16);
-    (whole && ours).then(|| rest.get_u64_le())
+    let first_sequence = rest.get_u64_le();
+    // Batches count from 1.
+    (whole && ours && first_sequence > 0).then_some(first_sequence)
 }
 
 /// A segment that is being read.
@@ -170,5 +172,23 @@ impl Segmented<'_> {
             }
         }
         highest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_that_begins_with_no_batch_is_none_of_ours() {
+        let header = |first_sequence: u64| {
+            let mut header = [MAGIC.as_slice(), &7_u64.to_le_bytes(), &[1; 16]].concat();
+            header.extend(first_sequence.to_le_bytes());
+            header.extend(crc32fast::hash(&header).to_le_bytes());
+            Bytes::from(header)
+        };
+        assert_eq!(read_header(&header(1), [1; 16], 7), Some(1));
+        assert_eq!(read_header(&header(0), [1; 16], 7), None);
+        assert_eq!(read_header(&header(1), [1; 16], 8), None);
     }
 }
