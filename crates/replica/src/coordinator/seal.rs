@@ -111,6 +111,14 @@ mod tests {
         assert_eq!(secrets(1, None).open(&key("a"), b""), Ok(Context::new()));
     }
 
+    /// A comparison that adds the differences up would let two that are alike cancel each other.
+    #[test]
+    fn two_changes_that_are_alike_are_noticed() {
+        let mut token = secrets(1, None).seal(&key("a"), &Context::new()).to_vec();
+        (token[2], token[3]) = (token[2] ^ 1, token[3] ^ 1);
+        assert_eq!(secrets(1, None).open(&key("a"), &token), Err(ContextError::Forged));
+    }
+
     #[test]
     fn any_change_is_noticed() {
         let context: Context = [Dot::new(Actor(1), 2)].into_iter().collect();
