@@ -97,6 +97,11 @@ fn judge_room(
         changes.shuffle(&mut StdRng::seed_from_u64(args.seed));
         changes.truncate(sample);
     }
+    // Else whatever fails without a change would pass for a change that was noticed.
+    ensure!(
+        copy.fate(package, args.seeds)? == Fate::Survived,
+        "{package} or the simulator fails without any change: run cargo xtask test and cargo xtask sim first"
+    );
     let mut fates = Vec::new();
     for change in &changes {
         let name = change["name"].as_str().context("a change has no name")?;

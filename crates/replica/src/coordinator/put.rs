@@ -6,11 +6,8 @@
 //! grow by a dot with every write. Whoever merges that drops each older version of ours that is not live in
 //! it, so what replaced those must go along. Usually nothing is left but the new version; where siblings
 //! stay beside it and are large, the put goes alone and raises nothing, as long as the context is short.
-//!
-//! A writer is answered with what it had read and its own write, no more; but where its own version is the only
-//! live one, with the object's context, which is the same to it and does not grow. Where another version stays
-//! beside its own and it goes on from its own answers, what it has replaced is left out once every owner has
-//! merged that.
+
+mod answer;
 
 use std::sync::Arc;
 
@@ -21,31 +18,26 @@ use gramme_quorum::{Ack, Failure, PutError, PutNeeds, PutRequest, PutVerdict, Re
 use gramme_ring::NodeId;
 use gramme_vclock::{Context, Dot};
 use gramme_wire::PeerMessage;
-use gramme_wire::peer::{
-    self, Class, Durability, ForwardReply, PutDone, ReplyHeader, Status, Write, WriteReply,
-};
+use gramme_wire::peer::{self, Class, Durability, PutDone, ReplyHeader, Status, Write, WriteReply};
 
+use self::answer::{answer, tell};
 use super::duplicates::{Identity, Seen};
 use super::{Around, Coordinator, LINGER, adopt, failure};
 use crate::cx::Cx;
 use crate::io::{LoadFailed, Ticket};
 use crate::node::{BucketDurability, Epoch, Node, Properties};
 use crate::place::Place;
-use crate::request::{ClientPut, Response, Stored};
-use crate::serve::{bare_header, request_header};
+use crate::request::{ClientPut, Response};
+use crate::serve::request_header;
 use crate::shard::{Level, Ready, Writer};
 use crate::timers::Timer;
 
 /// How long a put is remembered beyond its deadline, in microseconds: a copy may be late.
 const REMEMBERED: u64 = 5_000_000;
-/// How long an answer to a forwarded put is worth sending, in microseconds.
-const ANSWER_TTL: u64 = 5_000_000;
 /// Siblings that stay beside a new version go along with it if they have at most so many bytes.
 const WHOLE: u64 = 64 << 10;
 /// However large they are, they go along when the context has more dots than this outside its vector.
 const OUTSIDE: usize = 64;
-/// A writer whose context has at most so many dots is not kept waiting for a shorter one.
-const SHORT: usize = 16;
 /// How long it is kept waiting for owners that the quorum does not need, in microseconds.
 const PATIENCE: u64 = 100_000;
 
@@ -87,27 +79,6 @@ struct Kept {
     state: Arc<Object>,
     /// Whether it is as durable here as was asked.
     is_stored: bool,
-}
-
-impl Put {
-    /// Whether the put's own version is the only live one.
-    fn is_sole(&self) -> bool {
-        self.write.as_ref().is_some_and(|kept| kept.state.versions().len() == 1)
-    }
-
-    /// Whether the writer is to be answered with a shorter context than what it had read and its own write.
-    fn shortens(&self) -> bool {
-        !self.return_body && self.read.outside().len() > SHORT
-    }
-
-    /// Whether an answer is worth waiting for, though the quorum is there.
-    fn waits(&self) -> bool {
-        let is_stored = self.write.as_ref().is_some_and(|kept| kept.is_stored);
-        match self.return_body || self.shortens() && self.is_sole() {
-            true => !is_stored,
-            false => self.shortens() && !self.counted.is_complete() && !planted!(ShortenAtQuorum),
-        }
-    }
 }
 
 impl Coordinator {
@@ -526,32 +497,6 @@ fn restart(around: &mut Around<'_>, id: u64, put: &mut Put) {
     }
 }
 
-/// What a put is answered with; nothing before it was written.
-fn answer(cx: &Cx, put: &Put, receipt: Receipt) -> Option<PutDone> {
-    let kept = put.write.as_ref()?;
-    let shown = (put.return_body && kept.is_stored).then(|| match put.properties.allow_mult {
-        true => (*kept.state).clone(),
-        false => kept.state.last_writer(cx.now.wall / 1_000),
-    });
-    let is_sole = put.is_sole() && kept.is_stored || planted!(FullContext);
-    let context = match &shown {
-        Some(object) => object.context().clone(),
-        None if is_sole => kept.state.context().clone(),
-        None => {
-            let mut context = put.read.clone();
-            context.insert(kept.dot);
-            // What this put has replaced at every owner need not be named again. As long as one has not merged it, a
-            // replaced dot may be live there, and the writer's next put would stand beside it.
-            if put.shortens() && (put.counted.is_unanimous() || planted!(ShortenAtQuorum)) {
-                context.retain_outside(|dot| kept.state.versions().is_live(dot));
-            }
-            context
-        }
-    };
-    let object = shown.map(|object| object.encode().into());
-    Some(PutDone { context, receipt, object, dot: kept.dot })
-}
-
 fn ack(from: NodeId, zone: u16, asked: Level, header: ReplyHeader) -> Ack {
     // A version that was seen and replaced is acknowledged as durably as the write asked.
     let synced = match header.status {
@@ -560,32 +505,6 @@ fn ack(from: NodeId, zone: u16, asked: Level, header: ReplyHeader) -> Ack {
     };
     let tenure: Tenure = header.tenure;
     Ack { node: from, zone, synced, tenure, known: header.known }
-}
-
-/// Tells whoever asked what became of a put.
-fn tell(cx: &mut Cx, asker: Asker, outcome: Result<PutDone, PutError>) {
-    match asker {
-        Asker::Client(ticket, key) => {
-            let response = put_response(cx, &key, outcome);
-            cx.reply(ticket, response);
-        }
-        Asker::Peer(node, id) => {
-            let status = if outcome.is_ok() { Status::DoneBuffered } else { Status::Refused };
-            // What the owner knows of the partition goes with its replies to reads and writes.
-            let header = bare_header(status);
-            let message = PeerMessage::ForwardReply(Box::new(ForwardReply { header, outcome }));
-            cx.send(node, id, ANSWER_TTL, message);
-        }
-    }
-}
-
-fn put_response(cx: &Cx, key: &Key, outcome: Result<PutDone, PutError>) -> Response {
-    Response::Put(outcome.and_then(|done| {
-        let context = cx.config.secrets.seal(key, &done.context);
-        let object = done.object.map(|object| Object::decode(&object)).transpose();
-        let object = object.map_err(|_| PutError::Disk)?;
-        Ok(Stored { context, receipt: done.receipt, object })
-    }))
 }
 
 fn put_needs(put: &peer::Put, properties: &Properties, replicas: u8) -> Result<(u8, PutNeeds), PutError> {
