@@ -11,7 +11,6 @@ mod layers;
 mod lint;
 mod mutants;
 mod no_std;
-mod path;
 mod run;
 mod sim;
 
@@ -45,7 +44,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
-    /// Measure a three-node cluster, and print the table of docs/performance.md
+    /// Measure a three-node cluster, and print the tables of docs/performance.md
     Bench(bench::Args),
     /// Put small faults in, and see whether the tests or the simulator notice (needs cargo-mutants)
     Mutants(mutants::Args),

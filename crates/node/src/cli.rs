@@ -183,6 +183,12 @@ pub(crate) struct BenchArgs {
     /// How long to measure, in seconds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub(crate) seconds: u64,
+    /// Each key once, in random order, however long that takes
+    #[arg(long, conflicts_with = "seconds")]
+    pub(crate) once: bool,
+    /// What the keys' names begin with: get reads what an insert with the same one wrote; else a random one
+    #[arg(long)]
+    pub(crate) prefix: Option<String>,
     /// When a write counts as acknowledged: fsync, one-of-n or buffered
     #[arg(long, default_value = "fsync")]
     pub(crate) durability: String,
@@ -201,8 +207,10 @@ pub(crate) enum Interface {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Workload {
-    /// Blind writes would breed siblings, so each writer replaces its own last write
+    /// Writes over keys that were written before: each worker replaces its own last write
     Put,
+    /// Writes of new keys
+    Insert,
     /// Reads of keys that were written before
     Get,
 }

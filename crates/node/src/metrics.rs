@@ -1,5 +1,7 @@
 //! Counters and latencies as Prometheus reads them.
 
+mod process;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +17,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::driver::Shared;
+
+use self::process::Process;
 
 /// The content type of [`render`]'s text.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -86,7 +90,9 @@ impl Metrics {
 
 /// Everything, in the OpenMetrics text format.
 pub(crate) fn render(shared: &Arc<Shared>) -> std::result::Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("gramme");
+    let mut all = Registry::default();
+    all.register_collector(Box::new(Process));
+    let registry = all.sub_registry_with_prefix("gramme");
     registry.register_with_unit(
         "request_duration",
         "Requests of clients, from when the node took them to when it answered",
@@ -95,7 +101,7 @@ pub(crate) fn render(shared: &Arc<Shared>) -> std::result::Result<String, fmt::E
     );
     registry.register_collector(Box::new(Counts { shared: Arc::clone(shared) }));
     let mut out = String::new();
-    text::encode(&mut out, &registry)?;
+    text::encode(&mut out, &all)?;
     Ok(out)
 }
 

@@ -120,12 +120,17 @@ impl Dev {
 
     /// kill -9, and waits until the process is gone.
     pub(crate) fn kill(&mut self, at: usize) -> anyhow::Result<()> {
-        send(self.node_pid(at), Signal::KILL)?;
+        self.stop(at, Signal::KILL)
+    }
+
+    /// Ends a node with a signal, and waits until the process is gone.
+    pub(crate) fn stop(&mut self, at: usize, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.node_pid(at);
+        send(pid, signal)?;
         if let Some(mut child) = self.restarted[at].take() {
             child.wait()?;
         }
-        let http = self.http(at);
-        wait_for("the node is gone", || http.get("/ping").is_err())
+        wait_for("the node is gone", || is_gone(pid))
     }
 
     /// Starts a killed node again by the command that `cluster.json` names.

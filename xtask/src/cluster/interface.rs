@@ -286,7 +286,12 @@ fn administration(a: &Http) -> anyhow::Result<()> {
     let status = a.get("/admin/status")?.is(200)?.json()?;
     ensure!(status["n"] == 3 && status["nodes"].as_array().is_some_and(|nodes| nodes.len() == 3), "{status}");
     let metrics = String::from_utf8(a.get("/metrics")?.is(200)?.body)?;
-    for line in ["gramme_puts_coordinated_total ", "gramme_request_duration_seconds_bucket{", "# EOF"] {
+    for line in [
+        "gramme_puts_coordinated_total ",
+        "gramme_request_duration_seconds_bucket{",
+        "process_cpu_seconds_total ",
+        "# EOF",
+    ] {
         ensure!(metrics.contains(line), "no {line} in {metrics}");
     }
     a.get("/livez")?.is(200)?;

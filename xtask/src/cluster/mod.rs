@@ -8,7 +8,7 @@ pub(crate) mod dev;
 mod disks;
 mod errors;
 mod files;
-mod http;
+pub(crate) mod http;
 mod interface;
 mod jepsen;
 mod lifecycle;

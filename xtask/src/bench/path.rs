@@ -21,7 +21,7 @@ const TIMES: u64 = 1_000;
 /// What is counted, by its name in the table.
 type Figures = BTreeMap<String, u64>;
 
-pub(crate) fn run() -> anyhow::Result<()> {
+pub(super) fn run() -> anyhow::Result<()> {
     let path = build("gramme-replica", &["--example", "path"], true)?;
     let mut counted = allocations(&path)?;
     if succeeds("valgrind", &["--version"]) {
