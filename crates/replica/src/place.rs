@@ -1,6 +1,7 @@
 //! Where a key belongs: worked out once, where the key comes in, and carried from there.
 
 use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 
 use gramme_object::Key;
 use gramme_ring::{KeyHash, NodeId, PartitionId};
@@ -42,6 +43,13 @@ impl PartialEq for Place {
 }
 
 impl Eq for Place {}
+
+impl Hash for Place {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The key's place is a hash of the key already; to tell places apart further is equality's work.
+        state.write_u64(self.hash.0);
+    }
+}
 
 impl PartialOrd for Place {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
