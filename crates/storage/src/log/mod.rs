@@ -1,8 +1,12 @@
 //! The commit log: append-only segments of checksummed frames.
 //!
 //! ```text
-//! segment  "GRMLOG02" | u64 number | store id (16) | u64 first sequence | u32 CRC-32 | frame*
+//! segment  "GRMLOG02" | u64 number | store id (16) | u64 first sequence | u32 CRC-32 | frame* | zeros
 //! ```
+//!
+//! The open segment is longer than its frames: zeros lie ahead of them, and frames are written over zeros. A
+//! sync that also has to make a new length durable writes twice, to two places (and waits for a journal, where
+//! there is one); over zeros it writes once. A segment that is complete has none behind its last frame.
 
 mod frame;
 mod recover;
@@ -10,6 +14,7 @@ mod recover;
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::BufMut;
@@ -21,6 +26,9 @@ use crate::files::{private_options, sync_directory};
 
 const MAGIC: &[u8; 8] = b"GRMLOG02";
 const HEADER: usize = 8 + 8 + 16 + 8 + 4;
+/// So much is written ahead at once.
+const AHEAD: usize = 1 << 20;
+static ZEROS: [u8; AHEAD] = [0; AHEAD];
 
 struct Segment {
     number: u64,
@@ -34,6 +42,8 @@ pub(crate) struct LogWriter {
     directory: PathBuf,
     store: [u8; 16],
     file: File,
+    /// Up to where the open segment's file reaches.
+    reserved: u64,
     /// Oldest first; the last one is open.
     segments: VecDeque<Segment>,
 }
@@ -43,24 +53,28 @@ impl LogWriter {
     pub(crate) fn create(directory: &Path, store: [u8; 16], number: u64, last: u64) -> io::Result<Self> {
         let file = create_segment(directory, store, number, last)?;
         let segments = [Segment { number, last, bytes: HEADER as u64 }].into();
-        Ok(Self { directory: directory.to_owned(), store, file, segments })
+        Ok(Self { directory: directory.to_owned(), store, file, reserved: HEADER as u64, segments })
     }
 
     /// Appends whole frames, the last of which is `last`. On an error nothing is kept, or the error is final.
     pub(crate) fn append(&mut self, frames: &[u8], last: u64) -> Result<(), AppendError> {
         let Some(open) = self.segments.back_mut() else { return Err(AppendError::Final) };
-        if let Err(error) = self.file.write_all(frames) {
+        let end = open.bytes + frames.len() as u64;
+        if let Err(error) = self.file.write_all_at(frames, open.bytes) {
             // Take back what was written of it, or a later frame would follow half a one.
-            let taken_back = self.file.set_len(open.bytes).and_then(|()| {
-                use std::io::Seek;
-                self.file.seek(io::SeekFrom::Start(open.bytes)).map(drop)
-            });
+            let taken_back = self.file.set_len(open.bytes);
+            self.reserved = open.bytes;
             tracing::error!(%error, "writing the commit log failed");
             let full = error.kind() == io::ErrorKind::StorageFull;
             return Err(if full && taken_back.is_ok() { AppendError::Full } else { AppendError::Final });
         }
-        open.bytes += frames.len() as u64;
+        open.bytes = end;
         open.last = last;
+        if self.reserved < end {
+            // A disk that has no room for it has room for frames yet.
+            let ahead = self.file.write_all_at(&ZEROS, end);
+            self.reserved = if ahead.is_ok() { end + AHEAD as u64 } else { end };
+        }
         Ok(())
     }
 
@@ -81,8 +95,10 @@ impl LogWriter {
 
     /// Syncs the open segment and starts the next.
     pub(crate) fn rotate(&mut self) -> io::Result<()> {
+        self.file.set_len(self.open_bytes())?;
         self.sync()?;
         let (number, last) = self.segments.back().map_or((1, 0), |open| (open.number + 1, open.last));
+        self.reserved = HEADER as u64;
         self.file = create_segment(&self.directory, self.store, number, last)?;
         self.segments.push_back(Segment { number, last, bytes: HEADER as u64 });
         Ok(())

@@ -79,12 +79,13 @@ pub(crate) fn recover(
         return Err(OpenError::damaged(path, "the log ends before the last checkpoint"));
     }
     let file = reopen(&path, &open_bytes).map_err(OpenError::io(&path))?;
+    let reserved = open.bytes;
     for stale in list_segments(directory)?.into_iter().filter(|&number| number < first) {
         let path = segment_path(directory, stale);
         fs::remove_file(&path).map_err(OpenError::io(path))?;
     }
     sync_directory(directory).map_err(OpenError::io(directory))?;
-    Ok(Recovered { last, writer: LogWriter { directory: directory.to_owned(), store, file, segments } })
+    Ok(Recovered { last, writer: LogWriter { directory: directory.to_owned(), store, file, reserved, segments } })
 }
 
 /// Opens the newest segment behind its good bytes, and makes them durable. They are written once more: if a
