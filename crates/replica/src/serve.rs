@@ -187,7 +187,7 @@ impl Around<'_> {
     ) {
         let answer = match result {
             Ok(page) => {
-                let keys = wanted(&page, bucket_type, bucket).collect();
+                let keys = wanted(self.node, self.cx.now, &page, bucket_type, bucket);
                 let next = page.next.map(|place| place.key);
                 (counted(self.shard, partition, Status::DoneSynced), keys, next)
             }

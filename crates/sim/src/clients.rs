@@ -343,11 +343,13 @@ pub(crate) fn misconduct(request: &ClientRequest, response: &Response, replicas:
         (ClientRequest::Get { .. }, Response::Get(answer)) => {
             answer.as_ref().err().map(gramme_quorum::GetError::blame)
         }
+        (ClientRequest::Keys { .. }, Response::Keys(answer)) => {
+            answer.as_ref().err().map(gramme_quorum::GetError::blame)
+        }
         (ClientRequest::Put(_), Response::Put(Err(PutError::TooManySiblings { .. }))) => None,
         (ClientRequest::Put(_), Response::Put(answer)) => answer.as_ref().err().map(PutError::blame),
         (ClientRequest::SetProperties { .. }, Response::SetProperties(_))
         | (ClientRequest::Properties(_), Response::Properties(_))
-        | (ClientRequest::Keys { .. }, Response::Keys(_))
         | (ClientRequest::Status, Response::Status(_)) => None,
         _ => return Some(format!("{response:?} answers {request:?}")),
     };

@@ -3,6 +3,9 @@
 //! Of each partition one owner is asked: this node, or one that is up. So a listing is weak (it shows what one
 //! replica has, and what is written meanwhile or not) and costly (every row is read), and it needs no more
 //! memory than a page at either end.
+//!
+//! Each page is a request with a number of its own, and a listing goes by that of the page it waits for: under
+//! one number for all, an answer that comes late or twice would pass for the next page's, and show keys twice.
 
 use bytes::Bytes;
 use gramme_object::{Key, Object};
@@ -13,7 +16,8 @@ use gramme_wire::peer::{Class, Keys, KeysReply};
 
 use super::{Around, Coordinator, failure};
 use crate::cx::Cx;
-use crate::io::{LoadFailed, Page, Ticket};
+use crate::io::{LoadFailed, Now, Page, Ticket};
+use crate::node::Node;
 use crate::place::Place;
 use crate::request::{Cursor, KeysPage, Response};
 use crate::serve::request_header;
@@ -109,8 +113,12 @@ impl Coordinator {
     }
 
     fn list_page(&mut self, around: &mut Around<'_>, id: u64) {
-        let Some(list) = self.lists.get(&id) else { return };
+        let Some(list) = self.lists.remove(&id) else { return };
         let Around { cx, node, shard } = around;
+        let (id, before) = (cx.next_request(), id);
+        cx.timers.cancel(list.deadline, Timer::List(before));
+        cx.timers.set(list.deadline, Timer::List(id));
+        let list = &*self.lists.entry(id).or_insert(list);
         let Cursor { partition, after } = list.cursor.clone();
         let Some(owner) = list.asked else { return };
         if owner == cx.me() {
@@ -131,7 +139,8 @@ impl Coordinator {
             // Half of the keys would look like all of them.
             (Ok(_), Err(why)) => self.on_list_failure(around, id, me, why.into()),
             (Ok(page), Ok(())) => {
-                list.keys.extend(wanted(&page, &list.bucket_type, list.bucket.as_ref()));
+                let Around { cx, node, .. } = &*around;
+                list.keys.extend(wanted(node, cx.now, &page, &list.bucket_type, list.bucket.as_ref()));
                 list.rows += page.rows.len();
                 self.on_page(around, id, page.next);
             }
@@ -210,17 +219,27 @@ impl Coordinator {
     }
 }
 
-/// The keys of a page that are wanted, and have a value.
-pub(crate) fn wanted<'a>(
-    page: &'a Page,
-    bucket_type: &'a str,
-    bucket: Option<&'a Bytes>,
-) -> impl Iterator<Item = Key> + 'a {
-    let is_wanted = move |key: &Key| {
+/// The keys of a page that are wanted, and have a value for whoever reads them now.
+pub(crate) fn wanted(
+    node: &Node,
+    now: Now,
+    page: &Page,
+    bucket_type: &str,
+    bucket: Option<&Bytes>,
+) -> Vec<Key> {
+    let millis = node.clock.millis(now);
+    let is_wanted = |key: &Key| {
         key.bucket_type() == bucket_type && bucket.is_none_or(|bucket| key.bucket() == &bucket[..])
     };
-    let rows = page.rows.iter().filter(move |(place, _)| is_wanted(&place.key));
-    // A row that cannot be decoded is a finding of whoever reads it; here it is a key that has something.
-    let has_value = |stored: &Bytes| Object::decode(stored).map_or(true, |object| object.has_value());
-    rows.filter(move |(_, stored)| has_value(stored)).map(|(place, _)| place.key.clone())
+    let has_value = |key: &Key, stored: &Bytes| match Object::decode(stored) {
+        // Beside the last write there may be values that nobody is shown.
+        Ok(object) if node.properties(key).is_some_and(|properties| !properties.allow_mult) => {
+            object.last_writer(millis).has_value()
+        }
+        Ok(object) => object.has_value(),
+        // A finding of whoever reads it; here it is a key that has something.
+        Err(_) => true,
+    };
+    let rows = page.rows.iter().filter(|(place, _)| is_wanted(&place.key));
+    rows.filter(|(place, stored)| has_value(&place.key, stored)).map(|(place, _)| place.key.clone()).collect()
 }

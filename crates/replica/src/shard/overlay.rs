@@ -10,7 +10,7 @@
 //! durable. A slot with nothing under way may stay for a while, so that a key that is used again need not be
 //! read and decoded again; the oldest go first, but for those that were used since.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -38,11 +38,13 @@ enum Slot {
     Ready { ready: Ready, idle: Option<u64>, is_used: bool },
 }
 
+#[allow(clippy::disallowed_types, reason = "never gone through: its order shows nowhere")]
+type Slots = std::collections::HashMap<Place, Slot, foldhash::fast::RandomState>;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
-    /// Never gone through, so its order, which differs from run to run, shows nowhere.
-    slots: HashMap<Place, Slot, foldhash::fast::RandomState>,
+    slots: Slots,
     loads: BTreeMap<u64, Place>,
     /// Operations that wait for a load, and the bytes that they bring.
     queued: usize,

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use gramme_object::{Content, Key, Object, Sibling, Stamp};
 use gramme_quorum::{Seat, Tenure, Threshold};
 use gramme_replica::{
-    Bounds, Change, ClientPut, ClientRequest, Config, Effect, Input, Now, PropertiesChange, PropertiesPatch,
-    Recovered, RecoveredPartition, Replica, Response, Scope, Secrets, Ticket,
+    Bounds, Change, ClientPut, ClientRequest, Config, Effect, Input, Now, Page, Place, PropertiesChange,
+    PropertiesPatch, Recovered, RecoveredPartition, Replica, Response, Scope, Secrets, Space, Ticket,
 };
 use gramme_ring::{Keyspace, Member, NodeId, PartitionId, PlanRequest, plan};
 use gramme_vclock::{Context, Dot};
@@ -153,7 +153,10 @@ impl Bench {
                     let result = Ok(self.objects.get(&place.key).cloned());
                     self.step(Input::Loaded { load, result });
                 }
-                Effect::Scan { .. } => panic!("no test scans"),
+                Effect::Scan { scan, partition, after, limit } => {
+                    let page = self.page(partition, after.as_ref(), limit);
+                    self.step(Input::Scanned { scan, result: Ok(page) });
+                }
                 Effect::Commit { changes, sync, .. } => {
                     self.pending.push(changes);
                     self.syncs.push(sync);
@@ -162,6 +165,30 @@ impl Bench {
                 Effect::Fatal(why) => panic!("{why}"),
             }
         }
+    }
+
+    /// Rows of a partition, as the disk has them.
+    fn page(&self, partition: PartitionId, after: Option<&Place>, limit: usize) -> Page {
+        let rows = self.objects.iter().map(|(key, stored)| {
+            let hash = KEYSPACE.hash(key.as_bytes());
+            let partition = self.replica.layout().partition_of(hash);
+            (Place { space: Space::Data, partition, hash, key: key.clone() }, stored.clone())
+        });
+        let is_there =
+            |place: &Place| place.partition == partition && after.is_none_or(|after| place > after);
+        let mut rows: Vec<_> = rows.filter(|(place, _)| is_there(place)).collect();
+        rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let has_more = rows.len() > limit;
+        rows.truncate(limit);
+        let next = rows.last().filter(|_| has_more).map(|(place, _)| place.clone());
+        Page { rows, next }
+    }
+
+    /// A partition that this node owns.
+    pub(crate) fn owned(&self) -> PartitionId {
+        let layout = self.replica.layout();
+        let all = (0..1 << layout.depth()).map(|prefix| PartitionId { prefix, depth: layout.depth() });
+        all.into_iter().find(|&id| layout.owners(id).any(|owner| owner == ME)).expect("one of ours")
     }
 
     /// Lets everything that was handed to the disk become durable.

@@ -209,6 +209,7 @@ impl Cluster {
         self.compare_replicas();
         self.compare_trees();
         self.compare_tables();
+        self.compare_listings();
         self.demand_answers();
         for node in 0..self.nodes.len() {
             self.demand_rest(node);

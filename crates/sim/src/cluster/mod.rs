@@ -7,6 +7,7 @@
 
 mod by_hand;
 mod finish;
+mod listing;
 mod nemesis;
 mod nodes;
 mod traffic;
@@ -72,6 +73,7 @@ struct Randomness {
     nemesis: Rng,
     clients: Rng,
     starts: Rng,
+    listings: Rng,
 }
 
 pub(crate) struct Cluster {
@@ -104,6 +106,8 @@ pub(crate) struct Cluster {
     starts: u64,
     /// Changes of properties, by their ticket.
     changes: BTreeMap<Ticket, usize>,
+    /// Listings of keys, by the ticket of the page that is asked for.
+    listings: BTreeMap<Ticket, listing::Listing>,
     /// Answers to what no client asked.
     answers: BTreeMap<Ticket, Response>,
     /// Messages that a test holds back.
@@ -145,6 +149,7 @@ impl Cluster {
             nemesis: fork(seed, "nemesis"),
             clients: fork(seed, "clients"),
             starts: fork(seed, "starts"),
+            listings: fork(seed, "listings"),
         };
         let (keys, records) = name_keys(settings.keys, &layout, &mut random.clients);
         let router = Router::new(layout.clone());
@@ -174,6 +179,7 @@ impl Cluster {
             is_stepping: false,
             starts: 0,
             changes: BTreeMap::new(),
+            listings: BTreeMap::new(),
             answers: BTreeMap::new(),
             held: Vec::new(),
             holds: Vec::new(),

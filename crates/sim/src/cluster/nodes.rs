@@ -1,7 +1,7 @@
 //! Nodes: starting and stopping, what goes into a replica, and what becomes of its effects.
 
 use gramme_plant::planted;
-use gramme_replica::{Bounds, Config, Effect, Input, Now, Page, Replica, Secrets};
+use gramme_replica::{Bounds, Config, Effect, Input, Now, Replica, Secrets};
 use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;
 use rand::RngExt;
@@ -226,10 +226,11 @@ impl Cluster {
                     let input = Box::new(Input::Loaded { load, result });
                     self.schedule(after, Event::Own { node, life, input });
                 }
-                // No client lists keys here: that is weak by its nature, and tested on real processes.
-                Effect::Scan { scan, .. } => {
-                    let input = Box::new(Input::Scanned { scan, result: Ok(Page::default()) });
-                    self.schedule(1, Event::Own { node, life, input });
+                Effect::Scan { scan, partition, after, .. } => {
+                    let result = self.read_page(node, partition, after.as_ref());
+                    let after = self.random.listings.random_range(5..200) + self.nodes[node].disk.slowness;
+                    let input = Box::new(Input::Scanned { scan, result });
+                    self.schedule(after, Event::Own { node, life, input });
                 }
                 Effect::Commit { sequence, changes, sync, .. } => {
                     self.commit(node, life, changes, sync);

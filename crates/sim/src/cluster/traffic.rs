@@ -49,6 +49,7 @@ impl Cluster {
             self.begin(client, number, wish);
         } else if self.left > 0 {
             self.left -= 1;
+            self.list_now_and_then();
             let number = self.random.clients.random_range(0..self.keys.len());
             let wish = Client::wish(&mut self.random.clients);
             self.begin(client, number, wish);
@@ -124,7 +125,7 @@ impl Cluster {
         happens
     }
 
-    fn ticket(&mut self) -> Ticket {
+    pub(super) fn ticket(&mut self) -> Ticket {
         self.next_ticket += 1;
         Ticket(self.next_ticket)
     }
@@ -201,6 +202,7 @@ impl Cluster {
             let is_done = matches!(response, Response::SetProperties(Ok(())));
             self.history.changes[change].ended = Some((self.now, is_done));
         }
+        self.take_page(ticket, &response);
         match asked.asker {
             Asker::Nobody => {}
             Asker::Driver => drop(self.answers.insert(ticket, response)),
@@ -249,10 +251,11 @@ impl Cluster {
             // Its siblings are there and not shown.
             return;
         }
-        // A vector entry for each start that ever wrote, an exact dot for each sibling, and some more for what
-        // many clients write at once beside large ones.
+        // A vector entry for each start that ever wrote, an exact dot for each sibling; and beside large siblings
+        // a coordinator leaves so many more, before it hears of what the others leave.
         const FEW: u64 = 64;
-        let (entries, most) = (length as u64 / 16, self.starts + siblings as u64 + FEW);
+        let few = FEW * u64::from(self.history.replicas);
+        let (entries, most) = (length as u64 / 16, self.starts + siblings as u64 + few);
         if entries > most {
             let what = format!("a context of {length} bytes, though only {} starts wrote", self.starts);
             self.broken(Broken::Unbounded(what));

@@ -85,7 +85,10 @@ pub(crate) fn recover(
         fs::remove_file(&path).map_err(OpenError::io(path))?;
     }
     sync_directory(directory).map_err(OpenError::io(directory))?;
-    Ok(Recovered { last, writer: LogWriter { directory: directory.to_owned(), store, file, reserved, segments } })
+    Ok(Recovered {
+        last,
+        writer: LogWriter { directory: directory.to_owned(), store, file, reserved, segments },
+    })
 }
 
 /// Opens the newest segment behind its good bytes, and makes them durable. They are written once more: if a

@@ -1,0 +1,167 @@
+//! Listings of keys: weak by their nature, for of each partition they show what one replica has.
+//!
+//! So while things break they are judged by what they may never show: a key twice, a key of another bucket, or
+//! one that nobody has ever given a value. In the end, when replicas are equal, they must show every key that
+//! has a value, and no other.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use gramme_object::Key;
+use gramme_replica::{ClientRequest, Cursor, LoadFailed, Page, Place, Response, Space, Ticket};
+use gramme_ring::PartitionId;
+use rand::RngExt;
+
+use super::{Cluster, clients, keyspace};
+use crate::event::Event;
+use crate::history::{Broken, Kind};
+
+/// Rows of a page that a disk reads: few, so that most listings need several.
+const PAGE_ROWS: usize = 2;
+const KINDS: [Kind; 4] = [Kind::Fsync, Kind::OneOfN, Kind::Buffered, Kind::Lww];
+
+/// A listing under way.
+#[derive(Clone, Debug)]
+pub(super) struct Listing {
+    node: usize,
+    bucket_type: &'static str,
+    bucket: Option<&'static str>,
+    keys: BTreeSet<Key>,
+    /// Everything is healed: it must be whole.
+    is_last: bool,
+}
+
+impl Listing {
+    fn asks_for(&self, key: &Key) -> bool {
+        key.bucket_type() == self.bucket_type
+            && self.bucket.is_none_or(|bucket| key.bucket() == bucket.as_bytes())
+    }
+}
+
+impl Cluster {
+    /// Begins one for about every so many operations of clients.
+    pub(super) fn list_now_and_then(&mut self) {
+        let rng = &mut self.random.listings;
+        if rng.random_range(0..64) > 0 {
+            return;
+        }
+        let node = rng.random_range(0..self.nodes.len());
+        let (bucket_type, bucket) = clients::bucket_of(KINDS[rng.random_range(0..KINDS.len())]);
+        let bucket = (rng.random_range(0..4) > 0).then_some(bucket);
+        let (keys, is_last) = (BTreeSet::new(), false);
+        self.ask_page(Listing { node, bucket_type, bucket, keys, is_last }, None);
+    }
+
+    fn ask_page(&mut self, listing: Listing, after: Option<Cursor>) {
+        let ticket = self.ticket();
+        let request = ClientRequest::Keys {
+            bucket_type: listing.bucket_type.to_owned(),
+            bucket: listing.bucket.map(|bucket| Bytes::from_static(bucket.as_bytes())),
+            after,
+            timeout: clients::TIMEOUT,
+        };
+        let node = listing.node;
+        self.listings.insert(ticket, listing);
+        let later = self.random.listings.random_range(10..200);
+        let request = Box::new(request);
+        self.schedule(later, Event::Request { client: None, node, life: None, ticket, request });
+    }
+
+    /// A page is answered.
+    pub(super) fn take_page(&mut self, ticket: Ticket, response: &Response) {
+        let Some(mut listing) = self.listings.remove(&ticket) else { return };
+        let page = match response {
+            Response::Keys(Ok(page)) => page,
+            // Nobody promises that there is somebody to ask, until the end.
+            _ if !listing.is_last => return,
+            other => return self.broken(Broken::NoProgress(format!("{listing:?}: {other:?}"))),
+        };
+        for key in &page.keys {
+            if let Some(what) = self.why_wrong(&listing, key) {
+                self.broken(Broken::Misbehaved(format!("{listing:?} shows {key:?}, {what}")));
+            }
+            listing.keys.insert(key.clone());
+        }
+        match &page.next {
+            Some(next) => self.ask_page(listing, Some(next.clone())),
+            None if listing.is_last => self.demand_whole(&listing),
+            None => {}
+        }
+    }
+
+    fn why_wrong(&self, listing: &Listing, key: &Key) -> Option<&'static str> {
+        let number = self.keys.iter().position(|named| named.key == *key);
+        let has_value =
+            |number| self.history.writes.iter().any(|write| write.key == number && !write.is_delete);
+        if !listing.asks_for(key) {
+            Some("which it was not asked for")
+        } else if listing.keys.contains(key) {
+            Some("again")
+        } else if !number.is_some_and(has_value) {
+            Some("which never had a value")
+        } else {
+            None
+        }
+    }
+
+    fn demand_whole(&mut self, listing: &Listing) {
+        for (number, named) in self.keys.iter().enumerate() {
+            let key = &named.key;
+            // What cannot be decoded is shown, whatever it was.
+            let is_damaged =
+                self.history.keys[number].owners.iter().any(|&node| self.nodes[node].has_flipped_bits);
+            let last = self.history.last.iter().rev().find(|read| read.key == number);
+            let Some(last) = last.filter(|_| listing.asks_for(key) && !is_damaged) else { continue };
+            let is_there = !last.values.is_empty();
+            if listing.keys.contains(key) != is_there {
+                let what =
+                    format!("{listing:?}: key {number} has a value: {is_there}, and it says otherwise");
+                return self.broken(Broken::Unequal(what));
+            }
+        }
+    }
+
+    /// Lists every bucket, and every type, through every node.
+    pub(super) fn compare_listings(&mut self) {
+        for node in 0..self.nodes.len() {
+            for kind in KINDS {
+                let (bucket_type, bucket) = clients::bucket_of(kind);
+                for bucket in [Some(bucket), None] {
+                    let (keys, is_last) = (BTreeSet::new(), true);
+                    self.ask_page(Listing { node, bucket_type, bucket, keys, is_last }, None);
+                    // A node takes only so many requests at once.
+                    self.turn_until(self.now + 2_000_000);
+                }
+            }
+        }
+        if let Some(listing) = self.listings.values().find(|listing| listing.is_last) {
+            self.broken(Broken::NoProgress(format!("{listing:?} does not end")));
+        }
+    }
+
+    /// What a node's disk reads for a listing.
+    pub(super) fn read_page(
+        &self,
+        node: usize,
+        partition: PartitionId,
+        after: Option<&Place>,
+    ) -> Result<Page, LoadFailed> {
+        let disk = &self.nodes[node].disk;
+        if disk.fails_reads {
+            return Err(LoadFailed);
+        }
+        let rows = disk.objects().iter().map(|(key, stored)| {
+            let hash = keyspace().hash(key.as_bytes());
+            let partition = self.layout.partition_of(hash);
+            (Place { space: Space::Data, partition, hash, key: key.clone() }, stored.clone())
+        });
+        let rows =
+            rows.filter(|(place, _)| place.partition == partition && after.is_none_or(|after| place > after));
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let has_more = rows.len() > PAGE_ROWS;
+        rows.truncate(PAGE_ROWS);
+        let next = rows.last().filter(|_| has_more).map(|(place, _)| place.clone());
+        Ok(Page { rows, next })
+    }
+}
