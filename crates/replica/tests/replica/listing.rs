@@ -4,7 +4,7 @@ use bytes::Bytes;
 use gramme_object::Key;
 use gramme_quorum::{Failure, GetError};
 use gramme_replica::{ClientPut, ClientRequest, Cursor, Input, KeysPage, Response, Ticket};
-use gramme_ring::NodeId;
+use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Keys, KeysReply, Status};
 
@@ -45,6 +45,11 @@ impl Bench {
     fn tell(&mut self, from: NodeId, id: u64, status: Status, keys: Vec<Key>, next: Option<Key>) {
         let reply = KeysReply { header: header(status), keys, next };
         self.step(Input::Message { from, id, message: PeerMessage::KeysReply(reply) });
+    }
+
+    fn key_in(&self, partition: PartitionId) -> Key {
+        let partition_of = |key: &Key| self.replica.layout().partition_of(KEYSPACE.hash(key.as_bytes()));
+        keys_of("b", 1_000).into_iter().find(|key| partition_of(key) == partition).expect("a key of it")
     }
 
     /// Goes on until a partition that another node must be asked for.
@@ -172,6 +177,21 @@ fn an_owner_that_cannot_answer_is_followed_by_another() {
     }
 }
 
+/// Another owner goes on where the first one stood, and skips nothing.
+#[test]
+fn an_owner_that_fails_in_the_middle_is_followed_from_there() {
+    let mut bench = of_five();
+    let (first, id, keys) = bench.first_asked();
+    let found = bench.key_in(keys.header.partition);
+    bench.tell(first, id, Status::DoneSynced, vec![found.clone()], Some(found.clone()));
+    let (same, id, next) = bench.asked().pop().expect("the next page");
+    assert_eq!((same, next.after.as_ref()), (first, Some(&found)));
+    bench.tell(first, id, Status::DiskError, Vec::new(), None);
+    let (second, _, again) = bench.asked().pop().expect("another owner is asked");
+    assert_ne!(second, first);
+    assert_eq!((again.header.partition, again.after), (keys.header.partition, Some(found)));
+}
+
 #[test]
 fn nobody_is_left_to_ask() {
     let mut bench = of_five();
@@ -189,9 +209,7 @@ fn nobody_is_left_to_ask() {
 fn a_page_that_comes_twice_is_taken_once() {
     let mut bench = of_five();
     let (owner, id, keys) = bench.first_asked();
-    let partition_of = |key: &Key| bench.replica.layout().partition_of(KEYSPACE.hash(key.as_bytes()));
-    let mut all = keys_of("b", 1_000).into_iter();
-    let found = all.find(|key| partition_of(key) == keys.header.partition).expect("a key of the partition");
+    let found = bench.key_in(keys.header.partition);
     for _ in 0..2 {
         bench.tell(owner, id, Status::DoneSynced, vec![found.clone()], Some(found.clone()));
     }

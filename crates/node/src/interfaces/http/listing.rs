@@ -10,7 +10,7 @@ use bytes::Bytes;
 use gramme_object::Key;
 use gramme_replica::KeysPage;
 use http_body_util::channel::{Channel, Sender};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::driver::Handle;
 use crate::interfaces::http::error::HttpError;
@@ -44,12 +44,10 @@ pub(super) async fn keys(handle: &Handle, bucket: &BucketName, parts: &Parts) ->
     let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(2);
     let handle = handle.clone();
     tokio::spawn(async move {
-        let mut page = first;
-        let mut is_first = true;
+        let (mut page, mut writer) = (first, Writer::new(is_stream));
         loop {
             let next = page.next.take();
-            let piece = piece(&page, is_stream, is_first, next.is_none());
-            is_first = false;
+            let piece = writer.piece(&page, next.is_none());
             // Nothing is sent where a page adds nothing: an empty piece would end a chunked body.
             let is_sent = piece.is_empty() || sender.send_data(piece).await.is_ok();
             if !is_sent || next.is_none() {
@@ -71,26 +69,39 @@ fn cut_off(sender: Cut) {
     sender.abort(std::io::Error::other("the listing could not be finished"));
 }
 
-/// What a page adds to the body.
-fn piece(page: &KeysPage, is_stream: bool, is_first: bool, is_last: bool) -> Bytes {
-    let names: Vec<Value> = page.keys.iter().map(|key| json!(text(key.key()))).collect();
-    if is_stream {
-        return format!("{}", json!({ "keys": names })).into();
+/// Writes a listing, page by page, of which any may be empty.
+struct Writer {
+    is_stream: bool,
+    is_begun: bool,
+    has_names: bool,
+}
+
+impl Writer {
+    const fn new(is_stream: bool) -> Self {
+        Self { is_stream, is_begun: false, has_names: false }
     }
-    let mut out = String::new();
-    if is_first {
-        out += "{\"keys\":[";
-    }
-    for (at, name) in names.iter().enumerate() {
-        if at > 0 || !is_first {
-            out.push(',');
+
+    /// What a page adds to the body.
+    fn piece(&mut self, page: &KeysPage, is_last: bool) -> Bytes {
+        let names = page.keys.iter().map(|key| json!(text(key.key())));
+        if self.is_stream {
+            return format!("{}", json!({ "keys": names.collect::<Vec<_>>() })).into();
         }
-        out += &name.to_string();
+        let mut out = String::new();
+        if !std::mem::replace(&mut self.is_begun, true) {
+            out += "{\"keys\":[";
+        }
+        for name in names {
+            if std::mem::replace(&mut self.has_names, true) {
+                out.push(',');
+            }
+            out += &name.to_string();
+        }
+        if is_last {
+            out += "]}";
+        }
+        out.into()
     }
-    if is_last {
-        out += "]}";
-    }
-    out.into()
 }
 
 /// A name as JSON can hold it: one that is no text is percent-encoded.
@@ -131,4 +142,35 @@ fn json_response(body: Body) -> Response {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use gramme_object::Key;
+
+    use super::*;
+
+    #[test]
+    fn pages_without_names_leave_the_json_whole() {
+        let page = |names: &[&str]| {
+            let keys = names.iter().map(|name| Key::new("default", "b", *name).expect("valid parts"));
+            KeysPage { keys: keys.collect(), next: None }
+        };
+        for pages in [
+            &[&[][..], &["a"], &[], &["b", "c"]][..],
+            &[&["a", "b"], &["c"]],
+            &[&["a", "b", "c"]],
+            &[&[], &["a", "b", "c"], &[]],
+        ] {
+            let mut writer = Writer::new(false);
+            let mut body = Vec::new();
+            for (at, names) in pages.iter().enumerate() {
+                body.extend(writer.piece(&page(names), at + 1 == pages.len()));
+            }
+            let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            assert_eq!(body, json!({ "keys": ["a", "b", "c"] }));
+        }
+        let body = Writer::new(false).piece(&page(&[]), true);
+        assert_eq!(body, "{\"keys\":[]}");
+    }
 }
