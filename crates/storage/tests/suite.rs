@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 
-use common::{Bench, copy, name, object, partition, value};
+use common::{Bench, copy, frames_end, name, object, partition, value};
 use gramme_storage::{
     Batch, Commit, CommitError, Damage, EngineKind, Event, Hooks, Name, OpenError, Range, Room, Row, Space,
     Store,
@@ -204,11 +204,16 @@ fn a_torn_tail_is_cut_and_a_damaged_middle_is_refused() {
         bench.abandon();
         let log = bench.newest_segment();
         let whole = fs::read(&log).expect("the log");
-        // Half a frame more: torn, and nothing of it was promised.
-        fs::write(&log, [&whole[..], b"GRFM\x40\0\0\0torn"].concat()).expect("a torn log");
-        bench.reopen();
-        bench.check();
-        bench.abandon();
+        // Half a frame more, alone or before the zeros that lie ahead: torn, and nothing of it was promised.
+        let (frames, ahead) = whole.split_at(frames_end(&whole));
+        assert!(!ahead.is_empty() && ahead.iter().all(|byte| *byte == 0), "{} bytes ahead", ahead.len());
+        let torn = b"GRFM\x40\0\0\0torn";
+        for rest in [&torn[..], &[&torn[..], ahead].concat(), &[ahead, torn].concat(), ahead, &[0], &[]] {
+            fs::write(&log, [frames, rest].concat()).expect("a torn log");
+            bench.reopen();
+            bench.check();
+            bench.abandon();
+        }
         // A flipped bit where later frames say that it was synced.
         let mut flipped = whole.clone();
         flipped[200] ^= 1;
@@ -313,7 +318,8 @@ fn a_value_cannot_pass_for_a_frame() {
     let whole = fs::read(&log).expect("the log");
     let other = Bench::with_id(EngineKind::Sled, [9; 16]);
     let foreign = fs::read(other.newest_segment()).expect("another log");
-    let torn = [&whole[..], b"GRFM\xff\xff\0\0torn", &foreign, &b"GRFM\x10\0\0\0".repeat(5_000)].concat();
+    let frames = &whole[..frames_end(&whole)];
+    let torn = [frames, b"GRFM\xff\xff\0\0torn", &foreign, &b"GRFM\x10\0\0\0".repeat(5_000)].concat();
     fs::write(&log, torn).expect("a torn log");
     bench.reopen();
     bench.check();

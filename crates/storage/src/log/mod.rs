@@ -70,12 +70,19 @@ impl LogWriter {
         }
         open.bytes = end;
         open.last = last;
-        if self.reserved < end {
-            // A disk that has no room for it has room for frames yet.
-            let ahead = self.file.write_all_at(&ZEROS, end);
-            self.reserved = if ahead.is_ok() { end + AHEAD as u64 } else { end };
-        }
+        self.write_ahead(frames.len(), end);
         Ok(())
+    }
+
+    /// Writes zeros behind `end` where the next frames would make the file longer. Large frames do that anyway,
+    /// and zeros before them would only be written twice.
+    fn write_ahead(&mut self, frames: usize, end: u64) {
+        if self.reserved < end + frames as u64 && frames < AHEAD / 4 {
+            // A disk that has no room for it may have room for frames yet; it is not tried again before the next
+            // segment.
+            let is_written = self.file.write_all_at(&ZEROS, end).is_ok();
+            self.reserved = if is_written { end + AHEAD as u64 } else { u64::MAX };
+        }
     }
 
     /// Returns once all that was appended is on the device.

@@ -36,6 +36,16 @@ pub fn object(name: &str) -> (u64, Bytes) {
     (u64::from_be_bytes(*first), Bytes::copy_from_slice(name.as_bytes()))
 }
 
+/// Where the frames of a log segment end; behind them zeros lie ahead.
+pub fn frames_end(segment: &[u8]) -> usize {
+    let mut end = 44;
+    while segment.get(end..end + 4) == Some(b"GRFM") {
+        let length = segment[end + 4..].first_chunk().expect("a length");
+        end += 32 + u32::from_le_bytes(*length) as usize;
+    }
+    end
+}
+
 /// Bytes that are different for each object and generation.
 pub fn value(hash: u64, size: usize, generation: u64) -> Bytes {
     let mut bytes = generation.to_le_bytes().to_vec();
