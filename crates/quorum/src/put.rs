@@ -142,10 +142,14 @@ impl PutRequest {
         self.roll.is_complete()
     }
 
-    /// Whether every owner has acknowledged, and each acknowledgement counts.
+    /// Whether every owner has acknowledged, each acknowledgement counts, and each would survive a loss of power.
     #[must_use]
     pub fn is_unanimous(&self) -> bool {
-        self.roll.members.iter().filter(|member| member.is_owner).all(|member| self.counts(member))
+        let is_synced = |member: &Member<Ack>| {
+            let synced = matches!(&member.heard, Some(Heard::Answer(ack)) if ack.synced);
+            synced && self.counts(member)
+        };
+        self.roll.members.iter().filter(|member| member.is_owner).all(is_synced)
     }
 
     /// Whether this replica has not been heard yet.

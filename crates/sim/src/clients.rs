@@ -139,14 +139,22 @@ impl Client {
         }
     }
 
-    /// Draws the next operation.
-    pub(crate) fn wish(rng: &mut Rng) -> Wish {
-        match rng.random_range(0..20) {
+    /// Draws the next operation, and on which of so many keys.
+    ///
+    /// Every fourth client goes on from its own answers to the key with the largest values, and hardly ever
+    /// reads: what it is answered with is then all that it knows, and beside siblings of others that is a lot.
+    pub(crate) fn wish(&self, keys: usize, rng: &mut Rng) -> (usize, Wish) {
+        if self.number % 4 == 3 {
+            let is_curious = rng.random_range(0..40) == 0;
+            return (0, if is_curious { Wish::Read } else { Wish::Write { blindly: false } });
+        }
+        let wish = match rng.random_range(0..20) {
             0..9 => Wish::Read,
             9 => Wish::Write { blindly: true },
             10 => Wish::Delete,
             _ => Wish::Write { blindly: false },
-        }
+        };
+        (rng.random_range(0..keys), wish)
     }
 
     /// Begins an operation on a key.
@@ -304,7 +312,7 @@ impl Client {
             }
             (What::Writing { id }, Response::Put(Err(error))) => {
                 self.last_error = Some(error.to_string());
-                if matches!(error, PutError::TooManySiblings { .. }) {
+                if matches!(error, PutError::TooManySiblings { .. } | PutError::SiblingsTooLarge { .. }) {
                     // Whoever is told so reads what there is, and writes with its context.
                     let first = self.goals.front().map(|(number, _)| (*number, Wish::Read));
                     first.into_iter().for_each(|goal| self.goals.push_front(goal));
@@ -346,7 +354,10 @@ pub(crate) fn misconduct(request: &ClientRequest, response: &Response, replicas:
         (ClientRequest::Keys { .. }, Response::Keys(answer)) => {
             answer.as_ref().err().map(gramme_quorum::GetError::blame)
         }
-        (ClientRequest::Put(_), Response::Put(Err(PutError::TooManySiblings { .. }))) => None,
+        (
+            ClientRequest::Put(_),
+            Response::Put(Err(PutError::TooManySiblings { .. } | PutError::SiblingsTooLarge { .. })),
+        ) => None,
         (ClientRequest::Put(_), Response::Put(answer)) => answer.as_ref().err().map(PutError::blame),
         (ClientRequest::SetProperties { .. }, Response::SetProperties(_))
         | (ClientRequest::Properties(_), Response::Properties(_))

@@ -20,7 +20,7 @@ use gramme_vclock::{Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{self, Class, Durability, PutDone, ReplyHeader, Status, Write, WriteReply};
 
-use self::answer::{answer, tell};
+use self::answer::{answer, shortens, tell};
 use super::duplicates::{Identity, Seen};
 use super::{Around, Coordinator, LINGER, adopt, failure};
 use crate::cx::Cx;
@@ -187,7 +187,11 @@ impl Coordinator {
         let Around { cx, node, shard } = around;
         cx.stats.puts += 1;
         let counts = shard.counts(place.partition).is_ok();
-        let levels = Levels::of(properties.durability, needs.synced, counts);
+        let levels = match shortens(&asked.read, asked.return_body) {
+            // About every sixteenth put of a chain; the answer may then be short whatever the bucket asks.
+            true => Levels::SYNCED,
+            false => Levels::of(properties.durability, needs.synced, counts),
+        };
         let counted = PutRequest::new(&node.map.sets(place.partition, need), needs);
         let (id, deadline) = (cx.next_request(), cx.after(asked.timeout));
         let peer::Put { read, content, return_body, .. } = asked;
@@ -547,6 +551,8 @@ struct Levels {
 }
 
 impl Levels {
+    const SYNCED: Self = Self { own: Level::Synced, others: Level::Synced };
+
     /// What the bucket asks, and more where the request wants so many synced acknowledgements. The first of
     /// them is the coordinator's own, if that `counts`.
     const fn of(durability: BucketDurability, synced: u8, counts: bool) -> Self {

@@ -4,9 +4,11 @@ use crate::bench::*;
 use bytes::Bytes;
 use gramme_object::Object;
 use gramme_quorum::Threshold;
-use gramme_replica::{ClientPut, Input, Response};
+use gramme_replica::{
+    BucketDurability, ClientPut, ClientRequest, Input, PropertiesChange, PropertiesPatch, Response, Ticket,
+};
 use gramme_vclock::{Actor, Dot};
-use gramme_wire::peer::Status;
+use gramme_wire::peer::{Durability, Status};
 
 /// A replica that hears of the raised entry drops our older version. If what replaced that version here did not
 /// go along, and only we had heard of it, the replica would show neither. What is staged goes along as well:
@@ -98,6 +100,47 @@ fn a_context_stays_short_beside_a_large_sibling() {
     let Response::Get(Ok(found)) = bench.answer() else { panic!("not found") };
     assert_eq!(found.object.siblings().len(), 2);
     assert!(found.context.len() < 2_048, "{} bytes", found.context.len());
+}
+
+/// Where nobody syncs, a loss of power may bring back what was replaced, and it must still be named. So the put
+/// whose answer is to be short is synced, whatever its bucket asks.
+#[test]
+fn what_a_loss_of_power_may_bring_back_is_named() {
+    for syncs in [true, false] {
+        let mut bench = bench(3);
+        let patch =
+            PropertiesPatch { durability: Some(BucketDurability::Buffered), ..PropertiesPatch::default() };
+        let (scope, change) = (Bench::scope("b"), PropertiesChange::Set(patch));
+        let request = ClientRequest::SetProperties { scope, change, timeout: 1_000 };
+        bench.step(Input::Client { ticket: Ticket(77), request });
+        bench.commit_all();
+        // Nobody confirms it here.
+        bench.now += 1_000_000;
+        bench.step(Input::Timer);
+        bench.replies.clear();
+        overwrite(&mut bench, 1, 10);
+        let (mut context, mut lengths, mut synced) = (Bytes::new(), Vec::new(), 0);
+        for ticket in 0..60 {
+            bench.put(ticket, ClientPut { context: context.clone(), ..client_put("x") });
+            for (to, id, write) in bench.writes() {
+                let is_synced = syncs && write.durability == Durability::Synced;
+                synced += usize::from(is_synced);
+                bench.acknowledge(to, id, if is_synced { Status::DoneSynced } else { Status::DoneBuffered });
+            }
+            bench.commit_all();
+            bench.now += 200_000;
+            bench.step(Input::Timer);
+            let Response::Put(Ok(stored)) = bench.answer() else { panic!("refused after {ticket} puts") };
+            context = stored.context;
+            lengths.push(context.len());
+        }
+        let longest = lengths.iter().max().copied().expect("lengths");
+        if syncs {
+            assert!(longest < 1_024 && (2..20).contains(&synced), "{longest} bytes, {synced} synced writes");
+        } else {
+            assert!(lengths.is_sorted() && longest >= lengths[0] + 59 * 16, "{lengths:?}");
+        }
+    }
 }
 
 /// What one owner may still hold is named: without it the writer's next put would stand beside it there.

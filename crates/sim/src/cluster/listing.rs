@@ -97,21 +97,25 @@ impl Cluster {
             Some("which it was not asked for")
         } else if listing.keys.contains(key) {
             Some("again")
-        } else if !number.is_some_and(has_value) {
+        } else if !number.is_some_and(|number| has_value(number) || self.is_damaged(number)) {
             Some("which never had a value")
         } else {
             None
         }
     }
 
+    /// Whether a copy of a key may not be decodable: it is then shown, whatever it was.
+    fn is_damaged(&self, number: usize) -> bool {
+        self.history.keys[number].owners.iter().any(|&node| self.nodes[node].has_flipped_bits)
+    }
+
     fn demand_whole(&mut self, listing: &Listing) {
         for (number, named) in self.keys.iter().enumerate() {
             let key = &named.key;
-            // What cannot be decoded is shown, whatever it was.
-            let is_damaged =
-                self.history.keys[number].owners.iter().any(|&node| self.nodes[node].has_flipped_bits);
             let last = self.history.last.iter().rev().find(|read| read.key == number);
-            let Some(last) = last.filter(|_| listing.asks_for(key) && !is_damaged) else { continue };
+            let Some(last) = last.filter(|_| listing.asks_for(key) && !self.is_damaged(number)) else {
+                continue;
+            };
             let is_there = !last.values.is_empty();
             if listing.keys.contains(key) != is_there {
                 let what =
@@ -145,6 +149,7 @@ impl Cluster {
         node: usize,
         partition: PartitionId,
         after: Option<&Place>,
+        limit: usize,
     ) -> Result<Page, LoadFailed> {
         let disk = &self.nodes[node].disk;
         if disk.fails_reads {
@@ -159,8 +164,9 @@ impl Cluster {
             rows.filter(|(place, _)| place.partition == partition && after.is_none_or(|after| place > after));
         let mut rows: Vec<_> = rows.collect();
         rows.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let has_more = rows.len() > PAGE_ROWS;
-        rows.truncate(PAGE_ROWS);
+        let most = limit.min(PAGE_ROWS);
+        let has_more = rows.len() > most;
+        rows.truncate(most);
         let next = rows.last().filter(|_| has_more).map(|(place, _)| place.clone());
         Ok(Page { rows, next })
     }

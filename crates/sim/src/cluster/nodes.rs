@@ -226,8 +226,8 @@ impl Cluster {
                     let input = Box::new(Input::Loaded { load, result });
                     self.schedule(after, Event::Own { node, life, input });
                 }
-                Effect::Scan { scan, partition, after, .. } => {
-                    let result = self.read_page(node, partition, after.as_ref());
+                Effect::Scan { scan, partition, after, limit } => {
+                    let result = self.read_page(node, partition, after.as_ref(), limit);
                     let after = self.random.listings.random_range(5..200) + self.nodes[node].disk.slowness;
                     let input = Box::new(Input::Scanned { scan, result });
                     self.schedule(after, Event::Own { node, life, input });

@@ -9,7 +9,7 @@ use gramme_router::Step;
 use rand::RngExt;
 
 use super::{Cluster, node_of};
-use crate::clients::{self, Client, Wish};
+use crate::clients::{self, Wish};
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::history::Broken;
@@ -50,8 +50,7 @@ impl Cluster {
         } else if self.left > 0 {
             self.left -= 1;
             self.list_now_and_then();
-            let number = self.random.clients.random_range(0..self.keys.len());
-            let wish = Client::wish(&mut self.random.clients);
+            let (number, wish) = self.clients[client].wish(self.keys.len(), &mut self.random.clients);
             self.begin(client, number, wish);
         }
     }

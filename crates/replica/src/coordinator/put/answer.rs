@@ -3,11 +3,12 @@
 //! A writer is answered with what it had read and its own write, no more; but where its own version is the only
 //! live one, with the object's context, which is the same to it and does not grow. Where another version stays
 //! beside its own and it goes on from its own answers, what it has replaced is left out once every owner has
-//! merged that.
+//! merged that, and synced it: what a loss of power takes back must still be named.
 
 use gramme_object::{Key, Object};
 use gramme_plant::planted;
 use gramme_quorum::{PutError, Receipt};
+use gramme_vclock::Context;
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{ForwardReply, PutDone, Status};
 
@@ -21,15 +22,19 @@ const ANSWER_TTL: u64 = 5_000_000;
 /// A writer whose context has at most so many dots is not kept waiting for a shorter one.
 const SHORT: usize = 16;
 
+/// Whether a writer that had read this is to be answered with a shorter context than that and its own write.
+pub(super) fn shortens(read: &Context, return_body: bool) -> bool {
+    !return_body && read.outside().len() > SHORT
+}
+
 impl Put {
     /// Whether the put's own version is the only live one.
     fn is_sole(&self) -> bool {
         self.write.as_ref().is_some_and(|kept| kept.state.versions().len() == 1)
     }
 
-    /// Whether the writer is to be answered with a shorter context than what it had read and its own write.
     pub(super) fn shortens(&self) -> bool {
-        !self.return_body && self.read.outside().len() > SHORT
+        shortens(&self.read, self.return_body)
     }
 
     /// Whether an answer is worth waiting for, though the quorum is there.
