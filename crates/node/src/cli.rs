@@ -186,7 +186,7 @@ pub(crate) struct BenchArgs {
     /// Each key once, in random order, however long that takes
     #[arg(long, conflicts_with = "seconds")]
     pub(crate) once: bool,
-    /// What the keys' names begin with: get reads what an insert with the same one wrote; else a random one
+    /// What the keys' names begin with: get reads what one insert with the same one wrote; else a random one
     #[arg(long)]
     pub(crate) prefix: Option<String>,
     /// When a write counts as acknowledged: fsync, one-of-n or buffered

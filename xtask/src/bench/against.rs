@@ -1,4 +1,6 @@
 //! Two builds, by turns: a shared machine is faster now and slower then, and a ratio of neighbours is not.
+//!
+//! This build's `gramme bench` drives both: another's may do other work under the same name.
 
 use std::path::Path;
 
@@ -11,7 +13,7 @@ use crate::cluster::dev::Dev;
 pub(super) fn run(ours: &Path, theirs: &Path, rounds: usize, wanted: &Rows) -> anyhow::Result<()> {
     ensure!(rounds > 0, "--rounds: at least one");
     // Idle, a cluster takes next to nothing from the other.
-    let clusters = [(ours, Dev::found(ours, 3)?), (theirs, Dev::found(theirs, 3)?)];
+    let clusters = [Dev::found(ours, 3)?, Dev::found(theirs, 3)?];
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN).set_header([
         "row",
@@ -25,8 +27,7 @@ pub(super) fn run(ours: &Path, theirs: &Path, rounds: usize, wanted: &Rows) -> a
         let mut costs = [Vec::new(), Vec::new()];
         for round in 0..rounds {
             for turn in [round % 2, 1 - round % 2] {
-                let (gramme, dev) = &clusters[turn];
-                costs[turn].push(row.measure(gramme, dev, wanted.seconds)?.cpu()?);
+                costs[turn].push(row.measure(ours, &clusters[turn], wanted.seconds)?.cpu()?);
             }
         }
         let mut ratios: Vec<f64> =

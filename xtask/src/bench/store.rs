@@ -120,7 +120,7 @@ fn start_cold(dev: &mut Dev) -> anyhow::Result<Table> {
         let http = dev.http(at);
         wait_for("the node answers", || http.get("/ping").is_ok())?;
         let took = began.elapsed().as_millis();
-        let (read, cpu) = (read_by(dev.node_pid(at))?, cpu_of(dev.node_pid(at))?);
+        let (read, cpu) = (read_by(dev.node_pid(at))?, cpu_of(&http)?);
         let cells = [(at as u64 + 1), bytes >> 20, read >> 20, took as u64, cpu];
         table.add_row(cells.map(|cell| cell.to_string()));
     }
@@ -153,13 +153,10 @@ fn read_by(pid: u32) -> anyhow::Result<u64> {
     Ok(bytes.context("the system does not say what a process read")?.parse()?)
 }
 
-/// Processor time of a process, in milliseconds.
-fn cpu_of(pid: u32) -> anyhow::Result<u64> {
-    // Of all its threads, in nanoseconds of processor time.
-    let mut nanoseconds = 0;
-    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let told = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-        nanoseconds += told.split(' ').next().context("no time")?.parse::<u64>()?;
-    }
-    Ok(nanoseconds / 1_000_000)
+/// Processor time that a node has taken so far, in milliseconds.
+fn cpu_of(http: &Http) -> anyhow::Result<u64> {
+    let metrics = String::from_utf8(http.get("/metrics")?.is(200)?.body)?;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("process_cpu_seconds_total "));
+    let seconds: f64 = line.context("the node does not tell its processor time")?.trim().parse()?;
+    Ok((seconds * 1_000.0) as u64)
 }

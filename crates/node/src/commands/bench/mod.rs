@@ -111,6 +111,7 @@ async fn loop_through(
     cluster: &ClusterFile,
     workers: Vec<Worker>,
 ) -> anyhow::Result<Measured> {
+    let idle = cpu_of(cluster).await?;
     let start = Instant::now() + if args.once { Duration::ZERO } else { WARM_UP };
     let end = (!args.once).then(|| start + Duration::from_secs(args.seconds));
     let mut driven = JoinSet::new();
@@ -118,7 +119,7 @@ async fn loop_through(
         driven.spawn(drive(worker, args.workload, Keys::of(number, args).order(args), start, end));
     }
     tokio::time::sleep_until(start.into()).await;
-    let before = cpu_of(cluster).await?;
+    let before = if args.once { idle } else { cpu_of(cluster).await? };
     let (done, seconds, after) = if let Some(end) = end {
         tokio::time::sleep_until(end.into()).await;
         let (seconds, after) = (start.elapsed(), cpu_of(cluster).await?);
