@@ -151,3 +151,42 @@ impl Duplicates {
         self.entries.remove(&identity);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gramme_quorum::Threshold;
+
+    use super::*;
+    use crate::io::Ticket;
+
+    /// However many are seen within their time, and however few of the oldest are over.
+    #[test]
+    fn no_more_are_remembered_than_there_is_room_for() {
+        let key = Key::new("default", "b", "k").expect("valid parts");
+        let put = Put {
+            key: key.clone(),
+            read: Context::new(),
+            content: None,
+            w: Threshold::Default,
+            pw: Threshold::Default,
+            dw: Threshold::Default,
+            timeout: 1_000,
+            return_body: false,
+        };
+        let mut duplicates = Duplicates::default();
+        for request in 0..REMEMBERED as u64 + 100 {
+            let identity = Identity { origin: 1, boot: 1, request };
+            let seen =
+                duplicates.see(identity, &put, Asker::Client(Ticket(request), key.clone()), (0, 1_000), true);
+            assert!(matches!(seen, Seen::First));
+            // The first ten stay under way.
+            if request >= 10 {
+                duplicates.conclude(identity, &Err(PutError::Busy));
+            }
+        }
+        assert_eq!(duplicates.entries.len(), REMEMBERED);
+        assert_eq!(duplicates.by_age.len(), REMEMBERED);
+        let under_way = |request| duplicates.entries.contains_key(&Identity { origin: 1, boot: 1, request });
+        assert!((0..10).all(under_way) && !under_way(10));
+    }
+}

@@ -102,6 +102,20 @@ fn a_context_stays_short_beside_a_large_sibling() {
     assert!(found.context.len() < 2_048, "{} bytes", found.context.len());
 }
 
+/// Siblings go along with a put where they are small, so that its entry can be raised; large ones stay behind.
+#[test]
+fn small_siblings_go_along_and_large_ones_do_not() {
+    for (length, goes_along) in [(10, true), (66_000, false)] {
+        let mut bench = bench(3);
+        overwrite(&mut bench, 1, length);
+        bench.put(50, client_put("beside"));
+        let (_, _, write) = bench.writes().pop().expect("a write");
+        let sent = Object::decode(&write.object).expect("an object");
+        assert_eq!(sent.siblings().len() == 2, goes_along, "{length} bytes");
+        assert_eq!(sent.context().outside().is_empty(), goes_along, "{length} bytes");
+    }
+}
+
 /// Where nobody syncs, a loss of power may bring back what was replaced, and it must still be named. So the put
 /// whose answer is to be short is synced, whatever its bucket asks.
 #[test]

@@ -45,6 +45,22 @@ fn a_put_is_answered_at_w_and_not_before_it_is_durable_here() {
     assert_eq!((bench.replies.len(), bench.replica.requests_under_way()), (0, 0));
 }
 
+/// Two others are a quorum: the own disk is waited for only by who wants to see what is stored.
+#[test]
+fn a_put_waits_for_the_own_disk_only_to_show_what_is_stored() {
+    for return_body in [false, true] {
+        let mut bench = bench(3);
+        bench.put(1, ClientPut { return_body, ..client_put("x") });
+        for (to, id, _) in bench.writes() {
+            bench.acknowledge(to, id, Status::DoneSynced);
+        }
+        assert_eq!(bench.replies.is_empty(), return_body);
+        bench.commit_all();
+        let Response::Put(Ok(stored)) = bench.answer() else { panic!("not stored") };
+        assert_eq!(stored.object.map(|object| object.siblings().len()), return_body.then_some(1));
+    }
+}
+
 #[test]
 fn a_duplicate_is_answered_as_the_first() {
     let mut bench = bench(3);
