@@ -11,6 +11,7 @@ mod layers;
 mod lint;
 mod mutants;
 mod no_std;
+mod prose;
 mod run;
 mod sim;
 

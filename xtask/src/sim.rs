@@ -7,7 +7,7 @@ use anyhow::Context;
 use crate::run;
 
 /// Where builds with planted bugs go: other flags in the usual directory would build everything anew each time.
-const PLANTED: &str = "target/planted";
+pub(crate) const PLANTED: &str = "target/planted";
 
 /// Hands `arguments` to `gramme-sim`, and ends with its exit code, which says what was broken.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {

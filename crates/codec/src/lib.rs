@@ -1,32 +1,4 @@
-//! How values become bytes, on the wire and on disk.
-//!
-//! # The problem
-//!
-//! A format that is whatever a serialisation library makes of today's structs changes when somebody renames a
-//! field, and one that is written by hand in five places checks its lengths in four.
-//!
-//! # The idea
-//!
-//! One trait, [`Codec`], and a handful of rules: integers little-endian, byte strings and lists behind a `u32`
-//! length, options behind a `u8` 0 or 1, structs field by field in the order in which they stand
-//! ([`structs!`]), enums behind a byte of their own ([`enums!`]). A length is checked against what is there
-//! before anything is allocated. What is decoded encodes to the same bytes.
-//!
-//! # What is not here
-//!
-//! No message and no record: those live where they are meant. No framing, no checksums, no versions: whoever
-//! embeds a value has them. `no_std` with `alloc`.
-//!
-//! ```
-//! use bytes::Bytes;
-//! use gramme_codec::{Codec, DecodeError};
-//! let mut out = Vec::new();
-//! (7_u16, vec![true, false]).encode_to(&mut out);
-//! assert_eq!(out, [7, 0, 2, 0, 0, 0, 1, 0]);
-//! let mut input = Bytes::from(out);
-//! assert_eq!(<(u16, Vec<bool>)>::parse(&mut input), Ok((7, vec![true, false])));
-//! assert_eq!(u8::parse(&mut input), Err(DecodeError::Truncated));
-//! ```
+#![doc = include_str!("../README.md")]
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,39 +1,4 @@
-//! An incremental hash tree over the leading bits of a key's hash.
-//!
-//! # The problem
-//!
-//! Two replicas of a partition want to know whether they hold the same versions, and where they differ,
-//! without sending their keys (the paper, section 4.7). A Merkle tree answers that. But a tree that is
-//! rebuilt by scanning costs more than the traffic it protects (Cassandra's repair, Riak's hour-long
-//! rebuilds), and one that is kept beside the data drifts from it at the first crash.
-//!
-//! # The idea
-//!
-//! A leaf is a bucket of keys that share their first bits, and its hash is the *sum* of its keys' digests,
-//! modulo 2^128. So one write changes one leaf by one subtraction and one addition, whatever else the leaf
-//! holds, and the new leaf is stored in the same atomic batch as the data. The interior is hashed in memory,
-//! only where something changed since it was last asked for.
-//!
-//! A key's digest covers its name and its clock (the dots of its versions), never its values: replicas with
-//! the same dots have the same values, since a dot names one write.
-//!
-//! # What is not here
-//!
-//! No key and no clock type: digests are made from bytes. No IO; `no_std` with `alloc`. The walk that finds
-//! where two trees differ comes with anti-entropy.
-//!
-//! ```
-//! use gramme_merkle::{Digest, Tree};
-//! let (mut ours, mut theirs) = (Tree::new(8), Tree::new(8));
-//! let (old, new) = (Digest::of(b"cart", b"a:1"), Digest::of(b"cart", b"a:2"));
-//! ours.replace(0xab << 56, None, Some(old));
-//! theirs.replace(0xab << 56, None, Some(old));
-//! theirs.replace(0xab << 56, Some(old), Some(new));
-//! assert_ne!(ours.hash(0, 0), theirs.hash(0, 0));
-//! // They differ below 1010 and nowhere else.
-//! let differ = |prefix: &u32| ours.hash(4, *prefix) != theirs.hash(4, *prefix);
-//! assert_eq!((0..16).filter(differ).collect::<Vec<_>>(), [0b1010]);
-//! ```
+#![doc = include_str!("../README.md")]
 #![no_std]
 #![forbid(unsafe_code)]
 

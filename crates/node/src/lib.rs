@@ -1,15 +1,4 @@
-//! The `gramme` binary: where clock, sockets, files, threads, HTTP, configuration and metrics meet the state
-//! machines, and nowhere else.
-//!
-//! | part | what it does |
-//! |---|---|
-//! | `commands` | one file per command |
-//! | `config` | settings from flags, environment, `gramme.toml` and defaults |
-//! | `founding`, `ring_file` | what is made once for a cluster, and read at every start |
-//! | `driver` | runs one replica: its links, its disk, its timer |
-//! | `requests` | what every interface shares: limits, and requests with conditions |
-//! | `interfaces` | HTTP and the native protocol: bytes in, bytes out |
-//! | `metrics` | counters as Prometheus reads them |
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod cli;

@@ -1,20 +1,4 @@
-//! Bugs that are put in on purpose, to see whether the tests notice.
-//!
-//! # The problem
-//!
-//! A simulator that finds nothing has either nothing to find or no eyes. The only way to tell is to put a bug
-//! in that it must find. But bugs behind a `#[cfg]` are code that nobody compiles, and rot.
-//!
-//! # The idea
-//!
-//! `if planted!(ShowStaged) { … }` is ordinary code: always parsed, typed and linted, and gone from every
-//! build without `--cfg gramme_planted`, where the macro is the constant `false`. One bug is in at a time.
-//! Bugs that can be told at the seams of a state machine (an input swallowed, an effect made up) are not here:
-//! the simulator plants those around the product, not in it.
-//!
-//! # What is not here
-//!
-//! Nothing that a build without the cfg would run. `no_std`.
+#![doc = include_str!("../README.md")]
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,36 +1,4 @@
-//! Which node a client asks for a key, when it asks a second one, and what it does on an error.
-//!
-//! # The problem
-//!
-//! A client that knows the partitions saves a hop: the paper's table 2 gives client-driven coordination less
-//! than half of the 99.9th percentile of a load balancer. But a client that always asks the first owner makes
-//! one slow node everybody's tail, and one that retries freely turns an overload into a collapse, or applies
-//! a write twice.
-//!
-//! # The idea
-//!
-//! [`Router`] remembers, per node, a moving average of its latency and whether it failed lately. Owners come
-//! first, the fastest first, failed ones last. A *read* that takes longer than its node usually does may be
-//! asked of a second node, out of a budget that is a tenth of the traffic. A *write* is sent again only where
-//! it is certain that not a byte of it had left. [`Call`] is one request: it says whom to ask next and when it
-//! is over.
-//!
-//! # What is not here
-//!
-//! No clock (time is passed in), no network, no randomness.
-//!
-//! ```
-//! use gramme_ring::{plan, KeyHash, Member, NodeId, PlanRequest};
-//! use gramme_router::{Operation, Outcome, Router};
-//! let members: Vec<_> = (1..=4).map(|id| Member::new(NodeId(id))).collect();
-//! let planned = plan(&PlanRequest { members: &members, replicas: 3, depth: 4, previous: None })?;
-//! let mut router = Router::new(planned.layout);
-//! let first = router.candidates(KeyHash(0), 0)[0];
-//! router.on_outcome(first, Outcome::NotSent, 0);
-//! assert_ne!(router.candidates(KeyHash(0), 1)[0], first);
-//! assert!(Outcome::NotSent.may_retry(Operation::Write) && !Outcome::Unknown.may_retry(Operation::Write));
-//! # Ok::<(), gramme_ring::PlanError>(())
-//! ```
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod call;

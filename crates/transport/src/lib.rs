@@ -1,27 +1,4 @@
-//! QUIC between nodes, and between nodes and native clients.
-//!
-//! # The problem
-//!
-//! The natural way to speak QUIC, a stream per request, costs three to four times as much processor time as
-//! a long-lived one, and quinn's defaults trust everybody: unlimited connection windows, tens of thousands of
-//! half-open handshakes.
-//!
-//! # The idea
-//!
-//! A [`Link`] is one connection with two long-lived streams, control and data. A sender appends its frame to
-//! a buffer; one task swaps the buffer and writes all that has gathered. A reader takes many chunks at once
-//! and hands on all frames in them. A value over 64 KiB gets a stream of its own, so that it holds nobody up.
-//! Buffers are bounded by bytes and frames; a full one says [`SendError::Busy`] at once.
-//!
-//! Both sides have certificates of the cluster's own authority. One URI in the certificate names the cluster
-//! and the role, `gramme://CLUSTER/node/ID` or `gramme://CLUSTER/client/NAME`; a node's id is the hash of its
-//! public key. Nodes and clients speak different protocols (ALPN), and a client's certificate does not open
-//! the nodes'.
-//!
-//! # What is not here
-//!
-//! No message's meaning: bodies are bytes. No state machine: whoever owns the events decides. This is the
-//! only crate that names quinn or rustls.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod caller;
