@@ -2,8 +2,8 @@
 
 use gramme_object::{Object, Sibling, Stamp};
 use gramme_quorum::{
-    Ack, Failure, GetReply, GetRequest, GetVerdict, PutNeeds, PutRequest, PutVerdict, ReplicaSet, Seat, Sets,
-    Tenure, Threshold, ThresholdError,
+    Ack, ContextError, Failure, GetError, GetReply, GetRequest, GetVerdict, PutError, PutNeeds, PutRequest,
+    PutVerdict, ReplicaSet, Seat, Sets, Shortfall, Tenure, Threshold, ThresholdError,
 };
 use gramme_ring::NodeId;
 use gramme_vclock::{Actor, Context, Dot};
@@ -281,4 +281,59 @@ proptest! {
         answers[1] += usize::from(!matches!(put.on_deadline(), PutVerdict::Finished | PutVerdict::Wait));
         prop_assert_eq!(answers, [1, 1]);
     }
+}
+
+/// Programs tell errors apart by these, whatever interface they came through.
+#[test]
+fn error_codes_are_stable() {
+    let shortfall = || Shortfall { needed: 2, answered: Vec::new(), failed: Vec::new() };
+    let context = [ContextError::Malformed, ContextError::Expired, ContextError::Forged];
+    assert_eq!(context.map(|error| error.code()), ["context-malformed", "context-expired", "context-forged"]);
+    let gets = [
+        GetError::UnknownType("t".to_owned()),
+        GetError::Unavailable(shortfall()),
+        GetError::Busy,
+        GetError::Context(ContextError::Forged),
+        GetError::Other,
+    ];
+    let codes: Vec<_> = gets.iter().map(GetError::code).collect();
+    assert_eq!(codes, ["unknown-bucket-type", "unavailable", "busy", "context-forged", "failed"]);
+    let puts = [
+        PutError::UnknownType("t".to_owned()),
+        PutError::Context(ContextError::Forged),
+        PutError::TooManySiblings { siblings: 2, limit: 1 },
+        PutError::Unavailable(shortfall()),
+        PutError::Unknown(A),
+        PutError::NoCoordinator(shortfall()),
+        PutError::Busy,
+        PutError::WriteStopped,
+        PutError::Disk,
+        PutError::SiblingsTooLarge { bytes: 2, limit: 1 },
+        PutError::ValueTooLarge { limit: 1 },
+        PutError::RequestReused,
+        PutError::Content,
+        PutError::Clock,
+        PutError::Other,
+    ];
+    let codes: Vec<_> = puts.iter().map(PutError::code).collect();
+    assert_eq!(
+        codes,
+        [
+            "unknown-bucket-type",
+            "context-forged",
+            "too-many-siblings",
+            "unavailable",
+            "outcome-unknown",
+            "no-coordinator",
+            "busy",
+            "disk-full",
+            "disk-error",
+            "too-many-siblings",
+            "value-too-large",
+            "request-reused",
+            "bad-content",
+            "clock-off",
+            "failed",
+        ]
+    );
 }
