@@ -155,9 +155,17 @@ pub enum PropertiesError {
     /// Another change was made at the same time and won. This one has no effect; make it again.
     #[error("another change of properties was made at the same time and won; make this one again")]
     Conflict,
-    /// Another change is being made through this node. Nothing was changed.
-    #[error("another change of properties is under way on this node; try again")]
+    /// Another change of the same bucket, or too many others, are being made through this node. Nothing was changed.
+    #[error("other changes of properties are under way on this node; try again")]
     Busy,
+    /// As many buckets have properties of their own as there may be. Nothing was changed.
+    #[error(
+        "{limit} buckets have properties of their own already; give buckets a type with the properties wanted"
+    )]
+    TooMany {
+        /// How many there may be.
+        limit: usize,
+    },
 }
 
 fn list(nodes: &[NodeId]) -> String {

@@ -153,6 +153,11 @@ impl Buckets {
         self.types.values().flat_map(|of_type| of_type.record.iter().chain(of_type.buckets.values()))
     }
 
+    /// How many buckets have a record of their own.
+    pub(crate) fn count(&self) -> usize {
+        self.types.values().map(|of_type| of_type.buckets.len()).sum()
+    }
+
     /// A number that two nodes share if they hold the same records.
     pub(crate) const fn digest(&self) -> u64 {
         self.digest

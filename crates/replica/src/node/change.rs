@@ -26,6 +26,11 @@ use crate::timers::Timer;
 const RECORDS: usize = 256;
 /// How long a record is worth sending, in microseconds.
 const TTL: u64 = 5_000_000;
+/// Changes that one node makes at once.
+const UNDER_WAY: usize = 64;
+/// Buckets with properties of their own. Every node keeps all of them in memory. One that is back at its defaults
+/// still counts: that it is must stay known.
+const OF_THEIR_OWN: usize = 65_536;
 
 /// A change that this node makes.
 #[derive(Debug)]
@@ -62,10 +67,15 @@ impl Node {
         change: &PropertiesChange,
         timeout: u32,
     ) {
-        let is_changing = self.changes.changes.values().any(|other| other.scope == scope);
+        let changes = &self.changes.changes;
+        let is_busy = changes.len() >= UNDER_WAY || changes.values().any(|other| other.scope == scope);
         // A start that may have lost its records would build on nothing, and its change would replace theirs.
-        if is_changing || !shard.has_room() || !shard.all_proven() {
+        if is_busy || !shard.has_room() || !shard.all_proven() {
             return cx.reply(ticket, Response::SetProperties(Err(PropertiesError::Busy)));
+        }
+        if self.newest(&scope).is_none() && self.buckets.count() >= OF_THEIR_OWN {
+            let error = PropertiesError::TooMany { limit: OF_THEIR_OWN };
+            return cx.reply(ticket, Response::SetProperties(Err(error)));
         }
         let (lot, replicas) = (cx.random(), self.map.replicas());
         let record = match self.buckets.changed(&scope, self.newest(&scope), change, lot, replicas) {

@@ -1,7 +1,7 @@
 //! Bucket properties, stored and told.
 
 use crate::bench::*;
-use gramme_replica::Input;
+use gramme_replica::{Input, PropertiesError, Response, Ticket};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::Hello;
 
@@ -39,4 +39,38 @@ fn a_change_of_properties_that_is_being_stored_is_not_lost_to_another() {
             assert_eq!(bench.max_siblings(theirs), 7, "another bucket's change");
         }
     }
+}
+
+/// Whoever changes ever other buckets, and does not wait, is stopped before the node's memory is.
+#[test]
+fn changes_of_properties_are_bounded() {
+    let mut bench = bench(3);
+    (0..1_000).for_each(|number| bench.change(number, &format!("b{number}"), 7));
+    let busy = |(_, response): &(Ticket, Response)| {
+        matches!(response, Response::SetProperties(Err(PropertiesError::Busy)))
+    };
+    let refused = bench.replies.iter().filter(|reply| busy(reply)).count();
+    assert!((900..1_000).contains(&refused), "{refused} of a thousand at once were refused");
+    assert!(bench.pending.len() < 100, "{} batches", bench.pending.len());
+}
+
+/// Every node keeps the properties of all buckets in memory.
+#[test]
+fn buckets_with_properties_of_their_own_are_bounded() {
+    const MOST: usize = 65_536;
+    let mut bench = bench(3);
+    for from in (0..MOST).step_by(64) {
+        (from..from + 64).for_each(|number| bench.change(number as u64, &format!("b{number}"), 7));
+        bench.commit_all();
+        bench.now += 1_000_000;
+        bench.step(Input::Timer);
+        bench.replies.clear();
+        bench.sent.clear();
+    }
+    bench.change(1, "one more", 7);
+    assert!(matches!(bench.answer(), Response::SetProperties(Err(PropertiesError::TooMany { limit: MOST }))));
+    // One that is there may be changed.
+    bench.change(2, "b5", 8);
+    bench.commit_all();
+    assert_eq!(bench.max_siblings("b5"), 8);
 }

@@ -193,6 +193,9 @@ impl From<PropertiesError> for HttpError {
             PropertiesError::Conflict => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "properties-conflict", message)
             }
+            PropertiesError::TooMany { .. } => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "too-many-properties", message)
+            }
             PropertiesError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "properties-busy", message),
         }
     }
