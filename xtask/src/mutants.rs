@@ -57,7 +57,7 @@ pub(crate) struct Args {
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// It does not compile, so it is none.
+    /// It does not compile.
     Unbuilt,
     Tests,
     Simulator,

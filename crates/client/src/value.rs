@@ -99,7 +99,7 @@ impl Read {
     /// All values, decoded.
     ///
     /// # Errors
-    /// What the type says of a value that is none of its own.
+    /// What the type says of a value of another type.
     pub fn decode<T: Value>(&self) -> Result<Vec<T>, T::Error> {
         self.values().map(|body| T::decode(body)).collect()
     }
@@ -144,7 +144,7 @@ pub trait Value: Sized {
     /// Reads a value.
     ///
     /// # Errors
-    /// If the bytes are none.
+    /// If the bytes are not a valid encoding.
     fn decode(bytes: &[u8]) -> Result<Self, Self::Error>;
 }
 

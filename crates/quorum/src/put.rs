@@ -7,7 +7,7 @@ use gramme_vclock::Actor;
 use crate::roll::{Heard, Member, Roll};
 use crate::{Failure, Seat, Sets, Shortfall};
 
-/// One process's term on a partition, with when it began. A later one means that the earlier is over.
+/// One start of a node on a partition, with when it began. A later one means that the earlier is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tenure {
     /// The actor that it writes as; `None` while unknown.

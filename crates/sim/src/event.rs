@@ -62,7 +62,7 @@ pub(crate) enum Event {
     /// A fault strikes.
     Strike(Fault),
     /// A fault ends.
-    Mend(Mend),
+    Heal(Heal),
     Start(usize),
     /// Two nodes notice that they do not hear each other, unless they do.
     Silence {
@@ -76,7 +76,7 @@ pub(crate) enum Event {
 
 /// What ends.
 #[derive(Clone, Debug)]
-pub(crate) enum Mend {
+pub(crate) enum Heal {
     /// These directions are open again.
     Cut(Vec<(usize, usize)>),
     SlowNode(usize),

@@ -236,7 +236,7 @@ impl History {
     /// Reads what [`Self::write_to`], or a client of real processes, has written.
     ///
     /// # Errors
-    /// [`ReadError`] if it is none.
+    /// [`ReadError`] if the lines are not a history.
     pub fn read_from(input: impl BufRead) -> Result<Self, ReadError> {
         let mut history = Self { replicas: 3, ..Self::default() };
         for (at, text) in input.lines().enumerate() {

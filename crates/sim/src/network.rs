@@ -118,13 +118,13 @@ impl Network {
         self.cuts[at] += 1;
     }
 
-    pub(crate) fn mend(&mut self, from: usize, to: usize) {
+    pub(crate) fn heal(&mut self, from: usize, to: usize) {
         let at = self.at(from, to);
         self.cuts[at] = self.cuts[at].saturating_sub(1);
     }
 
     /// Good weather, and every direction open but those to and from `but`.
-    pub(crate) fn heal(&mut self, but: Option<usize>) {
+    pub(crate) fn heal_all(&mut self, but: Option<usize>) {
         self.weather = Weather::default();
         for from in 0..self.nodes {
             for to in (0..self.nodes).filter(|to| but != Some(from) && but != Some(*to)) {

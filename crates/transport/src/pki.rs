@@ -51,7 +51,7 @@ impl Authority {
     /// Takes the authority that [`Authority::certificate`] and [`Authority::key`] gave.
     ///
     /// # Errors
-    /// [`PkiError`] if the key is none.
+    /// [`PkiError`] if the bytes are not a valid key.
     pub fn load(cluster: &str, certificate: String, key: String) -> Result<Self, PkiError> {
         let issuer = Issuer::new(parameters(cluster), KeyPair::from_pem(&key)?);
         Ok(Self { cluster: cluster.to_owned(), issuer, certificate, key })
@@ -80,7 +80,7 @@ impl Authority {
     /// Issues another certificate for a node's key: the node stays who it is.
     ///
     /// # Errors
-    /// [`PkiError`] if the key is none.
+    /// [`PkiError`] if the bytes are not a valid key.
     pub fn renew_node(&self, key: &str) -> Result<Issued, PkiError> {
         self.certify_node(&KeyPair::from_pem(key)?)
     }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// One process's term on one partition: a random 64-bit id, drawn anew at every start and never resumed.
+/// One start of one node on one partition: a random 64-bit id, drawn anew at every start and never resumed.
 ///
 /// The paper uses the node's name here. A node that comes back with an old disk would then issue counters
 /// that it has issued before, and two different writes would carry one name; a random tenure cannot.
@@ -31,7 +31,7 @@ impl fmt::Display for Actor {
 pub struct Dot {
     /// Who wrote.
     pub actor: Actor,
-    /// Its how-manieth write, from 1.
+    /// The write's sequence number, from 1.
     pub counter: u64,
 }
 

@@ -186,7 +186,7 @@ fn receipt(answer: &Answer, name: &str) -> u8 {
     field.and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 
-/// The values that an answer shows, and its context; nothing if it is no answer.
+/// The values that an answer shows, and its context; nothing if it failed.
 fn shown(answer: &Answer) -> Option<(BTreeSet<u64>, Option<String>)> {
     let context = answer.header("x-gramme-context").map(str::to_owned);
     let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse::<u64>().ok();

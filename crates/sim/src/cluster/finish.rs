@@ -91,11 +91,11 @@ impl Cluster {
         }
     }
 
-    /// No fault strikes any more, and what is broken is mended, but for what lasts on node `but`.
+    /// No fault strikes any more, and what is broken is healed, but for what lasts on node `but`.
     fn end_faults(&mut self, but: Option<usize>) {
         self.left = 0;
-        self.queue.retain(|event| !matches!(event, Event::Strike(_) | Event::Mend(_)));
-        self.network.heal(but);
+        self.queue.retain(|event| !matches!(event, Event::Strike(_) | Event::Heal(_)));
+        self.network.heal_all(but);
         for node in (0..self.nodes.len()).filter(|node| Some(*node) != but) {
             let disk = &mut self.nodes[node].disk;
             (disk.fails_reads, disk.fails_next_write, disk.fails_next_sync, disk.slowness) =
@@ -174,7 +174,7 @@ impl Cluster {
         }
     }
 
-    /// Everything is mended that can be, and what is under way ends.
+    /// Everything is healed that can be, and what is under way ends.
     pub(super) fn heal_all(&mut self) {
         self.clients.iter_mut().for_each(|client| client.goals.clear());
         self.end_faults(None);

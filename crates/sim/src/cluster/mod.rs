@@ -229,7 +229,7 @@ impl Cluster {
             Event::Hedge { client, operation } => self.go_on(client, operation),
             Event::Patience { client, operation } => self.patience(client, operation),
             Event::Strike(fault) => self.strike(fault),
-            Event::Mend(mend) => self.mend(mend),
+            Event::Heal(heal) => self.heal(heal),
             Event::Start(node) => self.start(node),
             Event::Silence { between: (a, b) } => self.silence(a, b),
             Event::Connect { between: (a, b) } => self.connect(a, b),

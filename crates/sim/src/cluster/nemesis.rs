@@ -1,4 +1,4 @@
-//! The nemesis: strikes at random, and mends what it broke some time later.
+//! The nemesis: strikes at random, and heals what it broke some time later.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::{Cluster, clients};
-use crate::event::{Event, Mend};
+use crate::event::{Event, Heal};
 use crate::fault::Fault;
 use crate::history::{ChangeRecord, Damage, Kind};
 
@@ -69,22 +69,22 @@ impl Cluster {
                 self.counts.note(fault);
                 let micros = self.random.nemesis.random_range(1_000..100_000);
                 self.network.slow(node, micros);
-                self.schedule(lasts, Event::Mend(Mend::SlowNode(node)));
+                self.schedule(lasts, Event::Heal(Heal::SlowNode(node)));
             }
             Fault::SlowDisk => {
                 self.counts.note(fault);
                 self.nodes[node].disk.slowness = self.random.nemesis.random_range(1_000..60_000);
-                self.schedule(lasts, Event::Mend(Mend::SlowDisk(node)));
+                self.schedule(lasts, Event::Heal(Heal::SlowDisk(node)));
             }
             Fault::DiskStall => {
                 self.counts.note(fault);
                 self.nodes[node].disk.slowness = lasts;
-                self.schedule(lasts, Event::Mend(Mend::SlowDisk(node)));
+                self.schedule(lasts, Event::Heal(Heal::SlowDisk(node)));
             }
             Fault::Freeze if is_running && self.nodes[node].frozen.is_none() => self.freeze(node, lasts),
             Fault::ReadError => {
                 self.nodes[node].disk.fails_reads = true;
-                self.schedule(lasts / 4, Event::Mend(Mend::ReadErrors(node)));
+                self.schedule(lasts / 4, Event::Heal(Heal::ReadErrors(node)));
             }
             Fault::WriteError => self.nodes[node].disk.fails_next_write = true,
             Fault::SyncError => self.nodes[node].disk.fails_next_sync = true,
@@ -92,14 +92,14 @@ impl Cluster {
                 self.counts.note(fault);
                 let room = if lasts % 3 == 0 { Room::None } else { Room::Low };
                 self.input(node, Input::Room(room));
-                self.schedule(lasts, Event::Mend(Mend::DiskFull(node)));
+                self.schedule(lasts, Event::Heal(Heal::DiskFull(node)));
             }
             Fault::ClockJump => self.jump_clock(node, lasts),
             Fault::BitFlip => self.flip_bits(),
             Fault::DiskLost => return self.lose_disk(),
             Fault::RolledBack => {
                 self.nodes[self.victim].disk.take_snapshot();
-                return self.schedule(lasts, Event::Mend(Mend::RollBack(self.victim)));
+                return self.schedule(lasts, Event::Heal(Heal::RollBack(self.victim)));
             }
             Fault::Crowd if is_running => self.crowd(node),
             Fault::PropertyChange => self.change_properties(node),
@@ -108,21 +108,21 @@ impl Cluster {
         self.strike_later(fault);
     }
 
-    pub(super) fn mend(&mut self, mend: Mend) {
-        match mend {
-            Mend::Cut(directions) => {
+    pub(super) fn heal(&mut self, heal: Heal) {
+        match heal {
+            Heal::Cut(directions) => {
                 for (from, to) in directions {
-                    self.network.mend(from, to);
+                    self.network.heal(from, to);
                     self.schedule(10_000, Event::Connect { between: (from, to) });
                 }
             }
-            Mend::SlowNode(node) => self.network.slow(node, 0),
-            Mend::SlowDisk(node) => self.nodes[node].disk.slowness = 0,
-            Mend::Wake(node) => self.wake(node),
-            Mend::ReadErrors(node) => self.nodes[node].disk.fails_reads = false,
-            Mend::DiskFull(node) => self.input(node, Input::Room(Room::Enough)),
-            Mend::Clock(node) => self.nodes[node].clock_offset = 0,
-            Mend::RollBack(node) => self.roll_back(node),
+            Heal::SlowNode(node) => self.network.slow(node, 0),
+            Heal::SlowDisk(node) => self.nodes[node].disk.slowness = 0,
+            Heal::Wake(node) => self.wake(node),
+            Heal::ReadErrors(node) => self.nodes[node].disk.fails_reads = false,
+            Heal::DiskFull(node) => self.input(node, Input::Room(Room::Enough)),
+            Heal::Clock(node) => self.nodes[node].clock_offset = 0,
+            Heal::RollBack(node) => self.roll_back(node),
         }
     }
 
@@ -199,7 +199,7 @@ impl Cluster {
             let after = self.random.nemesis.random_range(SILENCE);
             self.schedule(after, Event::Silence { between: (from, to) });
         }
-        self.schedule(lasts, Event::Mend(Mend::Cut(directions)));
+        self.schedule(lasts, Event::Heal(Heal::Cut(directions)));
     }
 
     fn freeze(&mut self, node: usize, lasts: u64) {
@@ -213,7 +213,7 @@ impl Cluster {
             self.schedule(silence, Event::Silence { between: (node, other) });
             self.schedule(lasts + 10_000, Event::Connect { between: (node, other) });
         }
-        self.schedule(lasts, Event::Mend(Mend::Wake(node)));
+        self.schedule(lasts, Event::Heal(Heal::Wake(node)));
     }
 
     fn flip_bits(&mut self) {
@@ -258,7 +258,7 @@ impl Cluster {
             2..5 if is_alone => rng.random_range(11_000_000..90_000_000),
             _ => rng.random_range(-2_000_000..2_000_000),
         };
-        self.schedule(lasts, Event::Mend(Mend::Clock(node)));
+        self.schedule(lasts, Event::Heal(Heal::Clock(node)));
     }
 
     /// Changes one or two buckets, through one node or two at once. What was acknowledged must stay.
