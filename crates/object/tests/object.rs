@@ -1,7 +1,7 @@
 //! Objects: their bytes, and how they read.
 
 use bytes::Bytes;
-use gramme_object::{Content, DecodeError, Key, KeyError, Object, Sibling, Stamp};
+use gramme_object::{Content, DecodeError, Key, KeyError, Object, Sibling, Stamp, limits};
 use gramme_vclock::{Actor, Context, Dot};
 use proptest::prelude::*;
 
@@ -114,4 +114,12 @@ proptest! {
             prop_assert_eq!(object.encode(), bytes);
         }
     }
+}
+
+/// As documented, and as every stored object was checked against.
+#[test]
+fn limits_are_what_is_documented() {
+    assert_eq!((limits::NAME, limits::TYPE, limits::HEADERS), (1_024, 255, 16_384));
+    assert_eq!((limits::VALUE, limits::MAX_VALUE), (1_048_576, 16_777_216));
+    assert_eq!((limits::OBJECT, limits::STORED, limits::SIBLINGS), (33_554_432, 50_331_648, 100));
 }
