@@ -35,6 +35,8 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     ensure!(args.keys >= u64::from(args.in_flight), "--keys: at least as many as --in-flight");
     // Its workers would not know what they replace.
     ensure!(args.workload != Workload::Put || args.prefix.is_none(), "--prefix: only with insert and get");
+    let is_plain = |prefix: &String| prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    ensure!(args.prefix.iter().all(is_plain), "--prefix: letters, digits and '-' only");
     let bucket = format!("bench-{}", args.durability);
     set_durability(&cluster, &bucket, &args.durability)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -157,7 +159,8 @@ async fn drive(
             break;
         }
         let done = match workload {
-            Workload::Put | Workload::Insert => worker.put(key).await,
+            Workload::Put => worker.put(key).await,
+            Workload::Insert => worker.insert(key).await,
             Workload::Get => worker.get(key).await,
         };
         if began < start {

@@ -20,7 +20,7 @@ pub(super) struct Worker {
     /// Which keys this run uses, and no other.
     prefix: Arc<str>,
     value_size: usize,
-    /// What the answer to its last write of each key gave back.
+    /// What the answer to its last put of each key gave back.
     contexts: BTreeMap<u64, Held>,
 }
 
@@ -30,7 +30,6 @@ enum Way {
     Http { sender: http1::SendRequest<Full<Bytes>>, host: String },
 }
 
-#[derive(Clone)]
 enum Held {
     Native(gramme_client::Context),
     Http(String),
@@ -57,18 +56,29 @@ impl Worker {
         Ok(Self { way, bucket, prefix, value_size: *value_size, contexts: BTreeMap::new() })
     }
 
-    /// Writes a key in the place of what this worker wrote there last.
+    /// Writes a new key, and forgets it.
+    pub(super) async fn insert(&mut self, key: u64) -> anyhow::Result<()> {
+        self.write(key).await.map(drop)
+    }
+
+    /// Writes a key in the place of what this worker put there last.
     pub(super) async fn put(&mut self, key: u64) -> anyhow::Result<()> {
+        let held = self.write(key).await?;
+        self.contexts.insert(key, held);
+        Ok(())
+    }
+
+    async fn write(&mut self, key: u64) -> anyhow::Result<Held> {
         let value: Vec<u8> = (0..self.value_size).map(|at| (key as usize + at) as u8).collect();
         let name = self.name(key);
         let held = self.contexts.get(&key);
-        let held = match &mut self.way {
+        match &mut self.way {
             Way::Native(client) => {
                 let mut put = client.bucket(&self.bucket).put(name, value);
                 if let Some(Held::Native(context)) = held {
                     put = put.context(context);
                 }
-                Held::Native(put.send().await?.context().clone())
+                Ok(Held::Native(put.send().await?.context().clone()))
             }
             Way::Http { sender, host } => {
                 let mut request = Request::put(format!("/buckets/{}/keys/{name}", self.bucket))
@@ -80,11 +90,9 @@ impl Worker {
                 let response = send(sender, request.body(Full::new(value.into()))?).await?;
                 ensure!(response.status() == 204, "HTTP {}", response.status());
                 let context = response.headers().get("x-gramme-context").context("no context")?;
-                Held::Http(context.to_str()?.to_owned())
+                Ok(Held::Http(context.to_str()?.to_owned()))
             }
-        };
-        self.contexts.insert(key, held);
-        Ok(())
+        }
     }
 
     /// Reads a key, which must be there.
