@@ -49,6 +49,25 @@ fn last_writer_wins_only_in_reading() {
     assert_eq!(read.context(), object.context());
 }
 
+/// A stamp from the far future wins only where nothing else is left; ours do not follow one from half as far.
+#[test]
+fn a_runaway_stamp_wins_nothing() {
+    let (now, far) = (1_000_000, Stamp::MAX_AHEAD_MILLIS);
+    let bounds = |millis| (Stamp::at_millis(millis).is_ahead(now), Stamp::at_millis(millis).is_runaway(now));
+    assert_eq!(bounds(now + far / 2), (false, false));
+    assert_eq!(bounds(now + far / 2 + 1), (true, false));
+    assert_eq!(bounds(now + far), (true, false));
+    assert_eq!(bounds(now + far + 1), (true, true));
+    let written = |actor, millis, body| {
+        Object::from_write(&Context::new(), Dot::new(Actor(actor), 1), sibling(millis, body))
+    };
+    let mut object = written(1, now + far + 1, "runaway");
+    let shows = |object: &Object| object.last_writer(now).siblings()[0].1.content.as_ref().map(Content::body);
+    assert_eq!(shows(&object), Some(Bytes::from("runaway")));
+    object.merge(&written(2, now, "believed"));
+    assert_eq!(shows(&object), Some(Bytes::from("believed")));
+}
+
 #[test]
 fn any_damage_is_noticed() {
     let whole = two_siblings().encode();

@@ -1,11 +1,14 @@
 //! Who coordinates a put, when it is answered, and duplicates.
 
 use crate::bench::*;
-use gramme_object::Key;
+use gramme_object::{Key, Object, Sibling, Stamp};
 use gramme_quorum::{PutError, Seat, Threshold};
 use gramme_replica::{ClientPut, Input, Response, Ticket};
+use gramme_vclock::{Actor, Context, Dot};
 use gramme_wire::PeerMessage;
-use gramme_wire::peer::{Durability, ForwardReply, Read, ReplyHeader, Status, WriteReply};
+use gramme_wire::peer::{
+    Durability, ForwardReply, Read, ReplyHeader, RequestHeader, Status, Write, WriteReply,
+};
 
 #[test]
 fn a_copy_of_a_put_is_not_handed_on_again() {
@@ -143,4 +146,33 @@ fn a_put_goes_on_with_the_same_dot_at_a_later_epoch() {
     next.step(Input::Message { from: C, id: 1, message: PeerMessage::Read(read) });
     let stale = |message: &PeerMessage| matches!(message, PeerMessage::ReadReply(reply) if reply.header.status == Status::Stale);
     assert!(next.sent.iter().any(|(_, _, message)| stale(message)), "{:?}", next.sent);
+}
+
+/// Of two last-write-wins puts the later one has the greater stamp, though the clock was set back between them.
+#[test]
+fn stamps_do_not_go_back_with_the_clock() {
+    let mut bench = bench(3);
+    let stamp = |bench: &mut Bench, ticket| {
+        let key = Key::new("lww", "b", "k").expect("valid parts");
+        bench.put(ticket, ClientPut { key, ..client_put("x") });
+        let (_, _, write) = bench.writes().pop().expect("a write");
+        bench.commit_all();
+        Object::decode(&write.object).expect("an object").newest_stamp()
+    };
+    let first = stamp(&mut bench, 1);
+    bench.skew = -2_000_000;
+    let second = stamp(&mut bench, 2);
+    assert!(second > first && second.millis() == first.millis());
+    // Another node's clock is ahead: what is written after its version is later than that.
+    let key = Key::new("lww", "b", "k").expect("valid parts");
+    let ahead = Stamp::at_millis(WALL / 1_000 + 1_500);
+    let sibling = Sibling { stamp: ahead, write_id: 1, content: None };
+    let dot = Dot::new(Actor(5), 1);
+    let object = Object::from_write(&Context::new(), dot, sibling).encode().into();
+    let partition = bench.replica.layout().partition_of(KEYSPACE.hash(key.as_bytes()));
+    let (header, seat) = (RequestHeader { partition, ..bench.header() }, Seat::default());
+    let write = Write { header, key, seat, durability: Durability::Synced, dot, object };
+    bench.step(Input::Message { from: B, id: 9, message: PeerMessage::Write(write) });
+    bench.commit_all();
+    assert!(stamp(&mut bench, 3) > ahead);
 }
