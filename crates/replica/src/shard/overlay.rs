@@ -168,3 +168,61 @@ impl Overlay {
 
 /// About what a slot of a small object costs beside its bytes.
 const BYTES_PER_SLOT: u64 = 512;
+
+#[cfg(test)]
+mod tests {
+    use gramme_object::Key;
+    use gramme_ring::{KeyHash, PartitionId};
+
+    use super::*;
+    use crate::place::Space;
+
+    fn place(number: u64) -> Place {
+        let key = Key::new("default", "b", number.to_string()).expect("valid parts");
+        let partition = PartitionId { prefix: 0, depth: 0 };
+        Place { space: Space::Data, partition, hash: KeyHash(number), key }
+    }
+
+    fn ready(bytes: usize) -> Ready {
+        let stored = vec![0; bytes].into();
+        Ready { object: Arc::new(Object::new()), stored, digest: None, staged: None }
+    }
+
+    #[test]
+    fn whoever_waits_for_a_load_is_counted_until_it_ends() {
+        let mut overlay = Overlay::default();
+        let loads: Vec<_> =
+            (0..3).map(|put| overlay.begin(&place(1), Operation::Coordinate(put)).err()).collect();
+        let [Some(Some(load)), Some(None), Some(None)] = loads[..] else { panic!("one load: {loads:?}") };
+        (3..5).for_each(|put| assert!(overlay.begin(&place(2), Operation::Coordinate(put)).is_err()));
+        assert_eq!(overlay.queued(), 5);
+        let (_, _, others) = overlay.end_load(load).expect("the load");
+        assert_eq!((others.len(), overlay.queued()), (2, 2));
+        assert!(overlay.end_load(load).is_none(), "it has ended");
+    }
+
+    /// As much stays as there is room for, however much has come and gone, and what is used stays longer.
+    #[test]
+    fn what_was_used_stays_within_its_bytes() {
+        const MOST: u64 = 100_000;
+        let mut overlay = Overlay::default();
+        for number in 0..1_000 {
+            overlay.set(&place(number), ready(1_000));
+            assert!(overlay.begin(&place(0), Operation::Coordinate(0)).is_ok(), "key 0 is used all the time");
+            overlay.trim(MOST);
+        }
+        let stays = (0..1_000).filter(|number| overlay.ready(&place(*number)).is_some()).count();
+        assert_eq!(stays as u64, MOST / 1_000);
+        assert_eq!(overlay.idle_bytes, MOST);
+        // What is staged stays whatever else comes; it takes no room from the others.
+        overlay.set(&place(7), Ready { staged: Some((9, Level::Synced)), ..ready(50_000) });
+        overlay.trim(0);
+        assert_eq!((overlay.slots.len(), overlay.idle_bytes), (1, 0));
+        overlay.rest(&place(7), 8);
+        overlay.trim(0);
+        assert_eq!(overlay.slots.len(), 1, "a later batch is under way");
+        overlay.rest(&place(7), 9);
+        overlay.trim(0);
+        assert_eq!((overlay.slots.len(), overlay.idle_bytes), (0, 0));
+    }
+}

@@ -1,6 +1,8 @@
 //! Stalled and full disks, and who waits for them.
 
 use crate::bench::*;
+use bytes::Bytes;
+use gramme_object::Key;
 use gramme_quorum::PutError;
 use gramme_replica::{Bounds, ClientPut, Input, Recovered, Response};
 use gramme_vclock::{Actor, Context, Dot};
@@ -83,4 +85,57 @@ fn deletes_go_on_where_the_disk_takes_no_values() {
     bench.step(Input::Room(Room::None));
     bench.write_from(B, Dot::new(Actor(2), 2), Context::new());
     assert_eq!(bench.pending.len(), 2);
+}
+
+/// A few large values fill it as many small ones do.
+#[test]
+fn what_is_staged_is_bounded_in_bytes() {
+    let mut bench = started(3, Recovered::default(), Bounds { bytes: 1 << 20, ..BOUNDS });
+    bench.prove();
+    let value = "v".repeat(100_000);
+    (0..50).for_each(|ticket| {
+        bench.put(ticket, ClientPut { identity: Some((9, ticket)), ..client_put(&value) })
+    });
+    let staged = bench.pending.len();
+    assert!((5..20).contains(&staged), "{staged} batches of 100,000 bytes and more");
+}
+
+/// What status and metrics tell, and what a start counts again from the partitions' totals.
+#[test]
+fn keys_and_their_bytes_are_counted() {
+    let mut bench = bench(3);
+    for number in 0..30 {
+        let key = Key::new("default", "b", format!("k{}", number % 10)).expect("valid parts");
+        bench.put(number, ClientPut { key, ..client_put(&"v".repeat(number as usize)) });
+        bench.commit_all();
+    }
+    let bytes: usize = bench.objects.values().map(Bytes::len).sum();
+    assert_eq!((bench.replica.stats().keys, bench.replica.stats().bytes), (10, bytes as u64));
+}
+
+/// Which of the dots that a reader asks about were here and are not live, though nothing of the key is left.
+#[test]
+fn a_read_tells_what_was_seen_and_is_gone() {
+    let mut bench = started(3, Recovered::default(), Bounds { cached: 0, ..BOUNDS });
+    bench.prove();
+    let (gone, live, unseen) = (Dot::new(Actor(2), 1), Dot::new(Actor(2), 2), Dot::new(Actor(2), 3));
+    let covered = |bench: &mut Bench| {
+        bench.sent.clear();
+        let read = Read { header: bench.header(), key: key(), asked: vec![gone, live, unseen] };
+        bench.step(Input::Message { from: B, id: 9, message: PeerMessage::Read(read) });
+        match bench.sent.pop() {
+            Some((B, 9, PeerMessage::ReadReply(reply))) => reply.covered,
+            other => panic!("{other:?}"),
+        }
+    };
+    bench.write_from(B, gone, Context::new());
+    bench.commit_all();
+    assert_eq!(covered(&mut bench), []);
+    let mut read = Context::new();
+    read.insert(gone);
+    bench.write_from(B, live, read);
+    bench.commit_all();
+    assert_eq!(covered(&mut bench), [gone]);
+    bench.objects.clear();
+    assert_eq!(covered(&mut bench), [gone, live]);
 }

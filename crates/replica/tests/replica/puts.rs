@@ -1,13 +1,13 @@
 //! Who coordinates a put, when it is answered, and duplicates.
 
 use crate::bench::*;
-use gramme_object::{Key, Object, Sibling, Stamp};
+use gramme_object::{Content, Key, Object, Sibling, Stamp};
 use gramme_quorum::{PutError, Seat, Threshold};
 use gramme_replica::{ClientPut, Input, Response, Ticket};
 use gramme_vclock::{Actor, Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
-    Durability, ForwardReply, Read, ReplyHeader, RequestHeader, Status, Write, WriteReply,
+    Durability, Forward, ForwardReply, Put, Read, ReplyHeader, RequestHeader, Status, Write, WriteReply,
 };
 
 #[test]
@@ -146,6 +146,46 @@ fn a_put_goes_on_with_the_same_dot_at_a_later_epoch() {
     next.step(Input::Message { from: C, id: 1, message: PeerMessage::Read(read) });
     let stale = |message: &PeerMessage| matches!(message, PeerMessage::ReadReply(reply) if reply.header.status == Status::Stale);
     assert!(next.sent.iter().any(|(_, _, message)| stale(message)), "{:?}", next.sent);
+}
+
+/// A put that another node hands on is coordinated here, once, and every copy of it is answered with the outcome.
+#[test]
+fn a_put_that_is_handed_to_an_owner_is_coordinated_there() {
+    let mut bench = bench(3);
+    let put = Put {
+        key: key(),
+        read: Context::new(),
+        content: Some(Content::from_body(b"x")),
+        w: Threshold::Default,
+        pw: Threshold::Default,
+        dw: Threshold::Default,
+        timeout: 1_000,
+        return_body: false,
+    };
+    let forward = Forward { header: bench.header(), put };
+    let hand_on = |bench: &mut Bench, id| {
+        let message = PeerMessage::Forward(Box::new(forward.clone()));
+        bench.step(Input::Message { from: B, id, message });
+    };
+    let told = |bench: &Bench, id: u64| {
+        let reply = bench.sent.iter().find_map(|(to, reply, message)| match message {
+            PeerMessage::ForwardReply(told) if (*to, *reply) == (B, id) => Some(told.outcome.clone()),
+            _ => None,
+        });
+        reply.map(|outcome| outcome.expect("it is done"))
+    };
+    hand_on(&mut bench, 5);
+    hand_on(&mut bench, 6);
+    let writes = bench.writes();
+    assert_eq!(writes.len(), 2, "one write to each other owner");
+    bench.commit_all();
+    bench.acknowledge(writes[0].0, writes[0].1, Status::DoneSynced);
+    let done = told(&bench, 5).expect("an answer");
+    assert_eq!((done.dot, done.receipt.acks), (writes[0].2.dot, 2));
+    assert!(done.context.covers(done.dot));
+    hand_on(&mut bench, 7);
+    assert_eq!((told(&bench, 6), told(&bench, 7)), (Some(done.clone()), Some(done)));
+    assert!(bench.writes().is_empty());
 }
 
 /// Of two last-write-wins puts the later one has the greater stamp, though the clock was set back between them.
