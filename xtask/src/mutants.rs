@@ -14,13 +14,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args as ClapArgs;
-use comfy_table::{Table, presets};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde_json::Value;
 
-use crate::run::{output, root, succeeds};
+use crate::run::{markdown, output, root, succeeds};
 
 /// What is changed: a name, the package whose tests judge it, and the files.
 const ROOMS: [(&str, &str, &str); 8] = [
@@ -74,9 +73,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bail!("no part is called {name}; there are {}", ROOMS.map(|(room, ..)| room).join(", "));
     }
     let copy = Workspace::copy()?;
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header(["part", "changes", "by tests", "by the simulator", "survived", "share caught"]);
+    let mut table = markdown(["part", "changes", "by tests", "by the simulator", "survived", "share caught"]);
     for (room, package, files) in ROOMS {
         if args.room.as_ref().is_none_or(|name| name == room) {
             let fates = judge_room(&copy, args, (room, package, files))?;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
+use comfy_table::{Table, presets};
 
 /// The root of the workspace.
 pub(crate) fn root() -> PathBuf {
@@ -62,4 +63,11 @@ pub(crate) fn build(package: &str, what: &[&str], release: bool) -> anyhow::Resu
         ["--bin", name] => profile.join(name),
         _ => profile,
     })
+}
+
+/// A table as documents have it.
+pub(crate) fn markdown<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN).set_header(header);
+    table
 }

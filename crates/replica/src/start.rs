@@ -75,7 +75,10 @@ impl Replica {
             next_request: rng.random(),
             rng,
         };
-        let (shard, coordinator) = (Shard::new(partitions), Coordinator::default());
+        // What is drawn here is told to nobody.
+        let mut secret = ChaCha8Rng::from_seed(seed);
+        secret.set_stream(1);
+        let (shard, coordinator) = (Shard::new(partitions, secret.random()), Coordinator::default());
         let mut replica = Self { cx, node, shard, coordinator };
         replica.begin();
         out.append(&mut replica.cx.out);

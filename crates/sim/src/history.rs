@@ -27,6 +27,11 @@ pub enum Kind {
     Lww,
 }
 
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Fsync, Self::OneOfN, Self::Buffered, Self::Lww];
+}
+
 /// A key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRecord {

@@ -7,8 +7,8 @@ use std::fs;
 
 use common::{Bench, copy, frames_end, name, object, partition, value};
 use gramme_storage::{
-    Batch, Commit, CommitError, Damage, EngineKind, Event, Hooks, Name, OpenError, Range, Room, Row, Space,
-    Store,
+    Batch, Commit, CommitError, Damage, EngineKind, Event, Hooks, Name, OpenError, Options, Range, Room, Row,
+    Space, Store,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -473,4 +473,22 @@ fn an_absent_key_is_known_without_the_engine() {
     let absent = (0..1_000).filter(|key| known(&format!("other-{key}")) == Some(None)).count();
     assert!(absent > 950, "{absent} of 1,000");
     assert!((0..500).all(|key| known(&format!("key-{key}")).is_none()), "these must be looked for");
+}
+
+/// What a directory was made with is what it is: other settings would find other leaves, or nothing.
+#[test]
+fn another_engine_or_other_leaves_are_refused() {
+    let mut bench = Bench::new(EngineKind::Sled);
+    bench.put("key", 100, true);
+    bench.close();
+    let made_with = bench.options;
+    for (engine, leaf_bits) in
+        [(EngineKind::Redb, made_with.leaf_bits), (EngineKind::Sled, made_with.leaf_bits + 1)]
+    {
+        bench.options = Options { engine, leaf_bits, ..made_with };
+        assert!(matches!(bench.try_open(), Err(OpenError::Mismatch { .. })), "{engine:?} {leaf_bits}");
+    }
+    bench.options = made_with;
+    bench.reopen();
+    bench.check();
 }

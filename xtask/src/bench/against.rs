@@ -5,24 +5,16 @@
 use std::path::Path;
 
 use anyhow::ensure;
-use comfy_table::{Table, presets};
 
 use super::Rows;
 use crate::cluster::dev::Dev;
+use crate::run::markdown;
 
 pub(super) fn run(ours: &Path, theirs: &Path, rounds: usize, wanted: &Rows) -> anyhow::Result<()> {
     ensure!(rounds > 0, "--rounds: at least one");
     // Idle, a cluster takes next to nothing from the other.
     let clusters = [Dev::found(ours, 3)?, Dev::found(theirs, 3)?];
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header([
-        "row",
-        "CPU µs/op",
-        "the other's",
-        "ratio",
-        "least",
-        "greatest",
-    ]);
+    let mut table = markdown(["row", "CPU µs/op", "the other's", "ratio", "least", "greatest"]);
     for row in wanted.rows() {
         let mut costs = [Vec::new(), Vec::new()];
         for round in 0..rounds {

@@ -1,4 +1,4 @@
-//! What the system costs: every figure of `docs/performance.md`.
+//! What the system costs: the tables of `docs/performance.md`.
 
 mod against;
 mod path;

@@ -9,9 +9,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use comfy_table::{Table, presets};
 
-use crate::run::{build, output, root, succeeds};
+use crate::run::{build, markdown, output, root, succeeds};
 
 /// Where the kept values are.
 const KEPT: &str = "docs/performance.md";
@@ -34,8 +33,7 @@ pub(super) fn run() -> anyhow::Result<()> {
 }
 
 fn compare(counted: &Figures, kept: &Figures) -> anyhow::Result<()> {
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header(["per operation", "count"]);
+    let mut table = markdown(["per operation", "count"]);
     let mut above = Vec::new();
     for (name, &count) in counted {
         let kept = *kept.get(name).with_context(|| format!("{KEPT} has no row \"| {name} | COUNT |\""))?;

@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 use rustix::fs::Advice;
 use rustix::process::Signal;
 
 use super::Measured;
 use crate::cluster::dev::{Dev, wait_for};
 use crate::cluster::http::Http;
+use crate::run::markdown;
 
 const IN_FLIGHT: &str = "16";
 /// Between two pings.
@@ -27,7 +28,7 @@ pub(super) fn run(gramme: &Path, keys: u64) -> anyhow::Result<()> {
     let keys = keys.to_string();
     let all = ["--once", "--prefix", "stored", "--keys", &keys, "--in-flight", IN_FLIGHT];
 
-    let mut loads = load_table();
+    let mut loads = markdown(["load", "ops/s", "p99 µs", "CPU µs/op", "ping p50 µs", "ping p99 µs"]);
     let measured = loaded(gramme, &dev, &[&all[..], &["--workload", "insert"]].concat())?;
     loads.add_row(measured.row("insert, native"));
     let over_http = ["--interface", "http", "--keys", "50000", "--in-flight", IN_FLIGHT, "--once"];
@@ -42,13 +43,6 @@ pub(super) fn run(gramme: &Path, keys: u64) -> anyhow::Result<()> {
     loads.add_row(idle(&dev)?);
     println!("{}\n\n{}", loads.trim_fmt(), starts.trim_fmt());
     Ok(())
-}
-
-fn load_table() -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header(["load", "ops/s", "p99 µs", "CPU µs/op", "ping p50 µs", "ping p99 µs"]);
-    table
 }
 
 /// A load, and what pings met meanwhile.
@@ -110,9 +104,7 @@ fn start_cold(dev: &mut Dev) -> anyhow::Result<Table> {
     for at in 0..dev.nodes() {
         dev.stop(at, Signal::TERM)?;
     }
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header(["node", "MiB on disk", "MiB read", "ms until it answers", "CPU ms"]);
+    let mut table = markdown(["node", "MiB on disk", "MiB read", "ms until it answers", "CPU ms"]);
     for at in 0..dev.nodes() {
         let bytes = forget(&dev.node_dir(at))?;
         let began = Instant::now();

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use comfy_table::{Table, presets};
-
 use super::{Measured, Rows};
 use crate::cluster::dev::Dev;
+use crate::run::markdown;
 
 /// One row: what is measured, in the order of the table's columns.
 pub(super) struct Row {
@@ -18,8 +17,7 @@ pub(super) struct Row {
 
 pub(super) fn run(gramme: &Path, wanted: &Rows) -> anyhow::Result<()> {
     let dev = Dev::found(gramme, 3)?;
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header([
+    let mut table = markdown([
         "interface",
         "operation",
         "durability",

@@ -73,7 +73,7 @@ impl Node {
         if is_busy || !shard.has_room() || !shard.all_proven() {
             return cx.reply(ticket, Response::SetProperties(Err(PropertiesError::Busy)));
         }
-        if self.newest(&scope).is_none() && self.buckets.count() >= OF_THEIR_OWN {
+        if scope.bucket.is_some() && self.newest(&scope).is_none() && self.buckets.count() >= OF_THEIR_OWN {
             let error = PropertiesError::TooMany { limit: OF_THEIR_OWN };
             return cx.reply(ticket, Response::SetProperties(Err(error)));
         }

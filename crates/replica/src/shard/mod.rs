@@ -141,10 +141,10 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(partitions: BTreeMap<PartitionId, Partition>) -> Self {
+    pub(crate) fn new(partitions: BTreeMap<PartitionId, Partition>, seed: u64) -> Self {
         Self {
             partitions,
-            overlay: Overlay::default(),
+            overlay: Overlay::new(seed),
             commits: Commits::default(),
             scans: BTreeMap::new(),
             next_scan: 0,

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::fast::FixedState;
 use gramme_merkle::Digest;
 use gramme_object::Object;
 
@@ -39,10 +40,10 @@ enum Slot {
 }
 
 #[allow(clippy::disallowed_types, reason = "never gone through: its order shows nowhere")]
-type Slots = std::collections::HashMap<Place, Slot, foldhash::fast::RandomState>;
+type Slots = std::collections::HashMap<Place, Slot, FixedState>;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Overlay {
     slots: Slots,
     loads: BTreeMap<u64, Place>,
@@ -57,6 +58,20 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
+    /// An empty one. Nobody outside may know `seed`, or they could choose keys that collide.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            slots: Slots::with_hasher(FixedState::with_seed(seed)),
+            loads: BTreeMap::new(),
+            queued: 0,
+            queued_bytes: 0,
+            next_load: 0,
+            idle: VecDeque::new(),
+            next_idle: 0,
+            idle_bytes: 0,
+        }
+    }
+
     /// Operations that wait for a row to be read.
     pub(super) const fn queued(&self) -> usize {
         self.queued
@@ -190,7 +205,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_a_load_is_counted_until_it_ends() {
-        let mut overlay = Overlay::default();
+        let mut overlay = Overlay::new(1);
         let loads: Vec<_> =
             (0..3).map(|put| overlay.begin(&place(1), Operation::Coordinate(put)).err()).collect();
         let [Some(Some(load)), Some(None), Some(None)] = loads[..] else { panic!("one load: {loads:?}") };
@@ -205,7 +220,7 @@ mod tests {
     #[test]
     fn what_was_used_stays_within_its_bytes() {
         const MOST: u64 = 100_000;
-        let mut overlay = Overlay::default();
+        let mut overlay = Overlay::new(1);
         for number in 0..1_000 {
             overlay.set(&place(number), ready(1_000));
             assert!(overlay.begin(&place(0), Operation::Coordinate(0)).is_ok(), "key 0 is used all the time");

@@ -93,9 +93,9 @@ fn what_is_staged_is_bounded_in_bytes() {
     let mut bench = started(3, Recovered::default(), Bounds { bytes: 1 << 20, ..BOUNDS });
     bench.prove();
     let value = "v".repeat(100_000);
-    (0..50).for_each(|ticket| {
-        bench.put(ticket, ClientPut { identity: Some((9, ticket)), ..client_put(&value) })
-    });
+    for ticket in 0..50 {
+        bench.put(ticket, ClientPut { identity: Some((9, ticket)), ..client_put(&value) });
+    }
     let staged = bench.pending.len();
     assert!((5..20).contains(&staged), "{staged} batches of 100,000 bytes and more");
 }

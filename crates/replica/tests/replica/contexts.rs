@@ -7,8 +7,9 @@ use gramme_quorum::Threshold;
 use gramme_replica::{
     BucketDurability, ClientPut, ClientRequest, Input, PropertiesChange, PropertiesPatch, Response, Ticket,
 };
+use gramme_ring::NodeId;
 use gramme_vclock::{Actor, Dot};
-use gramme_wire::peer::{Durability, Status};
+use gramme_wire::peer::{Durability, Status, Write};
 
 /// A replica that hears of the raised entry drops our older version. If what replaced that version here did not
 /// go along, and only we had heard of it, the replica would show neither. What is staged goes along as well:
@@ -58,22 +59,35 @@ fn a_copy_of_a_put_with_its_body_covers_nothing_unseen() {
     assert!(!third.versions().is_live(second.dot) && third.versions().is_live(first.dot));
 }
 
-/// Chains the contexts of its own answers, and never reads.
-fn overwrite(bench: &mut Bench, times: usize, length: usize) -> usize {
+/// Puts that go on from their own answers and never read, where `acknowledge` says what others do with each.
+/// The lengths of the answers' contexts.
+fn chain(
+    bench: &mut Bench,
+    times: u64,
+    value: &str,
+    mut acknowledge: impl FnMut(&mut Bench, (NodeId, u64, Write)),
+) -> Vec<usize> {
     let mut context = Bytes::new();
-    let mut longest = 0;
-    let value = "v".repeat(length);
-    for ticket in 0..times {
-        bench.put(ticket as u64, ClientPut { context: context.clone(), ..client_put(&value) });
-        for (to, id, _) in bench.writes() {
-            bench.acknowledge(to, id, Status::DoneSynced);
-        }
+    let lengths = (0..times).map(|ticket| {
+        bench.put(ticket, ClientPut { context: context.clone(), ..client_put(value) });
+        bench.writes().into_iter().for_each(|write| acknowledge(bench, write));
         bench.commit_all();
+        if bench.replies.is_empty() {
+            // It waits for owners that the quorum does not need, and not for ever.
+            bench.now += 200_000;
+            bench.step(Input::Timer);
+        }
         let Response::Put(Ok(stored)) = bench.answer() else { panic!("refused after {ticket} puts") };
         context = stored.context;
-        longest = longest.max(context.len());
-    }
-    longest
+        context.len()
+    });
+    lengths.collect()
+}
+
+/// The longest context of such a chain, where all others acknowledge each put at once.
+fn overwrite(bench: &mut Bench, times: u64, length: usize) -> usize {
+    let synced = |bench: &mut Bench, (to, id, _)| bench.acknowledge(to, id, Status::DoneSynced);
+    chain(bench, times, &"v".repeat(length), synced).into_iter().max().expect("puts")
 }
 
 /// A context depends on who wrote concurrently, not on how often or how much.
@@ -133,21 +147,12 @@ fn what_a_loss_of_power_may_bring_back_is_named() {
         bench.step(Input::Timer);
         bench.replies.clear();
         overwrite(&mut bench, 1, 10);
-        let (mut context, mut lengths, mut synced) = (Bytes::new(), Vec::new(), 0);
-        for ticket in 0..60 {
-            bench.put(ticket, ClientPut { context: context.clone(), ..client_put("x") });
-            for (to, id, write) in bench.writes() {
-                let is_synced = syncs && write.durability == Durability::Synced;
-                synced += usize::from(is_synced);
-                bench.acknowledge(to, id, if is_synced { Status::DoneSynced } else { Status::DoneBuffered });
-            }
-            bench.commit_all();
-            bench.now += 200_000;
-            bench.step(Input::Timer);
-            let Response::Put(Ok(stored)) = bench.answer() else { panic!("refused after {ticket} puts") };
-            context = stored.context;
-            lengths.push(context.len());
-        }
+        let mut synced = 0;
+        let lengths = chain(&mut bench, 60, "x", |bench, (to, id, write)| {
+            let is_synced = syncs && write.durability == Durability::Synced;
+            synced += u32::from(is_synced);
+            bench.acknowledge(to, id, if is_synced { Status::DoneSynced } else { Status::DoneBuffered });
+        });
         let longest = lengths.iter().max().copied().expect("lengths");
         if syncs {
             assert!(longest < 1_024 && (2..20).contains(&synced), "{longest} bytes, {synced} synced writes");
@@ -162,18 +167,10 @@ fn what_a_loss_of_power_may_bring_back_is_named() {
 fn a_context_names_what_an_owner_may_still_hold() {
     let mut bench = bench(3);
     overwrite(&mut bench, 1, 10);
-    let (mut context, mut lengths) = (Bytes::new(), Vec::new());
-    for ticket in 0..30 {
-        bench.put(ticket, ClientPut { context: context.clone(), ..client_put("x") });
-        for (to, id, _) in bench.writes().into_iter().filter(|(to, ..)| *to == B) {
+    let lengths = chain(&mut bench, 30, "x", |bench, (to, id, _)| {
+        if to == B {
             bench.acknowledge(to, id, Status::DoneSynced);
         }
-        bench.commit_all();
-        bench.now += 200_000;
-        bench.step(Input::Timer);
-        let Response::Put(Ok(stored)) = bench.answer() else { panic!("refused after {ticket} puts") };
-        context = stored.context;
-        lengths.push(context.len());
-    }
+    });
     assert!(lengths.is_sorted() && lengths[29] >= lengths[0] + 29 * 16, "{lengths:?}");
 }

@@ -1,7 +1,9 @@
 //! Bucket properties, stored and told.
 
 use crate::bench::*;
-use gramme_replica::{Input, PropertiesError, Response, Ticket};
+use gramme_replica::{
+    ClientRequest, Input, PropertiesChange, PropertiesError, PropertiesPatch, Response, Scope, Ticket,
+};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::Hello;
 
@@ -69,6 +71,14 @@ fn buckets_with_properties_of_their_own_are_bounded() {
     }
     bench.change(1, "one more", 7);
     assert!(matches!(bench.answer(), Response::SetProperties(Err(PropertiesError::TooMany { limit: MOST }))));
+    // The way out that the error names is open: a type's properties.
+    let scope = Scope { bucket_type: "default".to_owned(), bucket: None };
+    let patch = PropertiesPatch { max_siblings: Some(9), ..PropertiesPatch::default() };
+    let change = PropertiesChange::Set(patch);
+    let request = ClientRequest::SetProperties { scope, change, timeout: 1_000 };
+    bench.step(Input::Client { ticket: Ticket(3), request });
+    bench.commit_all();
+    assert_eq!(bench.max_siblings("one more"), 9);
     // One that is there may be changed.
     bench.change(2, "b5", 8);
     bench.commit_all();

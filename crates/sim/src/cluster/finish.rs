@@ -301,7 +301,7 @@ impl Cluster {
         if digests.windows(2).any(|pair| pair[0] != pair[1]) {
             self.broken(Broken::Unequal(format!("the bucket properties differ: {digests:?}")));
         }
-        for kind in [Kind::Fsync, Kind::OneOfN, Kind::Buffered, Kind::Lww] {
+        for kind in Kind::ALL {
             let ticket = self.ask_directly(0, ClientRequest::Properties(scope_of(kind)));
             if let Some(Response::Properties(Ok(properties))) = self.answers.remove(&ticket) {
                 self.history.properties.push((kind, Some(properties.max_siblings)));

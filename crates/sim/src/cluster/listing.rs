@@ -6,35 +6,43 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use gramme_object::Key;
-use gramme_replica::{ClientRequest, Cursor, LoadFailed, Page, Place, Response, Space, Ticket};
+use gramme_replica::{ClientRequest, Cursor, LoadFailed, Page, Place, Response, Scope, Space, Ticket};
 use gramme_ring::PartitionId;
 use rand::RngExt;
 
+use super::nemesis::scope_of;
 use super::{Cluster, clients, keyspace};
 use crate::event::Event;
 use crate::history::{Broken, Kind};
 
 /// Rows of a page that a disk reads: few, so that most listings need several.
 const PAGE_ROWS: usize = 2;
-const KINDS: [Kind; 4] = [Kind::Fsync, Kind::OneOfN, Kind::Buffered, Kind::Lww];
 
 /// A listing under way.
 #[derive(Clone, Debug)]
 pub(super) struct Listing {
     node: usize,
-    bucket_type: &'static str,
-    bucket: Option<&'static str>,
+    /// A bucket, or a whole type.
+    scope: Scope,
     keys: BTreeSet<Key>,
     /// Everything is healed: it must be whole.
     is_last: bool,
 }
 
 impl Listing {
+    /// Of a bucket of this kind, or of all buckets of its type.
+    fn new(node: usize, kind: Kind, is_whole_type: bool, is_last: bool) -> Self {
+        let mut scope = scope_of(kind);
+        if is_whole_type {
+            scope.bucket = None;
+        }
+        Self { node, scope, keys: BTreeSet::new(), is_last }
+    }
+
     fn asks_for(&self, key: &Key) -> bool {
-        key.bucket_type() == self.bucket_type
-            && self.bucket.is_none_or(|bucket| key.bucket() == bucket.as_bytes())
+        key.bucket_type() == self.scope.bucket_type
+            && self.scope.bucket.as_ref().is_none_or(|bucket| key.bucket() == &bucket[..])
     }
 }
 
@@ -46,17 +54,16 @@ impl Cluster {
             return;
         }
         let node = rng.random_range(0..self.nodes.len());
-        let (bucket_type, bucket) = clients::bucket_of(KINDS[rng.random_range(0..KINDS.len())]);
-        let bucket = (rng.random_range(0..4) > 0).then_some(bucket);
-        let (keys, is_last) = (BTreeSet::new(), false);
-        self.ask_page(Listing { node, bucket_type, bucket, keys, is_last }, None);
+        let kind = Kind::ALL[rng.random_range(0..Kind::ALL.len())];
+        let is_whole_type = rng.random_range(0..4) == 0;
+        self.ask_page(Listing::new(node, kind, is_whole_type, false), None);
     }
 
     fn ask_page(&mut self, listing: Listing, after: Option<Cursor>) {
         let ticket = self.ticket();
         let request = ClientRequest::Keys {
-            bucket_type: listing.bucket_type.to_owned(),
-            bucket: listing.bucket.map(|bucket| Bytes::from_static(bucket.as_bytes())),
+            bucket_type: listing.scope.bucket_type.clone(),
+            bucket: listing.scope.bucket.clone(),
             after,
             timeout: clients::TIMEOUT,
         };
@@ -128,11 +135,9 @@ impl Cluster {
     /// Lists every bucket, and every type, through every node.
     pub(super) fn compare_listings(&mut self) {
         for node in 0..self.nodes.len() {
-            for kind in KINDS {
-                let (bucket_type, bucket) = clients::bucket_of(kind);
-                for bucket in [Some(bucket), None] {
-                    let (keys, is_last) = (BTreeSet::new(), true);
-                    self.ask_page(Listing { node, bucket_type, bucket, keys, is_last }, None);
+            for kind in Kind::ALL {
+                for is_whole_type in [false, true] {
+                    self.ask_page(Listing::new(node, kind, is_whole_type, true), None);
                     // A node takes only so many requests at once.
                     self.turn_until(self.now + 2_000_000);
                 }

@@ -265,8 +265,7 @@ impl Cluster {
     fn change_properties(&mut self, node: usize) {
         self.counts.note(Fault::PropertyChange);
         for _ in 0..self.random.nemesis.random_range(1..4) {
-            let kinds = [Kind::Fsync, Kind::OneOfN, Kind::Buffered, Kind::Lww];
-            let kind = kinds[self.random.nemesis.random_range(0..kinds.len())];
+            let kind = Kind::ALL[self.random.nemesis.random_range(0..Kind::ALL.len())];
             let other = self.random.nemesis.random_range(0..self.nodes.len());
             let node = if self.random.nemesis.random_range(0..2) == 0 { node } else { other };
             if self.nodes[node].replica.is_none() {
