@@ -13,6 +13,7 @@ pub mod fuzz;
 mod interfaces;
 mod logging;
 mod metrics;
+mod predecessor;
 mod requests;
 mod ring_file;
 

@@ -14,6 +14,8 @@ use super::http::Http;
 
 /// How long anything may take before it counts as not happening.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines of a node's log that a failure shows.
+const LOG_END: usize = 12;
 const POLL: Duration = Duration::from_millis(20);
 
 /// A running cluster. Stops everything when it is dropped.
@@ -151,7 +153,8 @@ impl Dev {
 
     /// Waits until every node sees every other, and counts.
     pub(crate) fn wait_until_whole(&self) -> anyhow::Result<()> {
-        (0..self.nodes()).try_for_each(|at| wait_until_whole(&self.http(at)))
+        let logs = (0..self.nodes()).map(|at| self.node_dir(at).join("node.log"));
+        (0..self.nodes()).try_for_each(|at| wait_until_whole(&self.http(at))).with_context(|| ends(logs))
     }
 
     /// Ends `gramme dev` with a signal, and waits for it.
@@ -182,7 +185,8 @@ fn is_alive(pid: u64) -> bool {
     pid.is_some_and(|pid| test_kill_process(pid).is_ok())
 }
 
-/// Whether a process is gone, or only waits to be collected by its parent.
+/// Whether a process is gone, or only waits to be collected by its parent. Threads of it may still be ending, as
+/// they are when a supervisor starts the next process: a start waits for them.
 pub(crate) fn is_gone(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
@@ -195,6 +199,17 @@ pub(crate) fn wait_until_whole(http: &Http) -> anyhow::Result<()> {
         let is_there = |node: &Value| node["up"] == true && node["counts"] == true;
         status["ready"] == true && status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(is_there))
     })
+}
+
+/// The last lines of logs, for a person who wants to know why something did not happen.
+pub(crate) fn ends(logs: impl Iterator<Item = PathBuf>) -> String {
+    let end = |path: PathBuf| {
+        let log = std::fs::read_to_string(&path).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let end = &lines[lines.len().saturating_sub(LOG_END)..];
+        format!("the end of {}:\n{}\n", path.display(), end.join("\n"))
+    };
+    logs.map(end).collect()
 }
 
 /// A port that nobody listens on.

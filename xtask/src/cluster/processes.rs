@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::dev::{Dev, send, wait_for, wait_until_whole};
+use super::dev::{Dev, ends, send, wait_for, wait_until_whole};
 use super::http::Http;
 use super::proxy::Proxy;
 
@@ -108,7 +108,9 @@ impl Processes {
 
     /// Waits until every node sees every other, and counts.
     pub(crate) fn wait_until_whole(&self) -> anyhow::Result<()> {
-        (0..self.children.len()).try_for_each(|at| wait_until_whole(&self.http(at)))
+        let nodes = 0..self.children.len();
+        let logs = nodes.clone().map(|at| self.log(at));
+        nodes.clone().try_for_each(|at| wait_until_whole(&self.http(at))).with_context(|| ends(logs))
     }
 
     /// Waits until a node sees that another is down: what it sends before goes nowhere.

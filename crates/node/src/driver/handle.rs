@@ -27,6 +27,7 @@ use super::readers::Readers;
 use super::{Core, Wall, dial, run};
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::predecessor;
 use crate::ring_file::{RingFile, refuse_readable_by_others};
 
 /// A request from another thread.
@@ -172,9 +173,7 @@ impl Driver {
 /// Opens the store, starts the replica and its thread.
 pub(crate) fn start(config: &Config) -> anyhow::Result<Driver> {
     // Each opening of the store is a start that the others are told of: not for nothing, and not in a loop.
-    // A second process of the same node would meet the taken port too, but that is not what is wrong with it.
-    Store::check_unused(&config.data_dir)?;
-    std::net::UdpSocket::bind(config.quic).with_context(|| format!("cannot listen on {}", config.quic))?;
+    predecessor::wait_until_gone(config)?;
     let Prepared { core, parts, asks, stop, shared } = prepare(config, World::real()?)?;
     let (ending, ended) = oneshot::channel();
     let (bound, is_bound) = std::sync::mpsc::channel();

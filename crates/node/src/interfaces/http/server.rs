@@ -19,6 +19,7 @@ use tokio_io_timeout::TimeoutStream;
 
 use crate::driver::Handle;
 use crate::interfaces::http::answer;
+use crate::predecessor::cannot_listen;
 
 /// Connections at once; one more waits until another ends.
 const CONNECTIONS: usize = 4_096;
@@ -35,7 +36,7 @@ const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// Binds `address`.
 pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+    TcpListener::bind(address).await.with_context(|| cannot_listen(address))
 }
 
 /// Serves until `stop` resolves, then lets what is under way end.
