@@ -172,10 +172,7 @@ impl Replica {
         for timer in self.cx.timers.due(self.cx.now.monotonic) {
             let (coordinator, mut around) = self.split();
             match timer {
-                Timer::Hello => {
-                    coordinator.tidy(around.cx);
-                    around.node.say_hello_to_all(around.cx, around.shard);
-                }
+                Timer::Hello => around.node.say_hello_to_all(around.cx, around.shard),
                 Timer::Prove => around.node.on_prove_timer(around.cx, around.shard),
                 Timer::Get(id) => coordinator.on_get_deadline(&mut around, id),
                 Timer::Put(id) => coordinator.on_put_deadline(&mut around, id),

@@ -202,6 +202,15 @@ mod tests {
     }
 
     #[test]
+    fn a_hedge_waits_for_the_usual_latency_and_four_deviations() {
+        let mut router = router();
+        router.on_outcome(NodeId(1), Outcome::Answered(8_000), 0);
+        assert_eq!(router.hedge_after(NodeId(1)), Some(8_000 + 4 * 4_000));
+        router.on_outcome(NodeId(1), Outcome::Answered(16_000), 0);
+        assert_eq!(router.hedge_after(NodeId(1)), Some(9_000 + 4 * 5_000));
+    }
+
+    #[test]
     fn a_write_is_never_sent_twice() {
         assert!(!Outcome::Unknown.may_retry(Operation::Write));
         assert!(Outcome::Unknown.may_retry(Operation::Read));

@@ -227,3 +227,64 @@ fn load_meta(engine: &dyn Engine, buffer: &Buffer) -> Result<BTreeMap<Bytes, Byt
         Ok(meta)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::engine::{EngineKind, EngineOp};
+    use crate::report::Commit;
+
+    const PARTITION: PartitionId = PartitionId { prefix: 1, depth: 2 };
+
+    fn options() -> Options {
+        Options::new(EngineKind::Sled, 4)
+    }
+
+    /// Commits rows and closes the store; without a checkpoint they are in the log alone.
+    fn commit(path: &Path, row: Row, has_checkpoint: bool) {
+        let (told, tells) = mpsc::channel();
+        let hooks = Hooks::on_commit(move |commit| {
+            if let Commit::Synced { through } = commit {
+                let _ = told.send(through);
+            }
+        });
+        let store = open(path, options(), hooks).expect("a store").store;
+        let sequence = store.submit(Batch { rows: vec![row] }, true);
+        while tells.recv().expect("a commit") < sequence {}
+        if has_checkpoint {
+            store.close();
+        }
+    }
+
+    fn damage_record(path: &Path) {
+        let engine = EngineKind::Sled.open(&path.join("engine")).expect("an engine");
+        engine.apply(vec![EngineOp::Put(rows::partition_key(PARTITION), vec![1; 40])]).expect("a change");
+        engine.sync().expect("a change");
+    }
+
+    /// A record that the engine has lost matters only where the log does not bring it back whole.
+    #[test]
+    fn a_damaged_record_is_made_good_by_the_log() {
+        let record = |record: &str| Row::Partition {
+            partition: PARTITION,
+            total: Leaf::default(),
+            record: record.to_owned().into(),
+        };
+        let note = Row::Note { partition: PARTITION, total: Leaf::default(), note: "note".into() };
+        for (row, is_whole) in [(record("new"), true), (note, false)] {
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            let path = directory.path().join("data");
+            create(&path, [1; 16], &options()).expect("a store");
+            commit(&path, record("old"), true);
+            commit(&path, row, false);
+            damage_record(&path);
+            let opened = open(&path, options(), Hooks::on_commit(|_| {})).expect("a store");
+            let expected: BTreeMap<_, _> =
+                [(PARTITION, Damage::Record)].into_iter().filter(|_| !is_whole).collect();
+            assert_eq!(opened.damaged, expected);
+            assert!(!is_whole || opened.partitions[&PARTITION].record == "new");
+        }
+    }
+}

@@ -7,7 +7,7 @@
 //!
 //! Every value is sealed: a CRC-32 over key and value precedes it. An object's value is
 //! `digest u128 ‖ 0 ‖ object`, or, for an object over 4 KiB, `digest ‖ 1 ‖ length u32 ‖ id u64` with the object
-//! in chunks of at most 64 KiB: a start reads the heads only, and sled keeps larger values in files that it
+//! in chunks of at most 16 KiB: a start reads the heads only, and sled keeps larger values in files that it
 //! never syncs.
 
 use bytes::{Buf, BufMut, Bytes};

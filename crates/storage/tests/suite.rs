@@ -229,8 +229,11 @@ fn a_torn_tail_is_cut_and_a_damaged_middle_is_refused() {
 fn a_full_disk_stops_writes_and_loses_nothing() {
     let mut bench = Bench::new(EngineKind::Sled);
     bench.put("before", 10, true);
+    let has_reserve = |bench: &Bench| bench.path().join("RESERVE").exists();
+    assert!(has_reserve(&bench));
     bench.options.min_free_bytes = u64::MAX;
     bench.reopen();
+    assert!(!has_reserve(&bench), "on a full disk the reserve is what is left to work with");
     let (hash, key) = object("during");
     let rows = vec![bench.row(hash, &key, value(hash, 10, 1))];
     assert_eq!(bench.try_commit(rows, true), Err(CommitError::DiskFull));
@@ -238,6 +241,7 @@ fn a_full_disk_stops_writes_and_loses_nothing() {
     bench.check();
     bench.options.min_free_bytes = 1;
     bench.reopen();
+    assert!(has_reserve(&bench));
     bench.put("after", 10, true);
     bench.check();
 }

@@ -117,7 +117,7 @@ impl Duplicates {
 
     /// Forgets some of what is past its time and concluded: who waits must still be told. A few at a time and
     /// often, since all that a second brought would hold everybody up together.
-    pub(crate) fn forget(&mut self, now: u64) {
+    fn forget(&mut self, now: u64) {
         for _ in 0..FORGOTTEN {
             let Some(&(until, identity)) = self.by_age.first().filter(|(until, _)| *until <= now) else {
                 return;

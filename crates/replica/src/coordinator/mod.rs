@@ -77,11 +77,6 @@ impl Coordinator {
         self.discount_own_reads(around);
         self.discount_own_acks(around);
     }
-
-    /// Now and then, whatever happens.
-    pub(crate) fn tidy(&mut self, cx: &Cx) {
-        self.duplicates.forget(cx.now.monotonic);
-    }
 }
 
 /// How long a request whose quorum is reached still waits for the last replicas, in microseconds.

@@ -165,3 +165,29 @@ pub(crate) fn fuzz(bytes: &bytes::Bytes) {
     put_frame(&mut framed, &store, 2, 1, |out| out.extend_from_slice(bytes));
     assert!(frame::take_frame(&store, &mut framed.into()).is_some_and(|frame| frame.batch == bytes));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn length(log: &LogWriter) -> u64 {
+        log.file.metadata().expect("an open file").len()
+    }
+
+    #[test]
+    fn small_frames_are_written_over_zeros_and_large_ones_are_not() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut log = LogWriter::create(directory.path(), [1; 16], 1, 0).expect("a log");
+        let frame = vec![1; 60_000];
+        for sequence in 1..100 {
+            log.append(&frame, sequence).expect("room on the disk");
+            let free = length(&log) - log.open_bytes();
+            assert!(free >= frame.len() as u64, "the next frame would make the file longer: {free} bytes are free");
+            assert!(free <= AHEAD as u64, "{free} bytes are written ahead");
+        }
+        log.rotate().expect("a next segment");
+        assert_eq!(length(&log), HEADER as u64);
+        log.append(&vec![1; AHEAD / 4], 100).expect("room on the disk");
+        assert_eq!(length(&log), log.open_bytes());
+    }
+}
