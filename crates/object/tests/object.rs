@@ -1,7 +1,9 @@
 //! Objects: their bytes, and how they read.
 
 use bytes::Bytes;
-use gramme_object::{Content, DecodeError, Key, KeyError, Object, Sibling, Stamp, limits};
+use gramme_object::{
+    Content, ContentError, DecodeError, Key, KeyError, Object, Sibling, Stamp, clock_bytes, limits,
+};
 use gramme_vclock::{Actor, Context, Dot};
 use proptest::prelude::*;
 
@@ -30,6 +32,28 @@ fn golden() {
     let bytes: Vec<u8> =
         (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect();
     assert_eq!(Object::decode(&bytes.into()), Ok(two_siblings()));
+}
+
+/// What hash trees hash: a change here makes all replicas of two versions look different to each other.
+#[test]
+fn a_clock_is_the_live_dots_and_nothing_else() {
+    let mut bytes = Vec::new();
+    for number in [1_u64, 6, 2, 1] {
+        bytes.extend(number.to_le_bytes());
+    }
+    assert_eq!(clock_bytes(&two_siblings()), bytes);
+    assert_eq!(clock_bytes(&Object::default()), []);
+}
+
+#[test]
+fn headers_over_the_limit_are_refused_with_their_size() {
+    let encoded = |length: usize| {
+        let parts = [&[1, 0, 1, 0], &b"n"[..], &(length as u16).to_le_bytes(), &vec![b'v'; length]];
+        Content::from_bytes(parts.concat().into())
+    };
+    let fitting = limits::HEADERS - 5;
+    assert!(encoded(fitting).is_ok());
+    assert_eq!(encoded(fitting + 1), Err(ContentError::HeadersTooLarge(limits::HEADERS + 1)));
 }
 
 #[test]
@@ -92,6 +116,10 @@ fn a_newer_version_is_named() {
 #[test]
 fn keys_keep_their_parts_apart() {
     let key = Key::new("default", b"a/b", b"c\0\xff").expect("valid parts");
+    assert_eq!(
+        (format!("{key}"), format!("{key:?}")),
+        (r"a/b/c\x00\xff".into(), r"default/a/b/c\x00\xff".into())
+    );
     assert_eq!((key.bucket_type(), key.bucket(), key.key()), ("default", &b"a/b"[..], &b"c\0\xff"[..]));
     assert_ne!(Key::new("t", "ab", "c"), Key::new("t", "a", "bc"));
     assert_eq!(Key::from_bytes(key.as_bytes().clone()), Ok(key));

@@ -240,3 +240,17 @@ fn a_finished_actor_takes_no_more() {
     assert!(seen.contains(Dot::new(Actor(7), 1_000)));
     assert!(!seen.insert(Dot::new(Actor(7), 1_001)));
 }
+
+/// What a context counts is what it costs to keep: entries of its vector, and dots outside it.
+#[test]
+fn a_context_counts_entries_and_dots() {
+    let sizes = |context: &Context| {
+        (context.len(), context.is_empty(), context.vector().len(), context.vector().is_empty())
+    };
+    let mut context = Context::new();
+    assert_eq!(sizes(&context), (0, true, 0, true));
+    context.insert(Dot::new(Actor(1), 2));
+    assert_eq!(sizes(&context), (1, false, 0, true));
+    context.raise(Actor(2), 7);
+    assert_eq!(sizes(&context), (2, false, 1, false));
+}

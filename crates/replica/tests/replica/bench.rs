@@ -237,10 +237,14 @@ impl Bench {
 
     /// Another coordinator's write arrives.
     pub(crate) fn write_from(&mut self, from: NodeId, dot: Dot, read: Context) {
+        self.write_at(Durability::Synced, from, dot, read);
+    }
+
+    pub(crate) fn write_at(&mut self, durability: Durability, from: NodeId, dot: Dot, read: Context) {
         let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, content: None };
         let object = Object::from_write(&read, dot, sibling).encode().into();
         let (header, seat) = (self.header(), Seat::default());
-        let write = Write { header, key: key(), seat, durability: Durability::Synced, dot, object };
+        let write = Write { header, key: key(), seat, durability, dot, object };
         self.step(Input::Message { from, id: 77, message: PeerMessage::Write(write) });
     }
 

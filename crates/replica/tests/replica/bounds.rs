@@ -7,7 +7,7 @@ use gramme_quorum::PutError;
 use gramme_replica::{Bounds, ClientPut, Input, Recovered, Response};
 use gramme_vclock::{Actor, Context, Dot};
 use gramme_wire::PeerMessage;
-use gramme_wire::peer::{Read, Room, Status};
+use gramme_wire::peer::{Durability, Read, Room, Status};
 
 #[test]
 fn a_read_waits_for_what_is_staged() {
@@ -85,6 +85,49 @@ fn deletes_go_on_where_the_disk_takes_no_values() {
     bench.step(Input::Room(Room::None));
     bench.write_from(B, Dot::new(Actor(2), 2), Context::new());
     assert_eq!(bench.pending.len(), 2);
+}
+
+#[test]
+fn an_acknowledgement_waits_for_its_own_batch_and_no_other() {
+    let mut bench = bench(3);
+    bench.sent.clear();
+    for counter in 1..=3 {
+        bench.write_from(B, Dot::new(Actor(2), counter), Context::new());
+    }
+    for counter in 1..=3 {
+        let written = bench.committed + counter;
+        bench.step(Input::Committed { written, synced: written });
+        assert_eq!(bench.sent.len() as u64, counter);
+    }
+}
+
+/// The same version may come again and ask for more than the first time: nothing is left to store, and what is
+/// stored is not durable enough yet.
+#[test]
+fn what_is_stored_already_is_acknowledged_when_it_is_as_durable_as_is_asked() {
+    let mut bench = bench(3);
+    let acknowledged = |bench: &mut Bench| {
+        let sent = std::mem::take(&mut bench.sent);
+        let replies = sent.into_iter().filter_map(|(to, _, message)| match message {
+            PeerMessage::WriteReply(reply) => Some((to, reply.header.status)),
+            _ => None,
+        });
+        replies.collect::<Vec<_>>()
+    };
+    let dot = Dot::new(Actor(2), 1);
+    bench.sent.clear();
+    bench.write_at(Durability::Buffered, B, dot, Context::new());
+    bench.write_at(Durability::Synced, C, dot, Context::new());
+    assert_eq!(acknowledged(&mut bench), []);
+    assert_eq!(bench.syncs, [false, true]);
+    bench.write_all();
+    assert_eq!(acknowledged(&mut bench), [(B, Status::DoneBuffered)]);
+    bench.commit_all();
+    assert_eq!(acknowledged(&mut bench), [(C, Status::DoneSynced)]);
+    // All is durable: nothing more goes to the disk.
+    bench.write_from(C, dot, Context::new());
+    assert_eq!(acknowledged(&mut bench), [(C, Status::DoneSynced)]);
+    assert!(bench.pending.is_empty());
 }
 
 /// A few large values fill it as many small ones do.

@@ -162,6 +162,19 @@ fn what_a_loss_of_power_may_bring_back_is_named() {
     }
 }
 
+/// Whose version is the only one is answered with the context of all that it replaced, whoever has merged it.
+#[test]
+fn a_context_stays_short_while_an_owner_is_away() {
+    let mut bench = bench(3);
+    let lengths = chain(&mut bench, 60, "x", |bench, (to, id, _)| {
+        if to == B {
+            bench.acknowledge(to, id, Status::DoneSynced);
+        }
+    });
+    let longest = lengths.iter().max().copied().expect("lengths");
+    assert!(longest < 400, "{longest} bytes");
+}
+
 /// What one owner may still hold is named: without it the writer's next put would stand beside it there.
 #[test]
 fn a_context_names_what_an_owner_may_still_hold() {

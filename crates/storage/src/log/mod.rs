@@ -182,7 +182,10 @@ mod tests {
         for sequence in 1..100 {
             log.append(&frame, sequence).expect("room on the disk");
             let free = length(&log) - log.open_bytes();
-            assert!(free >= frame.len() as u64, "the next frame would make the file longer: {free} bytes are free");
+            assert!(
+                free >= frame.len() as u64,
+                "the next frame would make the file longer: {free} bytes are free"
+            );
             assert!(free <= AHEAD as u64, "{free} bytes are written ahead");
         }
         log.rotate().expect("a next segment");
