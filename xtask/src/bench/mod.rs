@@ -28,6 +28,8 @@ pub(crate) struct Args {
 enum What {
     /// Count what one put and one get allocate and execute, and hold it against docs/performance.md
     Path,
+    /// Measure what gossip costs and how long it takes, simulated, at 10, 100 and 1,000 members
+    Gossip,
     /// Measure what depends on how much is stored: new keys, cold reads, starting a node
     Store {
         /// How many keys
@@ -61,9 +63,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.what {
         None => table::run(&gramme()?, &args.rows),
         Some(What::Path) => path::run(),
+        Some(What::Gossip) => gossip(),
         Some(What::Store { keys }) => store::run(&gramme()?, *keys),
         Some(What::Against { program, rounds, rows }) => against::run(&gramme()?, program, *rounds, rows),
     }
+}
+
+fn gossip() -> anyhow::Result<()> {
+    let program = build("gramme-gossip", &["--example", "measure"], true)?;
+    ensure!(Command::new(&program).status()?.success(), "{} has failed", program.display());
+    Ok(())
 }
 
 fn gramme() -> anyhow::Result<PathBuf> {

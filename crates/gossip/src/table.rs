@@ -1,0 +1,85 @@
+//! All records, and hashes of them that find out cheaply where two tables differ.
+//!
+//! A hash of the whole says whether anything differs, 64 hashes of buckets say where. Each is the sum (exclusive
+//! or) of its records' hashes, so that a change costs the same in a table of any size.
+
+use std::collections::BTreeMap;
+
+use gramme_ring::NodeId;
+
+use crate::record::Record;
+
+/// How many buckets the records fall into.
+pub(crate) const BUCKETS: usize = 64;
+/// The most records that a table takes.
+pub(crate) const RECORDS: usize = 16_384;
+
+#[derive(Debug)]
+struct Entry {
+    record: Record,
+    hash: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Table {
+    entries: BTreeMap<NodeId, Entry>,
+    buckets: [u64; BUCKETS],
+}
+
+/// The bucket of a node; ids may be small numbers, and spread all the same.
+pub(crate) const fn bucket(node: NodeId) -> usize {
+    (node.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize
+}
+
+impl Table {
+    pub(crate) const fn new() -> Self {
+        Self { entries: BTreeMap::new(), buckets: [0; BUCKETS] }
+    }
+
+    /// Merges a record; says whether that changed anything. One that is too large, or too many, changes nothing.
+    pub(crate) fn merge(&mut self, record: &Record) -> bool {
+        let is_known = self.entries.contains_key(&record.node);
+        if !record.is_valid() || !is_known && self.entries.len() >= RECORDS {
+            return false;
+        }
+        let entry =
+            self.entries.entry(record.node).or_insert_with(|| Entry { record: record.clone(), hash: 0 });
+        let is_changed = entry.record.merge(record) || !is_known;
+        if is_changed {
+            let hash = entry.record.hash();
+            self.buckets[bucket(record.node)] ^= entry.hash ^ hash;
+            entry.hash = hash;
+        }
+        is_changed
+    }
+
+    pub(crate) fn get(&self, node: NodeId) -> Option<&Record> {
+        self.entries.get(&node).map(|entry| &entry.record)
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.entries.values().map(|entry| &entry.record)
+    }
+
+    /// The ids of those who are members now.
+    pub(crate) fn members(&self) -> impl Iterator<Item = NodeId> {
+        self.records().filter(|record| record.is_member()).map(|record| record.node)
+    }
+
+    pub(crate) fn root(&self) -> u64 {
+        self.buckets.iter().fold(0, |root, bucket| root ^ bucket)
+    }
+
+    pub(crate) const fn buckets(&self) -> &[u64; BUCKETS] {
+        &self.buckets
+    }
+
+    /// The records of some buckets, with their hashes. `buckets` has a bit for each.
+    pub(crate) fn within(&self, buckets: u64) -> impl Iterator<Item = (&Record, u64)> {
+        let is_within = move |node: NodeId| buckets >> bucket(node) & 1 == 1;
+        self.entries
+            .values()
+            .filter(move |entry| is_within(entry.record.node))
+            .map(|entry| (&entry.record, entry.hash))
+    }
+}
