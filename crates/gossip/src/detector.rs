@@ -57,6 +57,7 @@ struct Probe {
 struct Relay {
     asker: NodeId,
     number: u64,
+    target: NodeId,
     until: u64,
 }
 
@@ -232,7 +233,9 @@ impl Detector {
     }
 
     pub(crate) fn on_ack(&mut self, from: NodeId, number: u64, out: &mut Vec<Effect>) {
-        if let Some(relay) = self.relays.remove(&number) {
+        // An answer to a ping of an earlier start may have the same number.
+        if let Some(relay) = self.relays.get(&number).copied().filter(|relay| relay.target == from) {
+            self.relays.remove(&number);
             out.push(Effect::Send { to: relay.asker, message: Message::Reached { number: relay.number } });
         }
         self.heard(from, out);
@@ -250,7 +253,7 @@ impl Detector {
             return;
         }
         let ours = self.number();
-        self.relays.insert(ours, Relay { asker: from, number, until: now + 4 * config.patience });
+        self.relays.insert(ours, Relay { asker: from, number, target, until: now + 4 * config.patience });
         out.push(Effect::Send { to: target, message: Message::Ping { number: ours, rumours: Vec::new() } });
     }
 

@@ -265,7 +265,10 @@ impl Gossip {
             return;
         };
         if !record.is_member() {
-            // It has missed its removal.
+            // It has missed its removal. Records are not answered: two that have removed each other would not stop.
+            if matches!(message, Message::Records { .. }) {
+                return;
+            }
             let records = vec![record.clone()];
             return self.send(from, Some(Message::Records { records, wants: Vec::new() }), out);
         }

@@ -6,7 +6,7 @@ mod cluster;
 
 use bytes::Bytes;
 use cluster::{Cluster, SECOND, ids};
-use gramme_gossip::{Input, Opinion, Record};
+use gramme_gossip::{Input, Message, Opinion, Record};
 use gramme_ring::NodeId;
 
 const A: NodeId = NodeId(1);
@@ -168,4 +168,17 @@ fn two_sides_of_a_cut_find_each_other_again() {
     assert!(cluster.run_until(cluster.now + 120 * SECOND, |cluster| {
         cluster.is_agreed() && ids(20).all(|id| cluster.all_find(id, Opinion::Alive))
     }));
+}
+
+#[test]
+fn two_that_have_removed_each_other_fall_silent() {
+    let mut cluster = Cluster::new(2, 11);
+    cluster.run_for(5 * SECOND);
+    cluster.tell(A, Input::Remove { node: B, at: 1 });
+    cluster.tell(B, Input::Remove { node: A, at: 1 });
+    cluster.tell(A, Input::Message { from: B, message: Message::Root(1) });
+    let sent = |cluster: &Cluster| cluster.nodes.values().map(|gossip| gossip.stats().messages).sum::<u64>();
+    let before = sent(&cluster);
+    cluster.run_for(60 * SECOND);
+    assert!(sent(&cluster) < before + 5, "{} messages", sent(&cluster) - before);
 }

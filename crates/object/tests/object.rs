@@ -34,6 +34,14 @@ fn golden() {
     assert_eq!(Object::decode(&bytes.into()), Ok(two_siblings()));
 }
 
+#[test]
+fn encoding_knows_its_size_beforehand() {
+    for object in [Object::default(), two_siblings()] {
+        let encoded = object.encode();
+        assert_eq!(encoded.capacity(), encoded.len());
+    }
+}
+
 /// What hash trees hash: a change here makes all replicas of two versions look different to each other.
 #[test]
 fn a_clock_is_the_live_dots_and_nothing_else() {

@@ -143,6 +143,34 @@ fn what_is_staged_is_bounded_in_bytes() {
     assert!((5..20).contains(&staged), "{staged} batches of 100,000 bytes and more");
 }
 
+/// A key that is written again and again takes its place in memory once, and does not drive out the others.
+#[test]
+fn what_is_overwritten_often_leaves_room_for_others() {
+    let mut bench = started(3, Recovered::default(), Bounds { cached: 1 << 20, ..BOUNDS });
+    bench.prove();
+    bench.put(1, client_put("x"));
+    bench.commit_all();
+    bench.sent.clear();
+    let other = Key::new("default", "b", "other").expect("valid parts");
+    let (value, mut context) = ("v".repeat(100_000), Bytes::new());
+    for ticket in 2..40 {
+        bench.replies.clear();
+        bench.put(ticket, ClientPut { key: other.clone(), context, ..client_put(&value) });
+        for (to, id, _) in bench.writes() {
+            bench.acknowledge(to, id, Status::DoneSynced);
+        }
+        bench.commit_all();
+        let Response::Put(Ok(stored)) = bench.answer() else { panic!("not stored") };
+        context = stored.context;
+    }
+    // Only what is in memory can answer.
+    bench.objects.clear();
+    bench.replies.clear();
+    bench.get(200);
+    let Response::Get(Ok(found)) = bench.answer() else { panic!("not read") };
+    assert!(found.object.has_value());
+}
+
 /// What status and metrics tell, and what a start counts again from the partitions' totals.
 #[test]
 fn keys_and_their_bytes_are_counted() {
