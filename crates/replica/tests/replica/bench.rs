@@ -11,8 +11,8 @@ use gramme_ring::{Keyspace, Member, NodeId, PartitionId, PlanRequest, plan};
 use gramme_vclock::{Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
-    Class, Durability, Hello, Point, ReplyHeader, RequestHeader, Room, Standing, Start, Status, Write,
-    WriteReply,
+    Class, Durability, Hello, Point, Repair, ReplyHeader, RequestHeader, Room, Standing, Start, Status,
+    Write, WriteReply,
 };
 
 pub(crate) const ME: NodeId = NodeId(1);
@@ -241,11 +241,17 @@ impl Bench {
     }
 
     pub(crate) fn write_at(&mut self, durability: Durability, from: NodeId, dot: Dot, read: Context) {
-        let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, content: None };
-        let object = Object::from_write(&read, dot, sibling).encode().into();
-        let (header, seat) = (self.header(), Seat::default());
+        let (header, seat, object) = (self.header(), Seat::default(), tombstone(dot, &read));
         let write = Write { header, key: key(), seat, durability, dot, object };
         self.step(Input::Message { from, id: 77, message: PeerMessage::Write(write) });
+    }
+
+    /// A read repair arrives, which nobody waits for.
+    pub(crate) fn repair_from(&mut self, from: NodeId, dot: Dot) {
+        let header = RequestHeader { class: Class::Background, ..self.header() };
+        let (seat, object) = (Seat::default(), tombstone(dot, &Context::new()));
+        let repair = Repair { header, key: key(), seat, object };
+        self.step(Input::Message { from, id: 78, message: PeerMessage::Repair(repair) });
     }
 
     /// The header of another coordinator's request.
@@ -299,6 +305,11 @@ impl Bench {
         assert_eq!(self.replies.len(), 1, "{:?}", self.replies);
         self.replies.pop().expect("an answer").1
     }
+}
+
+fn tombstone(dot: Dot, read: &Context) -> Bytes {
+    let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, content: None };
+    Object::from_write(read, dot, sibling).encode().into()
 }
 
 pub(crate) fn header(status: Status) -> ReplyHeader {

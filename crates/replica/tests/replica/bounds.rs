@@ -73,6 +73,24 @@ fn what_a_stalled_disk_does_not_take_is_refused_at_once() {
     assert_eq!(bench.pending.len(), 1, "it goes on when the disk does");
 }
 
+/// What nobody waits for leaves half of the room to those who wait.
+#[test]
+fn the_background_has_half_of_the_room() {
+    for bounds in [Bounds { batches: 50, ..BOUNDS }, Bounds { bytes: 20_000, ..BOUNDS }] {
+        let mut bench = started(3, Recovered::default(), bounds);
+        bench.prove();
+        for number in 1..1_000 {
+            bench.repair_from(B, Dot::new(Actor(2), 2 * number));
+        }
+        let background = bench.pending.len();
+        for number in 1..1_000 {
+            bench.write_from(B, Dot::new(Actor(2), 2 * number + 1), Context::new());
+        }
+        let all = bench.pending.len();
+        assert!(background > 4 && background < all && all <= 2 * background + 1, "{background} of {all}");
+    }
+}
+
 /// When a full disk has stopped values, deletes go on: nobody could make room otherwise.
 #[test]
 fn deletes_go_on_where_the_disk_takes_no_values() {

@@ -31,6 +31,24 @@ fn a_copy_of_a_put_is_not_handed_on_again() {
     assert_eq!(handed_on(&bench).len(), 1, "the next owner gets it, once");
 }
 
+/// Whoever counts an acknowledgement has to know of which tenure it is.
+#[test]
+fn an_acknowledgement_says_of_which_tenure_it_is() {
+    let mut bench = bench(3);
+    bench.put(1, client_put("x"));
+    let dot = bench.writes()[0].2.dot;
+    bench.write_from(B, Dot::new(Actor(2), 1), Context::new());
+    bench.commit_all();
+    let replies = bench.sent.iter().filter_map(|(_, _, message)| match message {
+        PeerMessage::WriteReply(reply) => Some(reply.header.clone()),
+        _ => None,
+    });
+    let replies: Vec<_> = replies.collect();
+    assert_eq!(replies.len(), 1);
+    assert_eq!(replies[0].tenure.actor, Some(dot.actor));
+    assert_ne!(replies[0].life, 0);
+}
+
 #[test]
 fn a_put_is_answered_at_w_and_not_before_it_is_durable_here() {
     let mut bench = bench(3);
