@@ -191,6 +191,7 @@ mod tests {
 
     use super::*;
     use crate::place::Space;
+    use crate::shard::{Brought, Writer};
 
     fn place(number: u64) -> Place {
         let key = Key::new("default", "b", number.to_string()).expect("valid parts");
@@ -214,6 +215,22 @@ mod tests {
         let (_, _, others) = overlay.end_load(load).expect("the load");
         assert_eq!((others.len(), overlay.queued()), (2, 2));
         assert!(overlay.end_load(load).is_none(), "it has ended");
+    }
+
+    #[test]
+    fn what_waits_for_a_load_is_counted_in_bytes() {
+        let merge = |bytes: usize| {
+            let brought = Brought { object: Object::new(), stored: vec![0; bytes].into() };
+            let (level, class) = (Level::Written, gramme_wire::peer::Class::Foreground);
+            Operation::Merge { brought: Box::new(brought), writer: Writer::Nobody, level, class }
+        };
+        let mut overlay = Overlay::new(1);
+        let load = overlay.begin(&place(1), merge(70)).err().flatten().expect("a load");
+        assert!(overlay.begin(&place(1), merge(30)).is_err());
+        assert!(overlay.begin(&place(2), merge(5)).is_err());
+        assert_eq!(overlay.queued_bytes(), 105);
+        overlay.end_load(load).expect("the load");
+        assert_eq!(overlay.queued_bytes(), 5);
     }
 
     /// As much stays as there is room for, however much has come and gone, and what is used stays longer.
