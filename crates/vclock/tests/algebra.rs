@@ -241,6 +241,17 @@ fn a_finished_actor_takes_no_more() {
     assert!(!seen.insert(Dot::new(Actor(7), 1_001)));
 }
 
+#[test]
+fn a_version_set_counts_what_is_live() {
+    let mut set = VersionSet::new();
+    assert_eq!((set.len(), set.is_empty()), (0, true));
+    set.put(&Context::new(), Dot::new(Actor(1), 1), "one");
+    set.put(&Context::new(), Dot::new(Actor(2), 1), "two");
+    assert_eq!((set.len(), set.is_empty()), (2, false));
+    set.retain(|_, _| false);
+    assert_eq!((set.len(), set.is_empty(), set.context().len()), (0, true, 2));
+}
+
 /// What a context counts is what it costs to keep: entries of its vector, and dots outside it.
 #[test]
 fn a_context_counts_entries_and_dots() {
