@@ -25,6 +25,10 @@ const RELAYS: usize = 64;
 /// For how many periods a rumour is passed on, and for how many more it is not news.
 const SPREAD: u64 = 12;
 const STALE: u64 = 30;
+/// The most rumours kept, and of those the most that wait to be asked about.
+const KEPT: usize = 64;
+/// How many verdicts in a row may be void.
+const VOIDS: u8 = 3;
 
 /// Whether a member answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,14 +46,16 @@ pub enum Opinion {
 struct Peer {
     opinion: Opinion,
     silences: u32,
+    voids: u8,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Probe {
     target: NodeId,
     /// When it is asked through others, or is silent.
     due: u64,
-    is_indirect: bool,
+    /// Who asks it for us, once it has not answered.
+    helpers: Option<Vec<NodeId>>,
 }
 
 /// A ping made for another.
@@ -73,8 +79,9 @@ pub(crate) struct Detector {
     peers: BTreeMap<NodeId, Peer>,
     /// Who is still to be asked in this turn, shuffled.
     turn: Vec<NodeId>,
-    /// Who is to be asked before.
+    /// Who is to be asked before, by what this node has seen itself, and by what others say.
     questions: BTreeSet<NodeId>,
+    hearsay: BTreeSet<NodeId>,
     probes: BTreeMap<u64, Probe>,
     relays: BTreeMap<u64, Relay>,
     rumours: BTreeMap<NodeId, Rumour>,
@@ -82,6 +89,11 @@ pub(crate) struct Detector {
 }
 
 impl Detector {
+    /// Its pings are numbered from there: answers to those of earlier starts must not fit.
+    pub(crate) fn new(numbers: u64) -> Self {
+        Self { numbers, ..Self::default() }
+    }
+
     pub(crate) fn opinion(&self, node: NodeId) -> Opinion {
         self.peers.get(&node).copied().unwrap_or_default().opinion
     }
@@ -97,7 +109,14 @@ impl Detector {
         self.probes.retain(|_, probe| probe.target != node);
         self.peers.remove(&node);
         self.questions.remove(&node);
+        self.hearsay.remove(&node);
         self.rumours.remove(&node);
+    }
+
+    /// It has started anew: what was said of it before is over.
+    pub(crate) fn restarted(&mut self, node: NodeId) {
+        self.rumours.remove(&node);
+        self.question(node);
     }
 
     /// Has this member asked soon.
@@ -109,6 +128,7 @@ impl Detector {
     pub(crate) fn heard(&mut self, node: NodeId, out: &mut Vec<Effect>) {
         self.probes.retain(|_, probe| probe.target != node);
         self.questions.remove(&node);
+        self.hearsay.remove(&node);
         // It is not news again for a while, or those who have not asked yet would keep it going for ever.
         if let Some(rumour) = self.rumours.get_mut(&node) {
             rumour.passed_on_until = 0;
@@ -137,15 +157,20 @@ impl Detector {
         self.relays.retain(|_, relay| relay.until > now);
         self.members = members.filter(|node| *node != config.me).collect();
         self.questions.retain(|node| self.members.contains(node));
+        self.hearsay.retain(|node| self.members.contains(node));
         let suspects = self.peers.iter().filter(|(node, peer)| {
             peer.opinion == Opinion::Suspect && self.members.contains(node) && !self.questions.contains(node)
         });
-        let mut asked: Vec<NodeId> = self.questions.iter().copied().sample(rng, AT_ONCE - 1);
-        let room = AT_ONCE - 1 - asked.len();
-        asked.extend(suspects.map(|(node, _)| *node).sample(rng, room));
+        // One for the turn, at least one for suspects; what others say comes last.
+        let mut asked: Vec<NodeId> = suspects.map(|(node, _)| *node).sample(rng, 1);
+        for questions in [&self.questions, &self.hearsay] {
+            let room = AT_ONCE - 1 - asked.len();
+            asked.extend(questions.iter().copied().filter(|node| !asked.contains(node)).sample(rng, room));
+        }
         asked.extend(self.next_in_turn(rng));
         for node in asked {
             self.questions.remove(&node);
+            self.hearsay.remove(&node);
             self.ping(config, now, node, out);
         }
     }
@@ -163,7 +188,7 @@ impl Detector {
             return;
         }
         let number = self.number();
-        self.probes.insert(number, Probe { target, due: now + config.patience, is_indirect: false });
+        self.probes.insert(number, Probe { target, due: now + config.patience, helpers: None });
         let rumours = self.rumours(now);
         out.push(Effect::Send { to: target, message: Message::Ping { number, rumours } });
     }
@@ -175,23 +200,25 @@ impl Detector {
 
     /// What has fallen due: silences, after which others are asked, or an opinion changes.
     pub(crate) fn expire(&mut self, config: &Config, now: u64, rng: &mut impl Rng, out: &mut Vec<Effect>) {
-        let due: Vec<_> = self
-            .probes
-            .iter()
-            .filter(|(_, probe)| probe.due <= now)
-            .map(|(number, probe)| (*number, *probe))
-            .collect();
-        for (number, probe) in due {
-            self.probes.remove(&number);
-            if now >= probe.due + config.patience / 2 {
+        let is_due = |(number, probe): (&u64, &Probe)| (probe.due <= now).then_some(*number);
+        for number in self.probes.iter().filter_map(is_due).collect::<Vec<_>>() {
+            let Some(Probe { target, due, helpers }) = self.probes.remove(&number) else { continue };
+            if now >= due + config.patience / 2 && self.is_void(target) {
                 // We did not run in time to hear an answer: ask again.
-                self.question(probe.target);
-            } else if probe.is_indirect {
-                self.silent(config, now, probe.target, out);
+                self.question(target);
+            } else if helpers.is_some() {
+                self.silent(config, now, target, out);
             } else {
-                self.ask_others(config, (now, number), probe.target, rng, out);
+                self.ask_others(config, (now, number), target, rng, out);
             }
         }
+    }
+
+    /// A verdict that comes late is void, but not always: a node that is always late would find nobody down.
+    fn is_void(&mut self, node: NodeId) -> bool {
+        let peer = self.peers.entry(node).or_default();
+        peer.voids = peer.voids.saturating_add(1);
+        peer.voids <= VOIDS
     }
 
     fn ask_others(
@@ -202,22 +229,23 @@ impl Detector {
         rng: &mut impl Rng,
         out: &mut Vec<Effect>,
     ) {
-        self.probes.insert(number, Probe { target, due: now + 2 * config.patience, is_indirect: true });
         // A lost message is likelier than a dead member.
         out.push(Effect::Send { to: target, message: Message::Ping { number, rumours: Vec::new() } });
         let is_alive = |node: &NodeId| *node != target && self.opinion(*node) == Opinion::Alive;
-        for to in self.members.iter().copied().filter(is_alive).sample(rng, config.helpers) {
-            out.push(Effect::Send { to, message: Message::Probe { number, target } });
-        }
+        let helpers = self.members.iter().copied().filter(is_alive).sample(rng, config.helpers);
+        let ask = |to: &NodeId| Effect::Send { to: *to, message: Message::Probe { number, target } };
+        out.extend(helpers.iter().map(ask));
+        self.probes.insert(number, Probe { target, due: now + 2 * config.patience, helpers: Some(helpers) });
     }
 
     fn silent(&mut self, config: &Config, now: u64, node: NodeId, out: &mut Vec<Effect>) {
-        let silences = self.peers.get(&node).map_or(0, |peer| peer.silences) + 1;
+        let peer = self.peers.get(&node).copied().unwrap_or_default();
+        let silences = peer.silences.saturating_add(1);
         let opinion = if silences < config.silences { Opinion::Suspect } else { Opinion::Down };
-        if opinion == Opinion::Down && self.opinion(node) != Opinion::Down {
+        if opinion == Opinion::Down && peer.opinion != Opinion::Down {
             self.hear_rumour(config, now, node);
         }
-        self.judge(node, Peer { opinion, silences }, out);
+        self.judge(node, Peer { opinion, silences, ..peer }, out);
     }
 
     fn judge(&mut self, node: NodeId, peer: Peer, out: &mut Vec<Effect>) {
@@ -232,13 +260,15 @@ impl Detector {
         out.push(Effect::Send { to: from, message: Message::Ack { number, rumours } });
     }
 
+    /// Answers to what was not asked, or long ago, prove nothing; they are a reason to ask.
     pub(crate) fn on_ack(&mut self, from: NodeId, number: u64, out: &mut Vec<Effect>) {
-        // An answer to a ping of an earlier start may have the same number.
         if let Some(relay) = self.relays.get(&number).copied().filter(|relay| relay.target == from) {
             self.relays.remove(&number);
             out.push(Effect::Send { to: relay.asker, message: Message::Reached { number: relay.number } });
+            self.heard(from, out);
+        } else if self.probes.get(&number).is_some_and(|probe| probe.target == from) {
+            self.heard(from, out);
         }
-        self.heard(from, out);
     }
 
     /// Another asks for our help.
@@ -257,10 +287,14 @@ impl Detector {
         out.push(Effect::Send { to: target, message: Message::Ping { number: ours, rumours: Vec::new() } });
     }
 
-    /// Another has reached whom we did not: it lives, and we had better not ask it first.
-    pub(crate) fn on_reached(&mut self, number: u64, out: &mut Vec<Effect>) {
-        let Some(probe) = self.probes.remove(&number) else { return };
-        self.judge(probe.target, Peer { opinion: Opinion::Suspect, silences: 0 }, out);
+    /// One that we have asked has reached whom we did not: it lives, and we had better not ask it first.
+    pub(crate) fn on_reached(&mut self, from: NodeId, number: u64, out: &mut Vec<Effect>) {
+        let is_asked = |probe: &&Probe| probe.helpers.as_ref().is_some_and(|helpers| helpers.contains(&from));
+        let Some(target) = self.probes.get(&number).filter(is_asked).map(|probe| probe.target) else {
+            return;
+        };
+        self.probes.remove(&number);
+        self.judge(target, Peer { opinion: Opinion::Suspect, ..Peer::default() }, out);
     }
 
     /// Rumours are worth a question each, once in a while.
@@ -268,12 +302,12 @@ impl Detector {
         let is_news =
             |detector: &Self, node| detector.members.contains(&node) && !detector.rumours.contains_key(&node);
         for &node in rumours.iter().take(RUMOURS) {
-            if !is_news(self, node) {
+            if !is_news(self, node) || self.rumours.len() >= KEPT {
                 continue;
             }
             self.hear_rumour(config, now, node);
             if self.opinion(node) != Opinion::Down {
-                self.question(node);
+                self.hearsay.insert(node);
             }
         }
     }

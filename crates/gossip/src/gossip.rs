@@ -116,7 +116,7 @@ pub struct Stats {
     pub postponed: u64,
     /// Messages of nodes that are no members.
     pub strangers: u64,
-    /// Records not taken because they are larger than records may be.
+    /// Records not taken because they are larger than records may be, or too many.
     pub refused: u64,
 }
 
@@ -137,23 +137,15 @@ pub struct Gossip {
 impl Gossip {
     /// A member that starts with what it has kept, or at first with whom it was told of, itself among them.
     #[must_use]
-    pub fn new(config: Config, records: Vec<Record>, rng: StdRng) -> Self {
-        let mut table = Table::new();
+    pub fn new(config: Config, records: Vec<Record>, mut rng: StdRng) -> Self {
+        let (mut table, mut stats) = (Table::new(), Stats::default());
         for record in &records {
+            stats.refused += u64::from(!table.takes(record));
             table.merge(record);
         }
-        let budget = Budget::new(config.bytes_per_second, 0);
-        let stats = Stats::default();
-        Self {
-            config,
-            table,
-            detector: Detector::default(),
-            budget,
-            rng,
-            next_round: 0,
-            published: None,
-            stats,
-        }
+        let budget = Budget::new(config.bytes_per_second);
+        let detector = Detector::new(rng.random::<u32>().into());
+        Self { config, table, detector, budget, rng, next_round: 0, published: None, stats }
     }
 
     /// When [`Input::Timer`] is to come next.
@@ -197,8 +189,8 @@ impl Gossip {
         match input {
             Input::Timer => self.on_timer(now, out),
             Input::Message { from, message } => self.on_message(now, from, message, out),
-            Input::Answered(node) if self.is_member(node) => self.detector.heard(node, out),
-            Input::Failed(node) if self.is_member(node) => self.detector.failed(node, out),
+            Input::Answered(node) if self.is_other(node) => self.detector.heard(node, out),
+            Input::Failed(node) if self.is_other(node) => self.detector.failed(node, out),
             Input::Answered(_) | Input::Failed(_) => {}
             Input::Publish { addresses, details } => {
                 self.published = Some((addresses, details));
@@ -219,6 +211,10 @@ impl Gossip {
         self.table.get(node).is_some_and(Record::is_member)
     }
 
+    fn is_other(&self, node: NodeId) -> bool {
+        node != self.config.me && self.is_member(node)
+    }
+
     fn on_timer(&mut self, now: u64, out: &mut Vec<Effect>) {
         if self.is_member(self.config.me) {
             self.detector.expire(&self.config, now, &mut self.rng, out);
@@ -227,7 +223,7 @@ impl Gossip {
             return;
         }
         // Not all at the same time.
-        self.next_round = now + self.config.period / 10 * self.rng.random_range(9..=11);
+        self.next_round = now + (self.config.period * self.rng.random_range(9..=11) / 10).max(1);
         self.budget.fill(now);
         if self.is_member(self.config.me) {
             self.detector.ask((&self.config, now), self.table.members(), &mut self.rng, out);
@@ -272,7 +268,7 @@ impl Gossip {
             let records = vec![record.clone()];
             return self.send(from, Some(Message::Records { records, wants: Vec::new() }), out);
         }
-        if !self.is_member(self.config.me) {
+        if !self.may_take_part(from, &message, out) {
             return;
         }
         if self.detector.opinion(from) != Opinion::Alive {
@@ -281,20 +277,40 @@ impl Gossip {
         self.dispatch(now, from, message, out);
     }
 
+    /// Whether this node is a member itself. One that was removed, and is still spoken to, says so: it may be the
+    /// only one that knows. One that does not know itself yet waits for its record.
+    fn may_take_part(&mut self, from: NodeId, message: &Message, out: &mut Vec<Effect>) -> bool {
+        let is_records = matches!(message, Message::Records { .. });
+        match self.table.get(self.config.me) {
+            Some(mine) if mine.is_member() => true,
+            Some(mine) if !is_records => {
+                let records = vec![mine.clone()];
+                self.send(from, Some(Message::Records { records, wants: Vec::new() }), out);
+                false
+            }
+            Some(_) => false,
+            None => is_records,
+        }
+    }
+
     fn dispatch(&mut self, now: u64, from: NodeId, message: Message, out: &mut Vec<Effect>) {
         match message {
             Message::Root(root) => self.send(from, exchange::on_root(&self.table, root), out),
+            Message::Buckets(_) | Message::Digest { .. } if !self.budget.has_room() => {
+                self.stats.postponed += 1;
+            }
             Message::Buckets(hashes) => {
                 let answer = exchange::on_buckets(&self.table, &self.budget, &hashes, &mut self.rng);
                 self.send(from, answer, out);
             }
-            Message::Digest { buckets, records } => {
-                let answer = exchange::on_digest(&self.table, &self.budget, buckets, &records);
+            Message::Digest { buckets, first, last, records } => {
+                let asked = (buckets, (first, last));
+                let answer = exchange::on_digest(&self.table, &self.budget, asked, &records, &mut self.rng);
                 self.send(from, answer, out);
             }
             Message::Records { records, wants } => {
                 records.iter().for_each(|record| self.merge(record, out));
-                let answer = exchange::on_wants(&self.table, &self.budget, &wants);
+                let answer = exchange::on_wants(&self.table, &self.budget, &wants, &mut self.rng);
                 self.send(from, answer, out);
             }
             Message::Ping { number, rumours } => {
@@ -309,13 +325,13 @@ impl Gossip {
                 self.detector.on_probe(&self.config, now, (from, number, target), out);
             }
             Message::Probe { .. } | Message::Unknown => {}
-            Message::Reached { number } => self.detector.on_reached(number, out),
+            Message::Reached { number } => self.detector.on_reached(from, number, out),
         }
     }
 
     /// Takes what is known elsewhere.
     fn merge(&mut self, record: &Record, out: &mut Vec<Effect>) {
-        if !record.is_valid() {
+        if !self.table.takes(record) {
             self.stats.refused += 1;
             return;
         }
@@ -330,8 +346,7 @@ impl Gossip {
         } else if !merged.is_member() {
             self.detector.forget(merged.node);
         } else if before.as_ref().is_some_and(|before| before.incarnation < merged.profile.incarnation) {
-            // It has started anew.
-            self.detector.question(merged.node);
+            self.detector.restarted(merged.node);
         }
         let contradicts = merged.node == self.config.me && before.as_ref() != Some(&merged.profile);
         let theirs = merged.profile.incarnation;
@@ -354,7 +369,10 @@ impl Gossip {
         let (addresses, details) =
             self.published.clone().unwrap_or_else(|| (before.addresses.clone(), before.details.clone()));
         let incarnation = self.config.incarnation.max(before.incarnation);
-        let revision = if incarnation == before.incarnation { before.revision.saturating_add(1) } else { 0 };
+        let next = before.revision.checked_add(1).map(|revision| (incarnation, revision));
+        let next = next.filter(|_| incarnation == before.incarnation);
+        let (incarnation, revision) =
+            next.unwrap_or((incarnation.max(before.incarnation.saturating_add(1)), 0));
         let profile = Profile { incarnation, revision, addresses, details };
         let record = Record { profile, ..mine.clone() };
         if !record.is_valid() {
@@ -365,9 +383,8 @@ impl Gossip {
     }
 
     fn remove(&mut self, node: NodeId, at: u64, out: &mut Vec<Effect>) {
-        if let Some(record) = self.table.get(node) {
-            let removed = Record { removed: Some(at), ..record.clone() };
-            self.merge(&removed, out);
-        }
+        // Also of whom nothing is known here yet: what comes of it later is merged with this.
+        let record = self.table.get(node).cloned().unwrap_or_else(|| Record::joined(node, at, Vec::new()));
+        self.merge(&Record { removed: Some(at), ..record }, out);
     }
 }

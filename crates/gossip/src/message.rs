@@ -15,10 +15,14 @@ pub enum Message {
     Root(u64),
     /// The hashes of the sender's buckets.
     Buckets(Vec<u64>),
-    /// The sender's records in those buckets of which a bit is set, by their hashes.
+    /// The sender's records in those buckets of which a bit is set, between two ids, by their hashes.
     Digest {
         /// A bit for each bucket.
         buckets: u64,
+        /// The lowest id.
+        first: NodeId,
+        /// The highest id.
+        last: NodeId,
         /// Each record of theirs, by its node, with its hash.
         records: Vec<(NodeId, u64)>,
     },
@@ -63,7 +67,7 @@ gramme_codec::enums! {
     Message {
         Root(root) = 1,
         Buckets(hashes) = 2,
-        Digest { buckets, records } = 3,
+        Digest { buckets, first, last, records } = 3,
         Records { records, wants } = 4,
         Ping { number, rumours } = 5,
         Ack { number, rumours } = 6,
@@ -80,7 +84,7 @@ impl Message {
         match self {
             Self::Root(_) | Self::Reached { .. } => 9,
             Self::Buckets(hashes) => 5 + 8 * hashes.len(),
-            Self::Digest { records, .. } => 13 + 16 * records.len(),
+            Self::Digest { records, .. } => 29 + 16 * records.len(),
             Self::Records { records, wants } => {
                 9 + 8 * wants.len() + records.iter().map(|record| record.to_bytes().len()).sum::<usize>()
             }

@@ -16,6 +16,9 @@ pub const ADDRESS: usize = 256;
 /// The most bytes of what else it says.
 pub const DETAILS: usize = 1_024;
 
+/// No record takes more bytes, nor does any other message that has to fit at once.
+pub(crate) const LARGEST: usize = ADDRESSES * (ADDRESS + 4) + DETAILS + 128;
+
 /// A member of the cluster, or one that was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -66,7 +69,9 @@ impl Record {
     #[must_use]
     pub fn is_valid(&self) -> bool {
         let Profile { addresses, details, .. } = &self.profile;
-        addresses.len() <= ADDRESSES
+        // The highest number would leave none for the node itself.
+        self.profile.incarnation < u64::MAX
+            && addresses.len() <= ADDRESSES
             && addresses.iter().all(|address| address.len() <= ADDRESS)
             && details.len() <= DETAILS
     }
@@ -82,8 +87,14 @@ impl Record {
         // Two profiles of one count are the work of two processes with one identity: all take the same one.
         if other.profile > self.profile {
             self.profile = other.profile.clone();
+            self.detach();
         }
         *self != before
+    }
+
+    /// Lets go of the message that it came in.
+    pub(crate) fn detach(&mut self) {
+        self.profile.details = Bytes::copy_from_slice(&self.profile.details);
     }
 
     /// Eight bytes that differ where the record does.

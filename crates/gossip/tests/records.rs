@@ -36,8 +36,8 @@ fn golden() {
         (Message::Root(1), "01 0100000000000000".to_owned()),
         (Message::Buckets(vec![9]), "02 01000000 0900000000000000".to_owned()),
         (
-            Message::Digest { buckets: 1, records: vec![(node, 2)] },
-            "03 0100000000000000 01000000 0900000000000000 0200000000000000".to_owned(),
+            Message::Digest { buckets: 1, first: ME, last: node, records: vec![(node, 2)] },
+            "03 0100000000000000 0100000000000000 0900000000000000 01000000 0900000000000000 0200000000000000".to_owned(),
         ),
         (
             Message::Records { records: vec![record()], wants: vec![node] },
@@ -134,7 +134,8 @@ fn nobody_gets_more_than_the_budget() {
     let wants: Vec<_> = (1..=2_000).map(NodeId).collect();
     for _ in 0..50 {
         tell(&mut gossip, Message::Records { records: vec![], wants: wants.clone() });
-        tell(&mut gossip, Message::Digest { buckets: u64::MAX, records: vec![] });
+        let (first, last) = (NodeId(0), NodeId(u64::MAX));
+        tell(&mut gossip, Message::Digest { buckets: u64::MAX, first, last, records: vec![] });
         tell(&mut gossip, Message::Buckets(vec![0; 64]));
     }
     let sent = gossip.stats().bytes;
