@@ -241,6 +241,14 @@ fn a_finished_actor_takes_no_more() {
     assert!(!seen.insert(Dot::new(Actor(7), 1_001)));
 }
 
+/// Counters begin at 1; a range that is none adds nothing, not even its actor.
+#[test]
+fn a_range_that_is_none_adds_nothing() {
+    let mut seen = SeenSet::new();
+    assert!(!seen.insert_range(Actor(1), 0, 3) && !seen.insert_range(Actor(1), 5, 4));
+    assert!(seen.is_empty());
+}
+
 #[test]
 fn a_version_set_counts_what_is_live() {
     let mut set = VersionSet::new();
