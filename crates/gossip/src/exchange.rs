@@ -13,7 +13,7 @@ use rand::{Rng, RngExt};
 
 use crate::message::Message;
 use crate::record::{LARGEST, Record};
-use crate::table::{ALL, BUCKETS, Table};
+use crate::table::{ALL, BUCKETS, Table, bucket};
 
 /// The largest message.
 const MESSAGE: usize = 16 << 10;
@@ -83,9 +83,14 @@ pub(crate) fn on_buckets(
     let start = rng.random_range(0..BUCKETS);
     let (mut buckets, mut records) = (0, Vec::new());
     let most = budget.room().saturating_sub(FRAME) / 16;
-    for at in (start..start + BUCKETS).map(|at| at % BUCKETS).filter(|&at| theirs[at] != table.buckets()[at])
-    {
-        let all: Vec<_> = table.within(1 << at, ALL).map(|(record, hash)| (record.node, hash)).collect();
+    let differing = (0..BUCKETS).filter(|&at| theirs[at] != table.buckets()[at]);
+    let differing = differing.fold(0, |buckets, at| buckets | 1 << at);
+    let mut ours: [Vec<_>; BUCKETS] = std::array::from_fn(|_| Vec::new());
+    for (record, hash) in table.within(differing, ALL) {
+        ours[bucket(record.node)].push((record.node, hash));
+    }
+    for at in (start..start + BUCKETS).map(|at| at % BUCKETS).filter(|at| differing >> at & 1 == 1) {
+        let all = std::mem::take(&mut ours[at]);
         if records.is_empty() && all.len() > most {
             return Some(part(at, &all, most, rng));
         }

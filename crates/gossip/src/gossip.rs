@@ -193,8 +193,7 @@ impl Gossip {
             Input::Failed(node) if self.is_other(node) => self.detector.failed(node, out),
             Input::Answered(_) | Input::Failed(_) => {}
             Input::Publish { addresses, details } => {
-                self.published = Some((addresses, details));
-                self.publish(out);
+                self.publish((addresses, details), out);
             }
             Input::Admit(record) => self.merge(&record, out),
             Input::Remove { node, at } => self.remove(node, at, out),
@@ -360,26 +359,30 @@ impl Gossip {
     /// before its disk was lost, or what a copy says.
     fn outdo(&mut self, theirs: u64, out: &mut Vec<Effect>) {
         self.config.incarnation = self.config.incarnation.max(theirs.saturating_add(1));
-        self.publish(out);
+        let mine = self.table.get(self.config.me).map(|record| record.profile.clone()).unwrap_or_default();
+        self.publish(self.published.clone().unwrap_or((mine.addresses, mine.details)), out);
     }
 
-    fn publish(&mut self, out: &mut Vec<Effect>) {
+    /// Says something later than all that is known of this node. What is too large changes nothing.
+    fn publish(&mut self, said: (Vec<String>, Bytes), out: &mut Vec<Effect>) {
         let Some(mine) = self.table.get(self.config.me) else { return };
-        let before = mine.profile.clone();
-        let (addresses, details) =
-            self.published.clone().unwrap_or_else(|| (before.addresses.clone(), before.details.clone()));
-        let incarnation = self.config.incarnation.max(before.incarnation);
-        let next = before.revision.checked_add(1).map(|revision| (incarnation, revision));
-        let next = next.filter(|_| incarnation == before.incarnation);
-        let (incarnation, revision) =
-            next.unwrap_or((incarnation.max(before.incarnation.saturating_add(1)), 0));
+        let before = &mine.profile;
+        let is_new_start = self.config.incarnation > before.incarnation;
+        let (incarnation, revision) = match before.revision.checked_add(1) {
+            _ if is_new_start => (self.config.incarnation, 0),
+            Some(revision) => (before.incarnation, revision),
+            None => (before.incarnation.saturating_add(1), 0),
+        };
+        let (addresses, details) = said.clone();
         let profile = Profile { incarnation, revision, addresses, details };
         let record = Record { profile, ..mine.clone() };
-        if !record.is_valid() {
+        if !self.table.takes(&record) {
             self.stats.refused += 1;
-        } else if self.table.merge(&record) {
-            out.push(Effect::Store(record));
+            return;
         }
+        self.published = Some(said);
+        self.table.merge(&record);
+        out.push(Effect::Store(record));
     }
 
     fn remove(&mut self, node: NodeId, at: u64, out: &mut Vec<Effect>) {

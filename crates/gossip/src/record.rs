@@ -78,18 +78,20 @@ impl Record {
 
     /// Takes what another version of this record knows; says whether that changed anything.
     pub(crate) fn merge(&mut self, other: &Self) -> bool {
-        let before = self.clone();
-        self.joined = self.joined.min(other.joined);
-        self.removed = match (self.removed, other.removed) {
+        let joined = self.joined.min(other.joined);
+        let removed = match (self.removed, other.removed) {
             (Some(one), Some(two)) => Some(one.min(two)),
             (one, two) => one.or(two),
         };
         // Two profiles of one count are the work of two processes with one identity: all take the same one.
-        if other.profile > self.profile {
+        let is_later = other.profile > self.profile;
+        let is_changed = is_later || (joined, removed) != (self.joined, self.removed);
+        (self.joined, self.removed) = (joined, removed);
+        if is_later {
             self.profile = other.profile.clone();
             self.detach();
         }
-        *self != before
+        is_changed
     }
 
     /// Lets go of the message that it came in.

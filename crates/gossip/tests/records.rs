@@ -125,6 +125,21 @@ fn a_record_that_is_too_large_is_not_taken() {
     assert_eq!((effects, gossip.root(), gossip.stats().refused), (vec![], root, 4));
 }
 
+/// What was refused is not said later either, when a node has to outdo what others know of it.
+#[test]
+fn a_refused_address_does_not_come_back() {
+    let mut gossip = gossip(vec![Record::joined(ME, 0, vec![]), Record::joined(OTHER, 0, vec![])]);
+    let publish = |address: String| Input::Publish { addresses: vec![address], details: Bytes::new() };
+    let mut effects = Vec::new();
+    gossip.step(1, publish("true:1".to_owned()), &mut effects);
+    gossip.step(2, publish("a".repeat(ADDRESS + 1)), &mut effects);
+    let profile = Profile { incarnation: 9, addresses: vec!["old:1".to_owned()], ..Profile::default() };
+    let heard = Record { profile, ..Record::joined(ME, 0, vec![]) };
+    tell(&mut gossip, Message::Records { records: vec![heard], wants: vec![] });
+    let mine = gossip.record(ME).map(|record| record.profile.clone()).expect("a record");
+    assert_eq!((mine.incarnation, &mine.addresses[0][..]), (10, "true:1"));
+}
+
 /// However much another asks for, a member sends what its budget allows; a stranger gets nothing.
 #[test]
 fn nobody_gets_more_than_the_budget() {

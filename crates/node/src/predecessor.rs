@@ -23,11 +23,12 @@ const POLL: Duration = Duration::from_millis(20);
 /// Who holds what, after some seconds; or that there is no store.
 pub(crate) fn wait_until_gone(config: &Config) -> anyhow::Result<()> {
     // A second process of the same node meets the taken ports too, but they are not what is wrong with it.
-    patiently(PATIENCE, || Ok(Store::check_unused(&config.data_dir)?))?;
+    let until = Instant::now() + PATIENCE;
+    patiently(until, || Ok(Store::check_unused(&config.data_dir)?))?;
     let quic = || UdpSocket::bind(config.quic).map(drop).with_context(|| cannot_listen(config.quic));
-    patiently(PATIENCE, quic)?;
+    patiently(until, quic)?;
     let http = || TcpListener::bind(config.http).map(drop).with_context(|| cannot_listen(config.http));
-    patiently(PATIENCE, http)
+    patiently(until, http)
 }
 
 /// What is said of an address that cannot be bound.
@@ -36,12 +37,11 @@ pub(crate) fn cannot_listen(address: SocketAddr) -> String {
 }
 
 /// Tries until it works, or fails for another reason than that something is in use.
-fn patiently(patience: Duration, mut attempt: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let began = Instant::now();
+fn patiently(until: Instant, mut attempt: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut has_said = false;
     loop {
         let Err(error) = attempt() else { return Ok(()) };
-        if !is_in_use(&error) || began.elapsed() >= patience {
+        if !is_in_use(&error) || Instant::now() >= until {
             return Err(error);
         }
         if !std::mem::replace(&mut has_said, true) {
@@ -66,7 +66,9 @@ mod tests {
 
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(3_600);
+    fn long() -> Instant {
+        Instant::now() + Duration::from_secs(3_600)
+    }
 
     fn open(path: &Path) -> Store {
         let options = || Options::new(EngineKind::Memory, 4);
@@ -87,7 +89,7 @@ mod tests {
             }
             Ok(Store::check_unused(&path)?)
         };
-        patiently(LONG, attempt).unwrap();
+        patiently(long(), attempt).unwrap();
         assert_eq!(attempts.get(), 3);
     }
 
@@ -103,7 +105,7 @@ mod tests {
             }
             TcpListener::bind(address).map(drop).with_context(|| cannot_listen(address))
         };
-        patiently(LONG, attempt).unwrap();
+        patiently(long(), attempt).unwrap();
         assert_eq!(attempts.get(), 3);
     }
 
@@ -112,7 +114,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("data");
         let store = open(&path);
-        let error = patiently(Duration::ZERO, || Ok(Store::check_unused(&path)?)).unwrap_err();
+        let error = patiently(Instant::now(), || Ok(Store::check_unused(&path)?)).unwrap_err();
         assert!(error.to_string().contains("in use by another process"), "{error}");
         store.close();
     }
@@ -120,7 +122,8 @@ mod tests {
     #[test]
     fn what_does_not_pass_is_not_waited_for() {
         let directory = tempfile::tempdir().unwrap();
-        let error = patiently(LONG, || Ok(Store::check_unused(&directory.path().join("none"))?)).unwrap_err();
+        let error =
+            patiently(long(), || Ok(Store::check_unused(&directory.path().join("none"))?)).unwrap_err();
         assert!(error.to_string().contains("holds no store"), "{error}");
     }
 }
