@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use gramme_gossip::{ADDRESS, ADDRESSES};
 use gramme_object::limits;
 use gramme_storage::EngineKind;
 use toml::de::{DeTable, DeValue};
@@ -21,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) http: SocketAddr,
     pub(crate) quic: SocketAddr,
+    /// Where the others reach it, if that is not where it listens.
+    pub(crate) advertise: Option<Vec<String>>,
     pub(crate) ca: PathBuf,
     pub(crate) cert: PathBuf,
     pub(crate) key: PathBuf,
@@ -43,11 +46,12 @@ const fn setting(name: &'static str, default: Option<&'static str>) -> Setting {
     Setting { name, default }
 }
 
-const SETTINGS: [Setting; 14] = [
+const SETTINGS: [Setting; 15] = [
     setting("name", Some("node")),
     setting("data_dir", Some("data")),
     setting("http", None),
     setting("quic", None),
+    setting("advertise", Some("")),
     setting("ca", Some("ca.pem")),
     setting("cert", Some("node.pem")),
     setting("key", Some("node.key")),
@@ -148,6 +152,7 @@ impl Reader {
         let data_dir = self.path("data_dir");
         let http = self.parse("http", address);
         let quic = self.parse("quic", address);
+        let advertise = self.parse("advertise", advertised);
         let (ca, cert, key, ring) = (self.path("ca"), self.path("cert"), self.path("key"), self.path("ring"));
         let engine = self.parse("engine", EngineKind::from_str);
         let log = self.parse("log", text);
@@ -167,6 +172,7 @@ impl Reader {
             data_dir: data_dir?,
             http: http?,
             quic: quic?,
+            advertise: advertise?,
             ca: ca?,
             cert: cert?,
             key: key?,
@@ -224,6 +230,22 @@ fn text(value: &str) -> Result<String, String> {
 
 fn address(value: &str) -> Result<SocketAddr, String> {
     value.parse().map_err(|_| format!("an address like 127.0.0.1:8098 is wanted, not '{value}'"))
+}
+
+/// Addresses that other nodes dial: host names or literal ones, each with its port. Nothing stands for none.
+fn advertised(value: &str) -> Result<Option<Vec<String>>, String> {
+    let addresses: Vec<String> = value.split_whitespace().map(str::to_owned).collect();
+    let is_dialled = |address: &String| {
+        let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+        address.len() <= ADDRESS && port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    };
+    if addresses.len() > ADDRESSES {
+        return Err(format!("at most {ADDRESSES} addresses"));
+    }
+    match addresses.iter().find(|address| !is_dialled(address)) {
+        Some(wrong) => Err(format!("addresses like n1.example.org:7098 are wanted, not '{wrong}'")),
+        None => Ok((!addresses.is_empty()).then_some(addresses)),
+    }
 }
 
 fn number(value: &str, least: usize, most: usize) -> Result<usize, String> {
@@ -298,6 +320,18 @@ mod tests {
         let file = "http = \"0.0.0.0:1\"\nquic = \"127.0.0.1:2\"\n";
         assert!(load(file, &[], &[]).expect_err("refused").contains("gramme.toml:1: http: 0.0.0.0:1"));
         assert!(load(file, &[("insecure_http", "true")], &[]).is_ok());
+    }
+
+    #[test]
+    fn advertised_addresses_have_a_host_and_a_port() {
+        let addresses = |text: &str| load(&format!("{MINIMAL}advertise = \"{text}\"\n"), &[], &[]);
+        assert_eq!(addresses("").expect("none").advertise, None);
+        let two = addresses("n1.example.org:7098 [::1]:7098").expect("two").advertise;
+        assert_eq!(two, Some(vec!["n1.example.org:7098".to_owned(), "[::1]:7098".to_owned()]));
+        for wrong in ["n1.example.org", ":7098", "n1:0", "n1:70000", "a:1 b"] {
+            assert!(addresses(wrong).expect_err("refused").contains("gramme.toml:3: advertise: "), "{wrong}");
+        }
+        assert!(addresses(&"n:1 ".repeat(9)).expect_err("too many").contains("at most 8"));
     }
 
     #[test]

@@ -81,6 +81,7 @@ impl Cluster {
                 layout: layout.clone(),
                 keyspace: Keyspace::new([5; 32]),
                 secrets: Secrets { current: (1, [1; 32]), previous: None },
+                addresses: std::collections::BTreeMap::new(),
                 max_requests: 100,
                 bounds: Bounds { bytes: 1 << 20, batches: 1_000, reads: 1_000, cached: 1 << 20 },
             };
@@ -160,7 +161,7 @@ impl Cluster {
                     }
                     self.inputs.push_back((at, Input::Committed { written: sequence, synced: sequence }));
                 }
-                Effect::Scan { .. } | Effect::SetTimer(_) => {}
+                Effect::Scan { .. } | Effect::SetTimer(_) | Effect::Addresses { .. } => {}
                 Effect::Fatal(why) => panic!("{why}"),
             }
         }

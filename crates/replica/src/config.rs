@@ -1,5 +1,7 @@
 //! What a replica is told about itself and its cluster.
 
+use std::collections::BTreeMap;
+
 use gramme_ring::{Keyspace, Layout, NodeId};
 
 use crate::coordinator::Secrets;
@@ -12,6 +14,8 @@ pub const LEAF_BITS: u8 = 6;
 pub struct Config {
     /// This node.
     pub node: NodeId,
+    /// Where each node listened when the cluster was founded, and where this one listens now.
+    pub addresses: BTreeMap<NodeId, Vec<String>>,
     /// Who owns what.
     pub layout: Layout,
     /// How keys are placed.

@@ -152,6 +152,13 @@ pub enum Effect {
         /// Whether somebody waits for it at all.
         class: Class,
     },
+    /// Another node listens there, or this one says that it does.
+    Addresses {
+        /// Which node.
+        node: NodeId,
+        /// Its addresses, for a connection to be made to one of them.
+        addresses: Vec<String>,
+    },
     /// Call with [`Input::Timer`] at this monotonic time. Replaces the time asked for before.
     SetTimer(u64),
     /// The replica cannot go on: the process must end. What was not yet answered has an unknown outcome.

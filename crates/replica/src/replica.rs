@@ -51,8 +51,8 @@ impl Replica {
             Input::Undelivered { to, id, busy } => {
                 self.on_failed(to, id, if busy { Failure::Busy } else { Failure::Down });
             }
-            Input::PeerUp(peer) => self.node.on_peer_up(&mut self.cx, &self.shard, peer),
-            Input::PeerSuspect(peer) => self.node.peers_mut().down(peer, self.cx.now.monotonic),
+            Input::PeerUp(peer) => self.node.on_peer_up(&mut self.cx, &mut self.shard, peer),
+            Input::PeerSuspect(peer) => self.node.note_silence(&mut self.cx, &mut self.shard, peer),
             Input::PeerDown(peer) => self.on_peer_down(peer),
             Input::Loaded { load, result } => self.shard.on_loaded(&mut self.cx, load, result),
             Input::Scanned { scan, result } => self.shard.on_scanned(scan, result),
@@ -119,6 +119,9 @@ impl Replica {
     }
 
     fn on_message(&mut self, from: NodeId, id: u64, message: PeerMessage) {
+        if message.is_reply() {
+            self.node.note_answer(&mut self.cx, &mut self.shard, from);
+        }
         let (coordinator, mut around) = self.split();
         match message {
             PeerMessage::Hello(hello) => {
@@ -143,6 +146,10 @@ impl Replica {
             PeerMessage::PropertiesReply(reply) => {
                 around.node.on_properties_reply(around.cx, from, reply);
             }
+            PeerMessage::Gossip(gossip) => {
+                let Around { cx, node, shard } = around;
+                node.on_gossip(cx, shard, from, gossip);
+            }
             // A matter of connections, and so of whoever holds them.
             PeerMessage::Claimed(_) => {}
             PeerMessage::Unsupported(_) => self.on_failed(from, id, Failure::Unsupported),
@@ -159,7 +166,7 @@ impl Replica {
 
     fn on_peer_down(&mut self, peer: NodeId) {
         let (coordinator, mut around) = self.split();
-        around.node.on_peer_down(around.cx, peer);
+        around.node.on_peer_down(around.cx, around.shard, peer);
         coordinator.on_peer_down(&mut around, peer);
     }
 
@@ -173,6 +180,7 @@ impl Replica {
             let (coordinator, mut around) = self.split();
             match timer {
                 Timer::Hello => around.node.say_hello_to_all(around.cx, around.shard),
+                Timer::Gossip => around.node.on_gossip_timer(around.cx, around.shard),
                 Timer::Prove => around.node.on_prove_timer(around.cx, around.shard),
                 Timer::Get(id) => coordinator.on_get_deadline(&mut around, id),
                 Timer::Put(id) => coordinator.on_put_deadline(&mut around, id),

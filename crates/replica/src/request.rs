@@ -1,6 +1,7 @@
 //! What clients ask, and what they are answered.
 
 use bytes::Bytes;
+use gramme_gossip::Opinion;
 use gramme_object::{Content, Key, Object};
 use gramme_quorum::{GetError, PutError, Receipt, Threshold};
 use gramme_ring::{NodeId, PartitionId};
@@ -187,6 +188,8 @@ pub struct Status {
     pub layout: u64,
     /// A digest of the bucket properties: nodes with the same have the same.
     pub properties: u64,
+    /// A digest of what is known of the members: nodes with the same know the same.
+    pub members: u64,
     /// How many partitions there are.
     pub partitions: u32,
     /// Every member.
@@ -198,8 +201,8 @@ pub struct Status {
 pub struct NodeStatus {
     /// Which.
     pub id: NodeId,
-    /// Whether there is a connection; always, to itself.
-    pub up: bool,
+    /// Whether it answers, as this node sees it; always, to itself.
+    pub state: Opinion,
     /// How long it has been so, in microseconds.
     pub since: u64,
     /// How old the figures below are, in microseconds; `None` if it has never said any.

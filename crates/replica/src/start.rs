@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::coordinator::Coordinator;
 use crate::cx::Cx;
 use crate::io::{Effect, Now, Recovered, RecoveredPartition};
-use crate::node::{Buckets, Lineage, META_BOOT, META_PREFIX, Map, Node, boot_record};
+use crate::node::{Buckets, Lineage, META_BOOT, META_PREFIX, Map, Members, Node, boot_record};
 use crate::replica::Replica;
 use crate::shard::{Fresh, Partition, RecordError, Shard};
 use crate::stats::Stats;
@@ -59,7 +59,9 @@ impl Replica {
         let map = Map::new(config.layout.clone(), config.keyspace.clone());
         let lineage = Lineage::begin(&map, &recovered, rng.random())
             .map_err(|error| damaged("the directory's starts", error))?;
-        let mut node = Node::new(map, buckets, lineage);
+        let members = Members::begin(&config, &recovered.meta, boot, rng.random())
+            .map_err(|error| damaged("the cluster's members", error))?;
+        let mut node = Node::new(map, buckets, lineage, members);
         for (id, partition) in &partitions {
             node.map.adopt(*id, partition.epoch());
         }
@@ -86,7 +88,8 @@ impl Replica {
     }
 
     fn begin(&mut self) {
-        let rows = vec![boot_record(self.cx.boot), self.node.lineage.record()];
+        let mut rows = vec![boot_record(self.cx.boot), self.node.lineage.record()];
+        rows.extend(self.node.begin_gossip(&mut self.cx));
         self.shard.store_start(&mut self.cx, rows);
         // Where there are no others there is nobody to wait for.
         self.node.prove(&mut self.cx, &mut self.shard);

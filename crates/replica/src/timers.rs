@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 pub(crate) enum Timer {
     /// Say hello to everybody.
     Hello,
+    /// Gossip.
+    Gossip,
     /// The others have had their time to say what they remember.
     Prove,
     Get(u64),

@@ -265,6 +265,12 @@ messages! {
         pub boot: Option<u64>,
     }
 
+    /// What members say to each other of the cluster and its members. Never answered as a request is.
+    pub struct Gossip {
+        /// What is said.
+        pub said: gramme_gossip::Message,
+    }
+
     /// Answers a request that the node does not know: it is of an earlier version.
     pub struct Unsupported {
         /// The number of what it does not know.
@@ -389,6 +395,8 @@ numbered! {
         KeysReply(KeysReply) = 13,
         /// See [`Claimed`].
         Claimed(Claimed) = 14,
+        /// See [`Gossip`].
+        Gossip(Gossip) = 15,
     }
 }
 

@@ -13,7 +13,7 @@ use gramme_wire::client::{
     Unsupported as ClientUnsupported,
 };
 use gramme_wire::peer::{
-    Claimed, Class, Durability, Forward, ForwardReply, Hello, Keys, KeysReply, Point, Properties,
+    Claimed, Class, Durability, Forward, ForwardReply, Gossip, Hello, Keys, KeysReply, Point, Properties,
     PropertiesHeld, PropertiesReply, Put, PutDone, Read, ReadReply, Repair, ReplyHeader, RequestHeader, Room,
     Standing, Start, Status, Unsupported, Write, WriteReply,
 };
@@ -58,6 +58,11 @@ fn reply(status: Status) -> ReplyHeader {
         floors: Bytes::new(),
         point: Point { start: 17, position: 14 },
     }
+}
+
+fn said() -> gramme_gossip::Message {
+    let record = gramme_gossip::Record::joined(NodeId(1), 2, vec!["127.0.0.1:3".into()]);
+    gramme_gossip::Message::Records { records: vec![record], wants: vec![NodeId(4)] }
 }
 
 fn seat(slot: u8) -> Seat {
@@ -132,6 +137,7 @@ fn peer_messages() -> Vec<PeerMessage> {
         }),
         PeerMessage::Unsupported(Unsupported { method: 99 }),
         PeerMessage::Claimed(Claimed { boot: Some(9) }),
+        PeerMessage::Gossip(Gossip { said: said() }),
         PeerMessage::Keys(Keys {
             header: header(),
             bucket_type: "default".into(),

@@ -196,7 +196,7 @@ pub(crate) fn is_gone(pid: u32) -> bool {
 pub(crate) fn wait_until_whole(http: &Http) -> anyhow::Result<()> {
     wait_for("every node sees every other", || {
         let Ok(status) = http.get("/admin/status").and_then(|answer| answer.json()) else { return false };
-        let is_there = |node: &Value| node["up"] == true && node["counts"] == true;
+        let is_there = |node: &Value| node["state"] == "alive" && node["counts"] == true;
         status["ready"] == true && status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(is_there))
     })
 }

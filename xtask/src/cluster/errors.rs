@@ -171,7 +171,7 @@ fn status_in_time(a: &Http) -> anyhow::Result<()> {
         in_time
             && status.is_ok_and(|status| {
                 status["nodes"].as_array().is_some_and(|nodes| {
-                    nodes.iter().any(|node| node["up"] == false && node["unknown_since_ms"].is_u64())
+                    nodes.iter().any(|node| node["state"] != "alive" && node["unknown_since_ms"].is_u64())
                 })
             })
     })

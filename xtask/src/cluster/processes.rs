@@ -118,7 +118,7 @@ impl Processes {
         let http = self.http(at);
         wait_for("a node misses another", || {
             let Ok(status) = http.get("/admin/status").and_then(|answer| answer.json()) else { return false };
-            status["nodes"].as_array().is_some_and(|nodes| nodes.iter().any(|node| node["up"] == false))
+            status["nodes"].as_array().is_some_and(|nodes| nodes.iter().any(|node| node["state"] != "alive"))
         })
     }
 }

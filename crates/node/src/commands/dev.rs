@@ -231,7 +231,6 @@ impl Running {
         self.ended.is_none()
     }
 
-    /// Whether it sees every other node.
     /// Whether it sees all the others, and would serve.
     fn is_ready(&self) -> bool {
         let endpoint = Endpoint { node: Some(self.entry.http.clone()) };
@@ -240,7 +239,7 @@ impl Running {
         let Ok(answer) = answer else { return false };
         let status: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let sees_all =
-            status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(|node| node["up"] == true));
+            status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(|node| node["state"] == "alive"));
         sees_all && status["ready"] == true
     }
 

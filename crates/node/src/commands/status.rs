@@ -28,20 +28,20 @@ fn render(status: &Value) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(["node", "state", "for", "keys", "bytes", "partitions"]);
     for node in status["nodes"].as_array().into_iter().flatten() {
-        let state = match (node["this"].as_bool(), node["up"].as_bool()) {
-            (Some(true), _) if node["counts"] == false => "up (this node), counts for nothing yet",
-            (Some(true), _) => "up (this node)",
-            (_, Some(true)) if node["counts"] == false => "up, counts for nothing yet",
-            (_, Some(true)) => "up",
-            _ => "down",
-        };
+        let mut state = text(&node["state"]);
+        if node["this"] == true {
+            state += " (this node)";
+        }
+        if node["state"] == "alive" && node["counts"] == false {
+            state += ", counts for nothing yet";
+        }
         let since = Duration::from_millis(node["since_ms"].as_u64().unwrap_or_default());
         let figure =
             |name: &str| node[name].as_u64().map_or_else(|| "?".to_owned(), |figure| figure.to_string());
         let since = if node["this"] == true { String::new() } else { format!("{}s", since.as_secs()) };
         table.add_row([
             text(&node["id"]),
-            state.to_owned(),
+            state,
             since,
             figure("keys"),
             figure("bytes"),

@@ -1,4 +1,7 @@
 //! Keeping connections to every peer: of each two nodes the one with the smaller id dials.
+//!
+//! A node that comes back elsewhere is not found by those who dial it where it was, and they hear of its new
+//! address by gossip, for which there must be a connection. So the other one dials too, after a while without any.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,6 +10,7 @@ use gramme_ring::NodeId;
 use gramme_transport::{Endpoint, Protocol};
 use rand::RngExt;
 use rand::rngs::StdRng;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Between two attempts, at least and at most, in milliseconds.
@@ -14,45 +18,91 @@ const PAUSE: std::ops::Range<u64> = 100..300;
 /// A connection that ends sooner than this was not wanted: it is not tried again at once.
 const UNWANTED: Duration = Duration::from_secs(2);
 const AFTER_UNWANTED: Duration = Duration::from_secs(1);
+/// How long the node with the greater id waits for the other to dial, in milliseconds.
+const SECOND: std::ops::Range<u64> = 2_000..4_000;
 
-/// Dials `node` whenever there is no connection of this kind to it, for ever.
-pub(crate) async fn keep_connected(
-    endpoint: Endpoint,
-    protocol: Protocol,
-    node: NodeId,
-    addresses: Vec<String>,
-    mut rng: StdRng,
-) {
-    let mut warned = false;
-    loop {
-        for text in &addresses {
-            let resolved = match resolve(text).await {
-                Ok(resolved) => resolved,
-                Err(error) => {
-                    if !std::mem::replace(&mut warned, true) {
-                        tracing::warn!(peer = %node, address = %text, %error, "cannot find this address; trying on");
-                    }
-                    continue;
-                }
-            };
-            for address in resolved {
-                match endpoint.connect(address, protocol, Some(node)).await {
-                    Ok(link) => {
-                        let connected = Instant::now();
-                        link.closed().await;
-                        warned = false;
-                        if connected.elapsed() < UNWANTED {
-                            tokio::time::sleep(AFTER_UNWANTED).await;
-                        }
-                    }
-                    Err(error) if !std::mem::replace(&mut warned, true) => {
-                        tracing::warn!(peer = %node, %address, %error, "cannot connect; trying on");
-                    }
-                    Err(error) => tracing::debug!(peer = %node, %address, %error, "cannot connect"),
-                }
+/// Where a peer listens, and whether there is a connection to it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Target {
+    pub(crate) addresses: Vec<String>,
+    pub(crate) is_connected: bool,
+}
+
+/// Keeps one kind of connection to one peer.
+pub(crate) struct Dialler {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) protocol: Protocol,
+    pub(crate) peer: NodeId,
+    /// Whether this is the one of the two that dials at once.
+    pub(crate) is_first: bool,
+}
+
+impl Dialler {
+    /// Dials the peer whenever there is no connection of this kind to it, for ever.
+    pub(crate) async fn keep_connected(self, mut target: watch::Receiver<Target>, mut rng: StdRng) {
+        let mut warned = false;
+        loop {
+            if !self.is_wanted(&mut target, &mut rng).await {
+                // Nobody would hear of a connection any more.
+                return;
+            }
+            let addresses = target.borrow_and_update().addresses.clone();
+            for text in &addresses {
+                self.dial(text, &mut warned).await;
+            }
+            tokio::time::sleep(Duration::from_millis(rng.random_range(PAUSE))).await;
+        }
+    }
+
+    /// Waits until a connection is wanted; says no if it never will be.
+    async fn is_wanted(&self, target: &mut watch::Receiver<Target>, rng: &mut StdRng) -> bool {
+        // What the connections for the rest are, only this end knows.
+        while self.protocol == Protocol::Node {
+            if target.wait_for(|target| !target.is_connected).await.is_err() {
+                return false;
+            }
+            if self.is_first {
+                return true;
+            }
+            let patience = Duration::from_millis(rng.random_range(SECOND));
+            let connected = target.wait_for(|target| target.is_connected);
+            match tokio::time::timeout(patience, connected).await {
+                Err(_) => return true,
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return false,
             }
         }
-        tokio::time::sleep(Duration::from_millis(rng.random_range(PAUSE))).await;
+        true
+    }
+
+    /// Tries each address that a text stands for; returns when a connection has ended, or there was none.
+    async fn dial(&self, text: &str, warned: &mut bool) {
+        let peer = self.peer;
+        let resolved = match resolve(text).await {
+            Ok(resolved) => resolved,
+            Err(error) => {
+                if !std::mem::replace(warned, true) {
+                    tracing::warn!(%peer, address = %text, %error, "cannot find this address; trying on");
+                }
+                return;
+            }
+        };
+        for address in resolved {
+            match self.endpoint.connect(address, self.protocol, Some(peer)).await {
+                Ok(link) => {
+                    let connected = Instant::now();
+                    link.closed().await;
+                    *warned = false;
+                    if connected.elapsed() < UNWANTED {
+                        tokio::time::sleep(AFTER_UNWANTED).await;
+                    }
+                }
+                Err(error) if !std::mem::replace(warned, true) => {
+                    tracing::warn!(%peer, %address, %error, "cannot connect; trying on");
+                }
+                Err(error) => tracing::debug!(%peer, %address, %error, "cannot connect"),
+            }
+        }
     }
 }
 

@@ -18,13 +18,14 @@ use gramme_wire::client::RingReply;
 use gramme_wire::peer::Room;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::dial::{Dialler, Target};
 use super::disk::{self, Disk};
 use super::peers::Peers;
 use super::readers::Readers;
-use super::{Core, Wall, dial, run};
+use super::{Core, Wall, run};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::predecessor;
@@ -229,6 +230,7 @@ pub(super) fn prepare(config: &Config, world: World) -> anyhow::Result<Prepared>
     let opened = open(&config.data_dir, options, &shared)?;
     let replica_config = gramme_replica::Config {
         node,
+        addresses: addresses(config, node, &ring),
         layout: ring.layout.clone(),
         keyspace: Keyspace::new(ring.placement_key),
         secrets,
@@ -242,7 +244,7 @@ pub(super) fn prepare(config: &Config, world: World) -> anyhow::Result<Prepared>
     // Not the limit of this node: a value above that is refused by an answer, not by closing the link.
     let max_client_frame = limits::MAX_VALUE + CLIENT_FRAME;
     let credentials = Arc::new(credentials);
-    let parts = Parts { rng, node, credentials, ring, max_client_frame, ask_queue, stopped };
+    let parts = Parts { rng, node, credentials, max_client_frame, ask_queue, stopped };
     Ok(Prepared { core, parts, asks, stop, shared })
 }
 
@@ -266,6 +268,18 @@ fn node_of(config: &Config, credentials: &Credentials, ring: &RingReply) -> anyh
     Ok(node)
 }
 
+/// Where everybody listened at the founding, and this node listens now.
+fn addresses(config: &Config, node: NodeId, ring: &RingReply) -> BTreeMap<NodeId, Vec<String>> {
+    let mut addresses: BTreeMap<_, _> = ring.addresses.iter().cloned().collect();
+    match &config.advertise {
+        Some(advertised) => drop(addresses.insert(node, advertised.clone())),
+        // One that listens everywhere is reached where the founding says.
+        None if config.quic.ip().is_unspecified() => {}
+        None => drop(addresses.insert(node, vec![config.quic.to_string()])),
+    }
+    addresses
+}
+
 impl Core {
     /// Starts the replica on what the store holds.
     fn start(
@@ -278,6 +292,9 @@ impl Core {
         let (position, store) = (opened.position, Arc::new(opened.store));
         let began = Instant::now();
         let World { seed, wall, waits } = world;
+        let others = config.layout.members().iter().map(|member| member.id).filter(|id| *id != config.node);
+        let targets = others.map(|node| (node, watch::Sender::new(Target::default()))).collect();
+        let ring = shared.ring.clone();
         let mut effects = Vec::new();
         let now = Now { monotonic: 0, wall: wall() };
         let replica = Replica::start(config, recovered, seed, now, &mut effects)?;
@@ -292,6 +309,8 @@ impl Core {
             effects: Vec::new(),
             timer: None,
             peers: Peers::default(),
+            targets,
+            ring,
             pending: BTreeMap::new(),
             native: BTreeMap::new(),
             next_ticket: 0,
@@ -310,7 +329,6 @@ pub(super) struct Parts {
     rng: StdRng,
     node: NodeId,
     pub(super) credentials: Arc<Credentials>,
-    ring: RingReply,
     pub(super) max_client_frame: usize,
     ask_queue: mpsc::Receiver<Ask>,
     stopped: oneshot::Receiver<()>,
@@ -343,14 +361,18 @@ pub(super) async fn drive(
     endpoint: Endpoint,
     link_queue: mpsc::Receiver<LinkEvent>,
 ) -> Result<(), String> {
-    let Parts { node, ring, ask_queue, stopped, mut rng, .. } = parts;
+    let Parts { node, ask_queue, stopped, mut rng, .. } = parts;
     // Dropped with this future: nobody dials for a driver that is gone.
     let mut dialling = tokio::task::JoinSet::new();
-    for (peer, addresses) in ring.addresses.into_iter().filter(|(peer, _)| *peer > node) {
-        for protocol in [Protocol::Node, Protocol::Background] {
-            let (endpoint, addresses) = (endpoint.clone(), addresses.clone());
+    for (&peer, target) in &core.targets {
+        let mut dial = |protocol| {
+            let dialler = Dialler { endpoint: endpoint.clone(), protocol, peer, is_first: node < peer };
             let rng = StdRng::from_seed(rng.random());
-            dialling.spawn(dial::keep_connected(endpoint, protocol, peer, addresses, rng));
+            dialling.spawn(dialler.keep_connected(target.subscribe(), rng));
+        };
+        dial(Protocol::Node);
+        if node < peer {
+            dial(Protocol::Background);
         }
     }
     run(core, endpoint, link_queue, ask_queue, stopped).await

@@ -98,14 +98,25 @@ impl Core {
             None => {}
             Some(Change::Up(node)) => {
                 tracing::info!(peer = %node, "connected");
+                self.note_connected(node, true);
                 self.inputs.push_back(Input::PeerUp(node));
             }
             Some(Change::Replaced(node)) => {
                 tracing::info!(peer = %node, "connected anew");
                 self.inputs.extend([Input::PeerDown(node), Input::PeerUp(node)]);
             }
-            Some(Change::Down(node)) => self.inputs.push_back(Input::PeerDown(node)),
+            Some(Change::Down(node)) => {
+                self.note_connected(node, false);
+                self.inputs.push_back(Input::PeerDown(node));
+            }
             Some(Change::Conflict(conflict)) => self.on_conflict(&conflict),
+        }
+    }
+
+    /// Whoever dials this node need not, or must.
+    fn note_connected(&self, node: NodeId, is_connected: bool) {
+        if let Some(target) = self.targets.get(&node) {
+            target.send_modify(|target| target.is_connected = is_connected);
         }
     }
 
@@ -197,7 +208,7 @@ impl Core {
     fn on_client_message(&mut self, link: &Link, id: u64, message: ClientMessage) {
         match native::asked(message, self.shared.max_value_bytes) {
             Some(Asked::Request(request)) => self.ask(request, Asker::Native { link: link.clone(), id }),
-            Some(Asked::Ring) => reply(link, id, &ClientMessage::RingReply(self.shared.ring.clone())),
+            Some(Asked::Ring) => reply(link, id, &ClientMessage::RingReply(self.ring.clone())),
             Some(Asked::Refused(response)) => self.answer_native(link, id, response),
             None => link.close("a reply without a request"),
         }

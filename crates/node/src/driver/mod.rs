@@ -19,15 +19,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gramme_replica::{ClientRequest, Effect, Input, Now, Replica, Response, Ticket};
+use gramme_ring::NodeId;
 use gramme_transport::{Endpoint, Link, LinkEvent, LinkId};
+use gramme_wire::client::RingReply;
 use gramme_wire::peer::Room;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 pub(crate) use disk::Disk;
 pub(crate) use handle::{Ask, Driver, Handle, Shared, start};
 
 use crate::metrics::Operation;
+use dial::Target;
 use peers::Peers;
 use readers::{Job, Readers};
 
@@ -63,6 +66,10 @@ struct Core {
     effects: Vec<Effect>,
     timer: Option<u64>,
     peers: Peers,
+    /// Whom to keep connected to, and where.
+    targets: BTreeMap<NodeId, watch::Sender<Target>>,
+    /// What clients are told of the cluster.
+    ring: RingReply,
     pending: BTreeMap<Ticket, Pending>,
     /// The tickets of native clients' requests, to find one that is cancelled.
     native: BTreeMap<(LinkId, u64), Ticket>,
@@ -104,8 +111,22 @@ impl Core {
                 self.readers.read(Job::Scan { scan, partition, after, limit });
             }
             Effect::Commit { changes, sync, .. } => self.disk.commit(changes, sync),
+            Effect::Addresses { node, addresses } => self.note_addresses(node, addresses),
             Effect::SetTimer(at) => self.timer = Some(at),
             Effect::Fatal(why) => self.fatal = Some(why),
+        }
+    }
+
+    /// A node listens elsewhere: it is dialled there from now on, and clients are told.
+    fn note_addresses(&mut self, node: NodeId, addresses: Vec<String>) {
+        if let Some(known) = self.ring.addresses.iter_mut().find(|(id, _)| *id == node)
+            && known.1 != addresses
+        {
+            tracing::info!(peer = %node, ?addresses, "listens there from now on");
+            known.1.clone_from(&addresses);
+        }
+        if let Some(target) = self.targets.get(&node) {
+            target.send_modify(|target| target.addresses = addresses);
         }
     }
 

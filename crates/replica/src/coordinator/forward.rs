@@ -46,9 +46,9 @@ impl Coordinator {
         }
         cx.stats.forwards += 1;
         let mut candidates: Vec<NodeId> = node.map.layout().owners_but(place.partition, cx.me()).collect();
-        // Taken from the end: those that are up come first, in the order of the slots.
+        // Taken from the end: those that answer come first, in the order of the slots.
         candidates.reverse();
-        candidates.sort_by_key(|&owner| node.peers().is_up(owner));
+        candidates.sort_by_key(|&owner| std::cmp::Reverse(node.peers().state(owner)));
         let (id, deadline) = (cx.next_request(), cx.after(put.timeout));
         let failed = Vec::new();
         let forward = Forward { place, identity, put, candidates, failed, sent_to: None, deadline };

@@ -8,6 +8,7 @@
 //! one number for all, an answer that comes late or twice would pass for the next page's, and show keys twice.
 
 use bytes::Bytes;
+use gramme_gossip::Opinion;
 use gramme_object::{Key, Object};
 use gramme_quorum::{Failure, GetError, Shortfall};
 use gramme_ring::{NodeId, PartitionId};
@@ -93,9 +94,14 @@ impl Coordinator {
         let partition = list.cursor.partition;
         let me = around.cx.me();
         let mut owners: Vec<NodeId> = around.node.map.owners(partition).collect();
-        owners.retain(|&owner| owner == me || around.node.peers().is_up(owner));
         let counts = around.shard.counts(partition).is_ok();
-        owners.sort_by_key(|&owner| if owner == me { 1 + u8::from(counts) * 2 } else { 2 });
+        owners.sort_by_key(|&owner| match around.node.peers().state(owner) {
+            _ if owner == me && counts => 4,
+            Opinion::Alive if owner != me => 3,
+            _ if owner == me => 2,
+            Opinion::Suspect => 1,
+            Opinion::Alive | Opinion::Down => 0,
+        });
         list.candidates = owners;
         list.failed.clear();
         self.list_next(around, id);

@@ -6,6 +6,7 @@ mod change;
 mod clock;
 mod lineage;
 mod map;
+mod members;
 mod peers;
 mod properties;
 
@@ -14,6 +15,7 @@ pub(crate) use buckets::{Buckets, META_PREFIX};
 pub(crate) use clock::Clock;
 pub(crate) use lineage::Lineage;
 pub(crate) use map::{Epoch, Map};
+pub(crate) use members::Members;
 pub(crate) use peers::{META_BOOT, Peers, boot_record};
 pub use properties::{
     BucketDurability, DEFAULT_TYPE, LWW_TYPE, Properties, PropertiesChange, PropertiesPatch,
@@ -28,22 +30,19 @@ pub(crate) struct Node {
     pub(crate) buckets: Buckets,
     pub(crate) lineage: Lineage,
     pub(crate) clock: Clock,
+    pub(crate) members: Members,
     peers: Peers,
     changes: change::Changes,
 }
 
 impl Node {
-    pub(crate) fn new(map: Map, buckets: Buckets, lineage: Lineage) -> Self {
+    pub(crate) fn new(map: Map, buckets: Buckets, lineage: Lineage, members: Members) -> Self {
         let (clock, peers, changes) = (Clock::default(), Peers::default(), change::Changes::default());
-        Self { map, buckets, lineage, clock, peers, changes }
+        Self { map, buckets, lineage, clock, members, peers, changes }
     }
 
     pub(crate) const fn peers(&self) -> &Peers {
         &self.peers
-    }
-
-    pub(crate) const fn peers_mut(&mut self) -> &mut Peers {
-        &mut self.peers
     }
 
     /// The properties that a key's bucket has; nothing if there is no such type.

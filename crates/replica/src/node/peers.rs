@@ -1,9 +1,10 @@
 //! What the other nodes say of themselves, and what this node says of itself.
 //!
-//! Up and down are this node's own view of its connections, a matter of routing: nothing moves because of it.
+//! Who is alive, suspect or down is this node's own opinion, a matter of routing: nothing moves because of it.
 
 use std::collections::BTreeMap;
 
+use gramme_gossip::Opinion;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::peer::{Hello, Room};
 use gramme_wire::{OLDEST, PeerMessage, VERSION};
@@ -24,9 +25,22 @@ const STALE: u64 = 5_000_000;
 
 #[derive(Debug, Default)]
 struct Peer {
-    up: bool,
+    /// Whether there is a connection, and we understand each other.
+    is_connected: bool,
+    opinion: Opinion,
+    /// Since when it is in its present state.
     since: u64,
     hello: Option<(Hello, u64)>,
+}
+
+impl Peer {
+    const fn state(&self) -> Opinion {
+        match (self.is_connected, self.opinion) {
+            // Nothing can be asked of it, but it may be back in a moment.
+            (false, Opinion::Alive) => Opinion::Suspect,
+            (_, opinion) => opinion,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -35,18 +49,29 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    pub(crate) fn is_up(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.up)
+    /// Whether a node answers, as far as this one can tell.
+    pub(crate) fn state(&self, node: NodeId) -> Opinion {
+        self.peers.get(&node).map_or(Opinion::Suspect, Peer::state)
     }
 
-    pub(crate) fn down(&mut self, node: NodeId, now: u64) {
-        self.set(node, false, now);
+    fn is_connected(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.is_connected)
     }
 
-    fn set(&mut self, node: NodeId, up: bool, now: u64) {
+    pub(super) fn judge(&mut self, node: NodeId, opinion: Opinion, now: u64) {
+        self.change(node, now, |peer| peer.opinion = opinion);
+    }
+
+    fn connect(&mut self, node: NodeId, is_connected: bool, now: u64) {
+        self.change(node, now, |peer| peer.is_connected = is_connected);
+    }
+
+    fn change(&mut self, node: NodeId, now: u64, change: impl FnOnce(&mut Peer)) {
         let peer = self.peers.entry(node).or_default();
-        if peer.up != up {
-            (peer.up, peer.since) = (up, now);
+        let before = peer.state();
+        change(peer);
+        if peer.state() != before {
+            peer.since = now;
         }
     }
 
@@ -54,35 +79,40 @@ impl Peers {
         self.peers.get(&node)?.hello.as_ref().map(|(hello, _)| hello)
     }
 
-    /// Whether a node is up, and said lately that its partitions count.
+    /// Whether a node answers, and said lately that its partitions count.
     fn counts(&self, node: NodeId, now: u64) -> bool {
-        let Some(peer) = self.peers.get(&node).filter(|peer| peer.up) else { return false };
+        let Some(peer) = self.peers.get(&node).filter(|peer| peer.state() == Opinion::Alive) else {
+            return false;
+        };
         let lately = peer.hello.as_ref().filter(|(_, at)| now.saturating_sub(*at) < STALE);
         lately.is_some_and(|(hello, _)| hello.counts)
     }
 }
 
 impl Node {
-    pub(crate) fn on_peer_up(&mut self, cx: &mut Cx, shard: &Shard, node: NodeId) {
-        self.peers.set(node, true, cx.now.monotonic);
+    pub(crate) fn on_peer_up(&mut self, cx: &mut Cx, shard: &mut Shard, node: NodeId) {
+        self.peers.connect(node, true, cx.now.monotonic);
+        // It has answered just now, or there would be no connection.
+        self.note_answer(cx, shard, node);
         self.say_hello(cx, shard, node);
     }
 
-    pub(crate) fn on_peer_down(&mut self, cx: &Cx, node: NodeId) {
-        self.peers.down(node, cx.now.monotonic);
+    pub(crate) fn on_peer_down(&mut self, cx: &mut Cx, shard: &mut Shard, node: NodeId) {
+        self.peers.connect(node, false, cx.now.monotonic);
         self.clock.note_down(node);
+        self.note_silence(cx, shard, node);
     }
 
     pub(crate) fn say_hello_to_all(&mut self, cx: &mut Cx, shard: &mut Shard) {
         self.store_heard(cx, shard, Level::Written);
         cx.stats.clock_off = self.clock.is_off(cx.now).map_or(0, i64::unsigned_abs);
-        self.say_hello_to_those_up(cx, shard);
+        self.say_hello_to_connected(cx, shard);
         cx.timers.set(cx.now.monotonic + HELLO_INTERVAL, Timer::Hello);
     }
 
-    fn say_hello_to_those_up(&self, cx: &mut Cx, shard: &Shard) {
+    fn say_hello_to_connected(&self, cx: &mut Cx, shard: &Shard) {
         for node in cx.config.others().collect::<Vec<_>>() {
-            if self.peers.is_up(node) {
+            if self.peers.is_connected(node) {
                 self.say_hello(cx, shard, node);
             }
         }
@@ -114,7 +144,7 @@ impl Node {
     pub(crate) fn on_hello(&mut self, cx: &mut Cx, shard: &mut Shard, from: NodeId, hello: Hello) -> bool {
         if hello.versions.0 > VERSION || hello.versions.1 < OLDEST {
             // We do not understand each other. It is not asked anything, and the connection is left alone.
-            self.peers.down(from, cx.now.monotonic);
+            self.peers.connect(from, false, cx.now.monotonic);
             return false;
         }
         self.clock.hear(from, hello.wall, cx.now);
@@ -176,7 +206,7 @@ impl Node {
         shard.prove(cx, is_proven);
         if shard.all_count() {
             // Whoever waits for a quorum need not wait for the next hello.
-            self.say_hello_to_those_up(cx, shard);
+            self.say_hello_to_connected(cx, shard);
         }
     }
 
@@ -215,6 +245,7 @@ impl Node {
             w: default.map(|properties| properties.w).unwrap_or_default(),
             layout: layout.version(),
             properties: self.buckets.digest(),
+            members: self.members.root(),
             partitions: 1 << layout.depth(),
             nodes,
         }
@@ -228,7 +259,7 @@ impl Node {
         if id == cx.me() {
             return NodeStatus {
                 id,
-                up: true,
+                state: Opinion::Alive,
                 since: now,
                 heard: Some(0),
                 keys: cx.stats.keys,
@@ -243,7 +274,7 @@ impl Node {
         let hello = peer.and_then(|peer| peer.hello.as_ref());
         NodeStatus {
             id,
-            up: peer.is_some_and(|peer| peer.up),
+            state: self.peers.state(id),
             since: now.saturating_sub(peer.map_or(0, |peer| peer.since)),
             heard: hello.map(|(_, at)| now.saturating_sub(*at)),
             keys: hello.map_or(0, |(hello, _)| hello.keys),

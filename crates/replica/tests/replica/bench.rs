@@ -58,6 +58,7 @@ pub(crate) fn started(nodes: u64, recovered: Recovered, bounds: Bounds) -> Bench
         layout: layout.expect("a plan").layout,
         keyspace: KEYSPACE,
         secrets: Secrets { current: (1, [1; 32]), previous: None },
+        addresses: std::collections::BTreeMap::new(),
         max_requests: 100,
         bounds,
     };
@@ -147,6 +148,8 @@ impl Bench {
     pub(crate) fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
+                // It has tests of its own.
+                Effect::Send { message: PeerMessage::Gossip(_), .. } | Effect::Addresses { .. } => {}
                 Effect::Send { to, id, message, .. } => self.sent.push((to, id, message)),
                 Effect::Reply { ticket, response } => self.replies.push((ticket, response)),
                 Effect::Load { load, place } => {

@@ -1,6 +1,7 @@
 //! The beginning and the end of a run: founding, progress with one node broken for ever, the last reads, and
 //! the comparison of replicas.
 
+use gramme_gossip::Opinion;
 use gramme_merkle::{Digest, Leaf};
 use gramme_object::{Object, clock_bytes};
 use gramme_quorum::Threshold;
@@ -289,17 +290,25 @@ impl Cluster {
         }
     }
 
-    /// Every node must have the same bucket properties, and no acknowledged change may be gone.
+    /// Every node must have the same bucket properties and know the same of the members, all of which answer; and
+    /// no acknowledged change may be gone.
     fn compare_tables(&mut self) {
-        let mut digests = Vec::new();
+        let (mut properties, mut members) = (Vec::new(), Vec::new());
         for node in 0..self.nodes.len() {
             let ticket = self.ask_directly(node, ClientRequest::Status);
             if let Some(Response::Status(status)) = self.answers.remove(&ticket) {
-                digests.push(status.properties);
+                properties.push(status.properties);
+                members.push(status.members);
+                let missed = status.nodes.iter().find(|node| node.state != Opinion::Alive);
+                if let Some(missed) = missed {
+                    self.broken(Broken::NoProgress(format!("node {node} does not see {missed:?}")));
+                }
             }
         }
-        if digests.windows(2).any(|pair| pair[0] != pair[1]) {
-            self.broken(Broken::Unequal(format!("the bucket properties differ: {digests:?}")));
+        for (what, digests) in [("bucket properties", properties), ("members", members)] {
+            if digests.windows(2).any(|pair| pair[0] != pair[1]) {
+                self.broken(Broken::Unequal(format!("the {what} differ: {digests:?}")));
+            }
         }
         for kind in Kind::ALL {
             let ticket = self.ask_directly(0, ClientRequest::Properties(scope_of(kind)));

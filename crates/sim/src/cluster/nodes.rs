@@ -31,6 +31,7 @@ impl Cluster {
             layout: self.layout.clone(),
             keyspace: keyspace(),
             secrets: Secrets { current: (1, [1; 32]), previous: None },
+            addresses: (0..self.nodes.len()).map(|node| (id_of(node), vec![address_of(node)])).collect(),
             max_requests: self.most_requests(),
             bounds: self.bounds(),
         };
@@ -244,6 +245,7 @@ impl Cluster {
                     self.nodes[node].timer = Some(at);
                     self.queue.push(at, Event::Timer { node, life });
                 }
+                Effect::Addresses { .. } => {}
                 Effect::Fatal(why) => self.nodes[node].fatal = Some(why),
             }
         }
@@ -343,6 +345,11 @@ impl Cluster {
         let input = Box::new(Input::Undelivered { to: id_of(to), id, busy });
         self.schedule(5, Event::Own { node: from, life: self.nodes[from].life, input });
     }
+}
+
+/// Where a node listens.
+fn address_of(node: usize) -> String {
+    format!("10.0.0.{node}:1")
 }
 
 /// A copy that nobody recognises as one.

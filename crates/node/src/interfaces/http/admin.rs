@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use gramme_gossip::Opinion;
 use gramme_replica::{ClientRequest, NodeStatus, Response as Answer, Status};
 use gramme_wire::peer::Room;
 use serde_json::{Value, json};
@@ -77,6 +78,7 @@ fn render(status: &Status, handle: &Handle) -> Value {
         "w": status.w.to_string(),
         "layout_version": status.layout,
         "properties": format!("{:016x}", status.properties),
+        "members": format!("{:016x}", status.members),
         "ready": handle.shared.is_ready(),
         "conflict": handle.shared.conflict(),
         "partitions": status.partitions,
@@ -86,12 +88,12 @@ fn render(status: &Status, handle: &Handle) -> Value {
 
 fn render_node(node: &NodeStatus, status: &Status) -> Value {
     let millis = |micros: u64| micros / 1_000;
-    // Figures of a node that is down are what it said last, and since when they are not known.
-    let unknown_since = (!node.up).then(|| millis(node.heard.unwrap_or(node.since)));
+    // Figures of a node that does not answer are what it said last, and since when they are not known.
+    let unknown_since = (node.state != Opinion::Alive).then(|| millis(node.heard.unwrap_or(node.since)));
     json!({
         "id": node.id.to_string(),
         "this": node.id == status.node,
-        "up": node.up,
+        "state": state(node.state),
         "since_ms": millis(node.since),
         "unknown_since_ms": unknown_since,
         "keys": node.heard.map(|_| node.keys),
@@ -101,6 +103,14 @@ fn render_node(node: &NodeStatus, status: &Status) -> Value {
         "clock_off_ms": node.clock_off.map(millis),
         "partitions": node.partitions,
     })
+}
+
+const fn state(opinion: Opinion) -> &'static str {
+    match opinion {
+        Opinion::Alive => "alive",
+        Opinion::Suspect => "suspect",
+        Opinion::Down => "down",
+    }
 }
 
 const fn room(room: Room) -> &'static str {
