@@ -155,6 +155,8 @@ impl Counts {
             ("too_large", "Repairs given up: the versions together are too large.", replica.too_large),
             ("puts_restarted", "Puts that went on at a later epoch.", replica.puts_restarted),
             ("standings_refused", "Memories of this node that were damaged.", replica.standings_refused),
+            ("gossip_messages", "Messages of gossip sent.", replica.gossip_messages),
+            ("gossip_bytes", "Bytes of gossip sent.", replica.gossip_bytes),
             ("load_failures", "Rows that could not be read.", replica.load_failures),
             ("reads_without_version", "Gets that saw no version.", none),
             ("reads_one_version", "Gets that saw one version.", one),
@@ -185,6 +187,8 @@ impl Counts {
                 "Partitions that were not yet compared with what the others remember.",
                 figures.replica.unproven_partitions,
             ),
+            ("members_suspect", "Other members that are suspect.", figures.replica.members_suspect),
+            ("members_down", "Other members that are down.", figures.replica.members_down),
             ("staged_bytes", "Bytes on their way to the disk.", figures.replica.staged_bytes),
             ("staged_batches", "Batches on their way to the disk.", figures.replica.staged_batches),
             (

@@ -37,6 +37,14 @@ pub struct Stats {
     pub puts_restarted: u64,
     /// What another node remembered of this one, and was damaged or forged.
     pub standings_refused: u64,
+    /// Messages of gossip sent.
+    pub gossip_messages: u64,
+    /// Their bytes.
+    pub gossip_bytes: u64,
+    /// Other members that are suspect.
+    pub members_suspect: u64,
+    /// Other members that are down.
+    pub members_down: u64,
     /// Rows that could not be read.
     pub load_failures: u64,
     /// How many reads saw no version, one, two, three, more (the paper's section 6.3).

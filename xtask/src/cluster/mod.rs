@@ -12,6 +12,7 @@ pub(crate) mod http;
 mod interface;
 mod jepsen;
 mod lifecycle;
+mod moves;
 mod overwrites;
 mod processes;
 mod protocol;
@@ -55,7 +56,7 @@ pub(crate) struct Programs {
 
 type Test = fn(&Programs) -> anyhow::Result<()>;
 
-const TESTS: [(&str, Test); 13] = [
+const TESTS: [(&str, Test); 14] = [
     ("interface", interface::run),
     ("riak", riak::run),
     ("protocol", protocol::run),
@@ -66,6 +67,7 @@ const TESTS: [(&str, Test); 13] = [
     ("command-line", command_line::run),
     ("files", files::run),
     ("lifecycle", lifecycle::run),
+    ("moves", moves::run),
     ("syscalls", syscalls::run),
     ("disks", disks::run),
     ("jepsen", jepsen::short),

@@ -132,12 +132,13 @@ impl Drop for Processes {
     }
 }
 
-/// Lets a node listen on another port than its ring says; returns both addresses.
+/// Lets a node listen on another port than its ring says, and tell nobody; returns both addresses.
 fn move_node(directory: &Path, named: &str) -> anyhow::Result<(SocketAddr, SocketAddr)> {
     let settings = directory.join("gramme.toml");
     let text = std::fs::read_to_string(&settings)?;
     ensure!(text.contains(named), "{named} in gramme.toml");
     let listens = UdpSocket::bind(("127.0.0.1", 0))?.local_addr()?;
-    std::fs::write(settings, text.replace(named, &listens.to_string()))?;
+    let moved = text.replace(named, &listens.to_string());
+    std::fs::write(settings, format!("{moved}advertise = \"{named}\"\n"))?;
     Ok((named.parse()?, listens))
 }

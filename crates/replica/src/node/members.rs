@@ -10,8 +10,8 @@ use bytes::Bytes;
 use gramme_codec::{Codec, DecodeError};
 use gramme_gossip::{Config as GossipConfig, Effect as Said, Gossip, Input as Heard, Opinion, Record};
 use gramme_ring::NodeId;
-use gramme_wire::peer::{self, Class};
 use gramme_wire::PeerMessage;
+use gramme_wire::peer::{self, Class};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -61,6 +61,11 @@ impl Members {
 
     pub(crate) fn opinion(&self, node: NodeId) -> Opinion {
         self.gossip.opinion(node)
+    }
+
+    /// How many messages it has sent, and their bytes.
+    pub(crate) fn sent(&self) -> (u64, u64) {
+        (self.gossip.stats().messages, self.gossip.stats().bytes)
     }
 
     /// The same for all who know the same of all members.

@@ -105,9 +105,17 @@ impl Node {
 
     pub(crate) fn say_hello_to_all(&mut self, cx: &mut Cx, shard: &mut Shard) {
         self.store_heard(cx, shard, Level::Written);
+        self.count_members(cx);
         cx.stats.clock_off = self.clock.is_off(cx.now).map_or(0, i64::unsigned_abs);
         self.say_hello_to_connected(cx, shard);
         cx.timers.set(cx.now.monotonic + HELLO_INTERVAL, Timer::Hello);
+    }
+
+    fn count_members(&self, cx: &mut Cx) {
+        let others: Vec<Opinion> = cx.config.others().map(|node| self.peers.state(node)).collect();
+        let count = |state| others.iter().filter(|other| **other == state).count() as u64;
+        (cx.stats.members_suspect, cx.stats.members_down) = (count(Opinion::Suspect), count(Opinion::Down));
+        (cx.stats.gossip_messages, cx.stats.gossip_bytes) = self.members.sent();
     }
 
     fn say_hello_to_connected(&self, cx: &mut Cx, shard: &Shard) {
