@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use crate::run::root;
 
 /// Each crate's row. An edge to the same or a higher row is refused.
-const ROWS: [(&str, u8); 16] = [
+const ROWS: [(&str, u8); 17] = [
     ("codec", 0),
     ("plant", 0),
     ("vclock", 1),
@@ -18,6 +18,7 @@ const ROWS: [(&str, u8); 16] = [
     ("object", 2),
     ("storage", 2),
     ("gossip", 3),
+    ("handoff", 3),
     ("quorum", 3),
     ("router", 3),
     ("wire", 4),
@@ -38,8 +39,10 @@ const ONLY: [(&str, &str); 5] = [
 ];
 
 /// Crates that are state machines or pure: no runtime, no sockets, no files.
-const SANS_IO: [&str; 11] =
-    ["codec", "plant", "vclock", "ring", "merkle", "object", "gossip", "quorum", "router", "wire", "replica"];
+const SANS_IO: [&str; 12] = [
+    "codec", "plant", "vclock", "ring", "merkle", "object", "gossip", "handoff", "quorum", "router", "wire",
+    "replica",
+];
 const IO: [&str; 6] = ["tokio", "socket2", "rustix", "axum", "ureq", "tempfile"];
 
 pub(crate) fn run() -> anyhow::Result<()> {

@@ -29,7 +29,8 @@ impl Bucket {
     /// A read of `key`.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Get {
         let timeout = self.client.timeout();
-        Get { bucket: self.clone(), key: copy(key), r: Threshold::Default, pr: Threshold::Default, timeout }
+        let (r, pr) = (Threshold::Default, Threshold::Default);
+        Get { bucket: self.clone(), key: copy(key), r, pr, timeout, sloppy: None }
     }
 
     /// A write of `value` under `key`. Without [`Put::context`] it is concurrent with whatever is there.
@@ -56,6 +57,7 @@ impl Bucket {
             dw: Threshold::Default,
             timeout: self.client.timeout(),
             return_body: false,
+            sloppy: None,
         }
     }
 
@@ -96,6 +98,7 @@ pub struct Get {
     r: Threshold,
     pr: Threshold,
     timeout: Duration,
+    sloppy: Option<bool>,
 }
 
 impl Get {
@@ -117,13 +120,20 @@ impl Get {
         self
     }
 
+    /// Whether fallbacks may stand in for owners that cannot be reached; without this, as the bucket says.
+    pub const fn sloppy(mut self, sloppy: bool) -> Self {
+        self.sloppy = Some(sloppy);
+        self
+    }
+
     /// Reads.
     ///
     /// # Errors
     /// [`Error`]. A key that nobody has written is no error: it has no siblings.
     pub async fn send(self) -> Result<Read, Error> {
         let key = self.bucket.key(&self.key)?;
-        let get = client::Get { key: key.clone(), r: self.r, pr: self.pr, timeout: millis(self.timeout) };
+        let Self { r, pr, timeout, sloppy, .. } = self;
+        let get = client::Get { key: key.clone(), r, pr, timeout: millis(timeout), sloppy };
         let message = ClientMessage::Get(get);
         let client = &self.bucket.client;
         match client.request(Operation::Read, &key, &message, self.timeout).await? {
@@ -150,6 +160,7 @@ pub struct Put {
     dw: Threshold,
     timeout: Duration,
     return_body: bool,
+    sloppy: Option<bool>,
 }
 
 impl Put {
@@ -202,6 +213,12 @@ impl Put {
         self
     }
 
+    /// Whether fallbacks may stand in for owners that cannot be reached; without this, as the bucket says.
+    pub const fn sloppy(mut self, sloppy: bool) -> Self {
+        self.sloppy = Some(sloppy);
+        self
+    }
+
     /// Writes.
     ///
     /// # Errors
@@ -242,6 +259,7 @@ impl Put {
             dw: self.dw,
             timeout: millis(self.timeout),
             return_body: self.return_body,
+            sloppy: self.sloppy,
         })
     }
 }

@@ -23,7 +23,7 @@ fn count(criterion: &mut Criterion) {
     });
     criterion.bench_function("get", |bencher| {
         bencher.iter(|| {
-            let mut get = GetRequest::new(black_box(&sets));
+            let mut get = GetRequest::new(black_box(&sets), 0);
             for node in NODES {
                 black_box(get.on_reply(node, GetReply::Object(Object::new())));
             }

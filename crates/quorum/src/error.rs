@@ -35,6 +35,8 @@ pub enum Failure {
     Unsupported,
     /// Its clock is far from the others'.
     Clock,
+    /// It keeps as much for the owner that it would stand in for as it may.
+    HintsFull,
     /// It says so in a way that this version does not know.
     Other,
 }
@@ -54,6 +56,7 @@ gramme_codec::enums! {
         TooLarge = 10,
         Unsupported = 11,
         Clock = 12,
+        HintsFull = 13,
         Other = 255,
     } | Other
 }
@@ -74,8 +77,29 @@ impl fmt::Display for Failure {
             Self::TooLarge => "too-large",
             Self::Unsupported => "unsupported",
             Self::Clock => "clock-off",
+            Self::HintsFull => "hints-full",
             Self::Other => "failed",
         })
+    }
+}
+
+impl Failure {
+    /// Whether another node may stand in for a replica that failed so. Not for one that is busy: that would be
+    /// more work for a cluster that has too much; nor where every other would say the same.
+    #[must_use]
+    pub const fn vacates(self) -> bool {
+        match self {
+            Self::Silent
+            | Self::Down
+            | Self::Disk
+            | Self::WriteStopped
+            | Self::Amnesiac
+            | Self::Unproven
+            | Self::Unsupported
+            | Self::HintsFull
+            | Self::Other => true,
+            Self::Busy | Self::Stale | Self::NotOwner | Self::Refused | Self::TooLarge | Self::Clock => false,
+        }
     }
 }
 

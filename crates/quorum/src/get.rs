@@ -1,9 +1,12 @@
 //! A get: ask all, answer at R, go on listening, and say what to repair.
+//!
+//! A fallback stands in for an owner that is gone, and knows only what was written since. So that there is nothing
+//! under a key is said only if an owner has said so.
 
 use gramme_object::Object;
 use gramme_ring::NodeId;
 
-use crate::roll::{Heard, Roll};
+use crate::roll::{Heard, Member, Roll};
 use crate::{Failure, Seat, Sets, Shortfall};
 
 /// What one replica said.
@@ -54,21 +57,58 @@ struct Answer {
 /// use gramme_object::Object;
 /// use gramme_quorum::{GetReply, GetRequest, GetVerdict, Sets};
 /// use gramme_ring::NodeId;
-/// let mut get = GetRequest::new(&Sets::one(vec![NodeId(1), NodeId(2), NodeId(3)], 2));
+/// let mut get = GetRequest::new(&Sets::one(vec![NodeId(1), NodeId(2), NodeId(3)], 2), 0);
 /// assert_eq!(get.on_reply(NodeId(1), GetReply::Object(Object::new())), GetVerdict::Wait);
 /// let verdict = get.on_reply(NodeId(3), GetReply::Object(Object::new()));
 /// assert_eq!(verdict, GetVerdict::Answer(Object::new()));
 /// ```
 #[derive(Clone, Debug)]
 pub struct GetRequest {
+    /// How many owners must answer.
+    primaries: u8,
     roll: Roll<Answer>,
 }
 
 impl GetRequest {
-    /// A get over these sets; each must reach its own R.
+    /// A get over these sets; each must reach its own R, and so many owners must answer.
     #[must_use]
-    pub fn new(sets: &Sets) -> Self {
-        Self { roll: Roll::new(sets) }
+    pub fn new(sets: &Sets, primaries: u8) -> Self {
+        Self { primaries, roll: Roll::new(sets) }
+    }
+
+    /// How many more fallbacks may stand in for owners; none unless this is called.
+    pub fn allow_fallbacks(&mut self, count: u8) {
+        self.roll.allow_spares(count);
+    }
+
+    /// There are no more fallbacks: what they alone could have done is lost.
+    pub fn on_no_fallback(&mut self) -> GetVerdict {
+        self.roll.allow_spares(0);
+        self.verdict()
+    }
+
+    /// A seat that nobody holds any more, and a fallback may.
+    #[must_use]
+    pub fn vacant(&self) -> Option<Seat> {
+        self.roll.vacant(is_gone)
+    }
+
+    /// The seat that a replica is asked for.
+    #[must_use]
+    pub fn seat_of(&self, node: NodeId) -> Option<Seat> {
+        self.roll.seat_of(node)
+    }
+
+    /// Puts a fallback on a seat, to be asked like an owner. Says whether it may: it must hold no other seat of the
+    /// set, be no owner, and fallbacks must be left.
+    pub fn substitute(&mut self, seat: Seat, node: NodeId) -> bool {
+        self.roll.substitute(seat, node)
+    }
+
+    /// Whether the client has its answer.
+    #[must_use]
+    pub const fn is_answered(&self) -> bool {
+        self.roll.answered
     }
 
     /// The replicas to ask, each once.
@@ -116,7 +156,7 @@ impl GetRequest {
         self.verdict()
     }
 
-    /// Which replicas lack something that the others hold, of those that were heard.
+    /// Which owners lack something that others hold, of those that were heard.
     #[must_use]
     pub fn repairs(&self) -> Vec<Repair> {
         let mut objects = self.objects();
@@ -127,9 +167,9 @@ impl GetRequest {
         }
         let merged = self.merged();
         let lacks = |object: &Object| !object.versions().dots().eq(merged.versions().dots());
-        let repair = |(node, object): (NodeId, &Object)| {
-            let seat = self.roll.seat_of(node).unwrap_or_default();
-            lacks(object).then(|| Repair { node, seat, object: merged.clone() })
+        let repair = |(member, object): (&Member<Answer>, &Object)| {
+            let (node, seat) = (member.node, self.roll.seat_of(member.node).unwrap_or_default());
+            (member.is_owner && lacks(object)).then(|| Repair { node, seat, object: merged.clone() })
         };
         self.objects().filter_map(repair).collect()
     }
@@ -138,20 +178,41 @@ impl GetRequest {
         if self.roll.answered {
             return if self.is_complete() { GetVerdict::Finished } else { GetVerdict::Wait };
         }
-        if self.roll.is_reached(|member| counts(member.heard.as_ref())) {
+        if self.is_satisfied() {
             self.roll.answered = true;
             return GetVerdict::Answer(self.merged());
         }
-        if !self.roll.is_within_reach(|member| member.heard.is_none() || counts(member.heard.as_ref())) {
+        if self.is_hopeless() {
             self.roll.answered = true;
             return GetVerdict::Fail(self.shortfall());
         }
         GetVerdict::Wait
     }
 
-    fn objects(&self) -> impl Iterator<Item = (NodeId, &Object)> {
+    fn is_satisfied(&self) -> bool {
+        let owners = self.owners(|heard| counts(heard));
+        let is_sure = owners > 0 || self.objects().any(|(_, object)| !object.versions().is_empty());
+        self.roll.is_reached(|member| counts(member.heard.as_ref()))
+            && owners >= usize::from(self.primaries)
+            && is_sure
+    }
+
+    fn is_hopeless(&self) -> bool {
+        let owners = self.owners(|heard| heard.is_none() || counts(heard));
+        let may = |member: &Member<Answer>| member.heard.is_none() || counts(member.heard.as_ref());
+        !self.roll.is_within_reach(may, is_gone)
+            || owners < usize::from(self.primaries)
+            || owners == 0 && self.is_complete() && self.vacant().is_none()
+    }
+
+    fn owners(&self, counts: impl Fn(Option<&Heard<Answer>>) -> bool) -> usize {
+        let owners = self.roll.members.iter().filter(|member| member.is_owner);
+        owners.filter(|member| counts(member.heard.as_ref())).count()
+    }
+
+    fn objects(&self) -> impl Iterator<Item = (&Member<Answer>, &Object)> {
         self.roll.members.iter().filter_map(|member| match &member.heard {
-            Some(Heard::Answer(answer)) => Some((member.node, &answer.object)),
+            Some(Heard::Answer(answer)) => Some((member, &answer.object)),
             _ => None,
         })
     }
@@ -169,14 +230,25 @@ impl GetRequest {
     }
 
     fn shortfall(&self) -> Shortfall {
-        self.roll.shortfall(
-            |member| counts(member.heard.as_ref()),
+        // Where fallbacks alone have answered, and know of nothing, nobody has.
+        let has_owner = self.owners(|heard| counts(heard)) > 0;
+        let mut shortfall = self.roll.shortfall(
+            |member| counts(member.heard.as_ref()) && (has_owner || member.is_owner),
             |member| match &member.heard {
-                Some(Heard::Answer(answer)) => answer.uncounted.unwrap_or(Failure::Silent),
+                Some(Heard::Answer(answer)) => answer.uncounted.unwrap_or(Failure::NotOwner),
                 Some(Heard::Failure(failure)) => *failure,
                 None => Failure::Silent,
             },
-        )
+        );
+        shortfall.needed = shortfall.needed.max(self.primaries);
+        shortfall
+    }
+}
+
+fn is_gone(heard: &Heard<Answer>) -> bool {
+    match heard {
+        Heard::Answer(answer) => answer.uncounted.is_some(),
+        Heard::Failure(failure) => failure.vacates(),
     }
 }
 

@@ -64,8 +64,6 @@ gramme_codec::structs! { Receipt { acks: u8, primaries: u8, fallbacks: u8, zones
 pub enum PutVerdict {
     /// Wait for more.
     Wait,
-    /// Nobody holds this seat any more: a fallback may, see [`PutRequest::substitute`].
-    Vacant(Seat),
     /// Answer the client that it is done.
     Done(Receipt),
     /// Answer the client that it is not, and may yet appear.
@@ -85,7 +83,7 @@ pub enum PutVerdict {
 /// assert_eq!(put.on_ack(ack(NodeId(1))), PutVerdict::Wait);
 /// // The owner of slot 1 cannot be reached: the next node of the preference list stands in for it.
 /// let verdict = put.on_failure(NodeId(2), Failure::Down);
-/// assert_eq!(verdict, PutVerdict::Vacant(Seat { set: 0, slot: 1 }));
+/// assert_eq!((verdict, put.vacant()), (PutVerdict::Wait, Some(Seat { set: 0, slot: 1 })));
 /// assert!(put.substitute(Seat { set: 0, slot: 1 }, NodeId(4)));
 /// let PutVerdict::Done(receipt) = put.on_ack(ack(NodeId(4))) else { panic!("two of three") };
 /// assert_eq!((receipt.acks, receipt.primaries, receipt.fallbacks), (2, 1, 1));
@@ -103,13 +101,25 @@ impl PutRequest {
         Self { needs, roll: Roll::new(sets) }
     }
 
-    /// How many fallbacks may stand in for owners; none unless this is called.
+    /// How many more fallbacks may stand in for owners; none unless this is called.
     pub fn allow_fallbacks(&mut self, count: u8) {
         self.roll.allow_spares(count);
     }
 
-    /// Puts a fallback on a vacant seat, to be written to like an owner. Says whether it may: it must hold no
-    /// other seat of the set, be no owner, and fallbacks must be left.
+    /// There are no more fallbacks: what they alone could have done is lost.
+    pub fn on_no_fallback(&mut self) -> PutVerdict {
+        self.roll.allow_spares(0);
+        self.verdict()
+    }
+
+    /// A seat that nobody holds any more, and a fallback may.
+    #[must_use]
+    pub fn vacant(&self) -> Option<Seat> {
+        self.roll.vacant(is_gone)
+    }
+
+    /// Puts a fallback on a seat, to be written to like an owner. Says whether it may: it must hold no other seat
+    /// of the set, be no owner, and fallbacks must be left. An owner that is only late keeps its seat too.
     pub fn substitute(&mut self, seat: Seat, node: NodeId) -> bool {
         self.roll.substitute(seat, node)
     }
@@ -199,7 +209,7 @@ impl PutRequest {
             self.roll.answered = true;
             return PutVerdict::Fail(self.shortfall());
         }
-        self.roll.vacant().map_or(PutVerdict::Wait, PutVerdict::Vacant)
+        PutVerdict::Wait
     }
 
     fn is_satisfied(&self) -> bool {
@@ -221,9 +231,9 @@ impl PutRequest {
             Some(Heard::Failure(_)) => false,
         };
         let owners = self.roll.members.iter().filter(|member| member.is_owner && may(member)).count();
-        !self.roll.is_within_reach(may)
+        !self.roll.is_within_reach(may, is_gone)
             || owners < usize::from(self.needs.primaries)
-            || self.roll.possible(may_sync) < usize::from(self.needs.synced)
+            || self.roll.possible(may_sync, is_gone) < usize::from(self.needs.synced)
     }
 
     fn acks(&self) -> impl Iterator<Item = &Ack> {
@@ -276,6 +286,10 @@ impl PutRequest {
         shortfall.needed = shortfall.needed.max(self.needs.primaries).max(self.needs.synced);
         shortfall
     }
+}
+
+fn is_gone(heard: &Heard<Ack>) -> bool {
+    matches!(heard, Heard::Failure(failure) if failure.vacates())
 }
 
 /// The most zones that a receipt tells apart: as many as two sets can have members.

@@ -121,7 +121,7 @@ impl<T> Roll<T> {
         self.seat(sets);
     }
 
-    /// How many fallbacks may be brought; without any a request is lost as soon as its owners are.
+    /// How many more fallbacks may be brought; without any a request is lost as soon as its owners are.
     pub(crate) fn allow_spares(&mut self, spares: u8) {
         self.spares = spares;
     }
@@ -146,16 +146,22 @@ impl<T> Roll<T> {
         true
     }
 
-    /// A seat that nobody holds any more and a fallback could, if there are any left.
-    pub(crate) fn vacant(&self) -> Option<Seat> {
+    /// A seat that nobody holds any more and a fallback could, if any may still be brought. `is_gone` says which
+    /// of those that were heard hold theirs no longer.
+    pub(crate) fn vacant(&self, is_gone: impl Fn(&Heard<T>) -> bool) -> Option<Seat> {
         if self.spares == 0 {
             return None;
         }
-        let held = self.seats_of(|member| !matches!(member.heard, Some(Heard::Failure(_))));
-        (0..SETS).find_map(|set| {
-            let vacant = self.all[set] & !held[set];
-            (vacant != 0).then(|| Seat { set: set as u8, slot: vacant.trailing_zeros() as u8 })
-        })
+        let vacant = self.vacancies(is_gone);
+        let set = (0..SETS).find(|&set| vacant[set] != 0)?;
+        Some(Seat { set: set as u8, slot: vacant[set].trailing_zeros() as u8 })
+    }
+
+    fn vacancies(&self, is_gone: impl Fn(&Heard<T>) -> bool) -> Seats {
+        let held = self.seats_of(|member| !member.heard.as_ref().is_some_and(&is_gone));
+        let mut vacant = self.all;
+        (0..SETS).for_each(|set| vacant[set] &= !held[set]);
+        vacant
     }
 
     /// The nodes to ask, each once, owners first.
@@ -200,15 +206,28 @@ impl<T> Roll<T> {
         (0..SETS).all(|set| seats[set].count_ones() >= u32::from(self.need[set]))
     }
 
-    /// Whether they could still: `counts` picks those that did or may yet, and fallbacks may take the rest.
-    pub(crate) fn is_within_reach(&self, counts: impl Fn(&Member<T>) -> bool) -> bool {
-        let seats = self.seats_of(counts);
-        (0..SETS).all(|set| seats[set].count_ones() + u32::from(self.spares) >= u32::from(self.need[set]))
+    /// Whether they could still: `counts` picks those that did or may yet, and fallbacks may take what is vacant.
+    pub(crate) fn is_within_reach(
+        &self,
+        counts: impl Fn(&Member<T>) -> bool,
+        is_gone: impl Fn(&Heard<T>) -> bool,
+    ) -> bool {
+        let (seats, vacant) = (self.seats_of(counts), self.vacancies(is_gone));
+        (0..SETS).all(|set| {
+            let more = (vacant[set] & !seats[set]).count_ones().min(u32::from(self.spares));
+            seats[set].count_ones() + more >= u32::from(self.need[set])
+        })
     }
 
     /// How many members `counts` picks and could still be brought.
-    pub(crate) fn possible(&self, counts: impl Fn(&Member<T>) -> bool) -> usize {
-        self.members.iter().filter(|member| counts(member)).count() + usize::from(self.spares)
+    pub(crate) fn possible(
+        &self,
+        counts: impl Fn(&Member<T>) -> bool,
+        is_gone: impl Fn(&Heard<T>) -> bool,
+    ) -> usize {
+        let vacant: u32 = self.vacancies(is_gone).iter().map(|seats| seats.count_ones()).sum();
+        let more = vacant.min(u32::from(self.spares)) as usize;
+        self.members.iter().filter(|member| counts(member)).count() + more
     }
 
     fn seats_of(&self, counts: impl Fn(&Member<T>) -> bool) -> Seats {

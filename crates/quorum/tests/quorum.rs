@@ -36,7 +36,7 @@ fn done(verdict: PutVerdict) -> bool {
 
 #[test]
 fn a_get_answers_at_r_with_all_it_has_heard_and_repairs_the_late() {
-    let mut get = GetRequest::new(&of(2));
+    let mut get = GetRequest::new(&of(2), 0);
     assert_eq!(get.on_reply(A, GetReply::Object(written(1, 1))), GetVerdict::Wait);
     let GetVerdict::Answer(answer) = get.on_reply(B, GetReply::Object(written(2, 1))) else {
         panic!("no answer")
@@ -50,7 +50,7 @@ fn a_get_answers_at_r_with_all_it_has_heard_and_repairs_the_late() {
 
 #[test]
 fn agreement_needs_no_repair() {
-    let mut get = GetRequest::new(&of(3));
+    let mut get = GetRequest::new(&of(3), 0);
     for node in [A, B, C] {
         get.on_reply(node, GetReply::Object(written(1, 1)));
     }
@@ -59,7 +59,7 @@ fn agreement_needs_no_repair() {
 
 #[test]
 fn a_failed_disk_is_never_an_empty_answer() {
-    let mut get = GetRequest::new(&of(2));
+    let mut get = GetRequest::new(&of(2), 0);
     get.on_reply(A, GetReply::Failed(Failure::Disk));
     let GetVerdict::Fail(shortfall) = get.on_reply(B, GetReply::Failed(Failure::Down)) else {
         panic!("no failure")
@@ -72,7 +72,7 @@ fn a_failed_disk_is_never_an_empty_answer() {
 
 #[test]
 fn one_replica_counts_once() {
-    let mut get = GetRequest::new(&of(2));
+    let mut get = GetRequest::new(&of(2), 0);
     get.on_reply(A, GetReply::Object(Object::new()));
     assert_eq!(get.on_reply(A, GetReply::Object(Object::new())), GetVerdict::Wait);
     assert_eq!(get.on_reply(NodeId(9), GetReply::Object(Object::new())), GetVerdict::Wait);
@@ -94,7 +94,8 @@ fn a_fallback_on_a_vacant_seat_counts_but_not_as_a_primary() {
     let mut put = PutRequest::new(&of(2), PutNeeds::default());
     put.allow_fallbacks(1);
     put.on_ack(ack(A));
-    assert_eq!(put.on_failure(C, Failure::Down), PutVerdict::Vacant(seat(0, 2)));
+    assert_eq!(put.on_failure(C, Failure::Down), PutVerdict::Wait);
+    assert_eq!(put.vacant(), Some(seat(0, 2)));
     assert!(put.substitute(seat(0, 2), F) && put.awaits(F));
     assert_eq!(put.seat_of(F), Some(seat(0, 2)));
     let PutVerdict::Done(receipt) = put.on_ack(ack(F)) else { panic!("not done") };
@@ -112,7 +113,8 @@ fn a_fallback_on_a_vacant_seat_counts_but_not_as_a_primary() {
 fn a_fallback_and_the_owner_it_stands_in_for_are_one_replica() {
     let mut put = PutRequest::new(&of(3), PutNeeds::default());
     put.allow_fallbacks(2);
-    assert_eq!(put.on_failure(C, Failure::Down), PutVerdict::Vacant(seat(0, 2)));
+    assert_eq!(put.on_failure(C, Failure::Down), PutVerdict::Wait);
+    assert_eq!(put.vacant(), Some(seat(0, 2)));
     assert!(put.substitute(seat(0, 2), F));
     assert!(!put.substitute(seat(0, 1), F), "one seat of a set for each node");
     assert!(!put.substitute(seat(0, 1), A), "an owner stands in for nobody");
@@ -126,11 +128,104 @@ fn a_fallback_and_the_owner_it_stands_in_for_are_one_replica() {
 fn without_fallbacks_left_a_put_is_lost_with_its_owners() {
     let mut put = PutRequest::new(&of(2), PutNeeds::default());
     put.allow_fallbacks(1);
-    assert_eq!(put.on_failure(A, Failure::Down), PutVerdict::Vacant(seat(0, 0)));
+    assert_eq!(put.on_failure(A, Failure::Down), PutVerdict::Wait);
+    assert_eq!(put.vacant(), Some(seat(0, 0)));
     assert!(put.substitute(seat(0, 0), F));
     assert_eq!(put.on_failure(B, Failure::Down), PutVerdict::Wait, "C and the fallback may still");
     let PutVerdict::Fail(shortfall) = put.on_failure(F, Failure::Down) else { panic!("still hoping") };
     assert_eq!(shortfall.failed.len(), 4);
+}
+
+/// More work for a cluster that has too much would not help it, nor would asking one that says the same.
+#[test]
+fn nobody_stands_in_for_a_busy_owner() {
+    for failure in [Failure::Busy, Failure::Refused, Failure::TooLarge] {
+        let mut put = PutRequest::new(&of(3), PutNeeds::default());
+        put.allow_fallbacks(1);
+        assert!(matches!(put.on_failure(A, failure), PutVerdict::Fail(_)), "{failure}");
+        assert_eq!(put.vacant(), None, "{failure}");
+    }
+}
+
+#[test]
+fn when_no_fallback_is_left_the_request_ends() {
+    let mut put = PutRequest::new(&of(2), PutNeeds::default());
+    let mut get = GetRequest::new(&of(2), 0);
+    put.allow_fallbacks(2);
+    get.allow_fallbacks(2);
+    for node in [A, B] {
+        assert_eq!(put.on_failure(node, Failure::Down), PutVerdict::Wait);
+        assert_eq!(get.on_reply(node, GetReply::Failed(Failure::Down)), GetVerdict::Wait);
+    }
+    assert!(matches!(put.on_no_fallback(), PutVerdict::Fail(_)));
+    assert!(matches!(get.on_no_fallback(), GetVerdict::Fail(_)));
+    assert_eq!((put.vacant(), get.vacant()), (None, None));
+}
+
+#[test]
+fn a_fallback_answers_a_read_but_not_that_there_is_nothing() {
+    let get = || {
+        let mut get = GetRequest::new(&of(2), 0);
+        get.allow_fallbacks(3);
+        for (slot, node) in (0..).zip([A, B]) {
+            get.on_reply(node, GetReply::Failed(Failure::Down));
+            assert_eq!(get.vacant(), Some(seat(0, slot)));
+            assert!(get.substitute(seat(0, slot), NodeId(9 + u64::from(slot))));
+        }
+        get
+    };
+    // An owner has said so: there is nothing.
+    let mut with_owner = get();
+    assert_eq!(with_owner.on_reply(F, GetReply::Object(Object::new())), GetVerdict::Wait);
+    let verdict = with_owner.on_reply(C, GetReply::Object(Object::new()));
+    assert_eq!(verdict, GetVerdict::Answer(Object::new()));
+    // Fallbacks alone: what they have is worth something, that they have nothing is not.
+    let mut alone = get();
+    assert_eq!(alone.on_reply(F, GetReply::Object(Object::new())), GetVerdict::Wait);
+    assert_eq!(alone.on_reply(NodeId(10), GetReply::Object(Object::new())), GetVerdict::Wait);
+    assert_eq!(alone.on_reply(C, GetReply::Failed(Failure::Busy)), {
+        let failed = vec![
+            (A, Failure::Down),
+            (B, Failure::Down),
+            (C, Failure::Busy),
+            (F, Failure::NotOwner),
+            (NodeId(10), Failure::NotOwner),
+        ];
+        GetVerdict::Fail(Shortfall { needed: 2, answered: Vec::new(), failed })
+    });
+    let mut found = get();
+    found.on_reply(F, GetReply::Object(written(1, 1)));
+    let verdict = found.on_reply(NodeId(10), GetReply::Object(Object::new()));
+    assert_eq!(verdict, GetVerdict::Answer(written(1, 1)));
+    // Who is repaired is the owner, once it is back.
+    assert!(found.repairs().is_empty());
+}
+
+#[test]
+fn a_read_of_owners_waits_for_them() {
+    let mut get = GetRequest::new(&of(2), 2);
+    get.allow_fallbacks(1);
+    get.on_reply(A, GetReply::Object(written(1, 1)));
+    get.on_reply(B, GetReply::Failed(Failure::Down));
+    assert!(get.substitute(seat(0, 1), F));
+    assert_eq!(get.on_reply(F, GetReply::Object(written(1, 1))), GetVerdict::Wait);
+    assert!(matches!(get.on_reply(C, GetReply::Object(Object::new())), GetVerdict::Answer(_)));
+}
+
+/// One that counts for nothing keeps its seat in the answer, and a fallback may take it for the count.
+#[test]
+fn a_fallback_stands_in_for_an_amnesiac() {
+    let mut get = GetRequest::new(&of(3), 0);
+    get.allow_fallbacks(1);
+    get.on_reply(A, GetReply::Object(written(1, 1)));
+    get.on_reply(B, GetReply::Object(written(1, 1)));
+    assert_eq!(get.on_reply(C, GetReply::Uncounted(written(2, 1), Failure::Amnesiac)), GetVerdict::Wait);
+    assert_eq!(get.vacant(), Some(seat(0, 2)));
+    assert!(get.substitute(seat(0, 2), F));
+    let GetVerdict::Answer(answer) = get.on_reply(F, GetReply::Object(Object::new())) else {
+        panic!("three seats")
+    };
+    assert_eq!(answer.siblings().len(), 2);
 }
 
 #[test]
@@ -152,12 +247,13 @@ fn disjoint_sets_are_counted_apart() {
     put.allow_fallbacks(3);
     put.on_ack(ack(B));
     put.on_ack(ack(next[1]));
-    assert_eq!(put.on_failure(A, Failure::Down), PutVerdict::Vacant(seat(0, 0)));
+    assert_eq!(put.on_failure(A, Failure::Down), PutVerdict::Wait);
+    assert_eq!(put.vacant(), Some(seat(0, 0)));
     assert!(put.substitute(seat(0, 0), F));
     assert_eq!(put.on_ack(ack(F)), PutVerdict::Wait, "the second set has one of two");
     assert!(done(put.on_ack(ack(next[2]))));
     // The same for a get.
-    let mut get = GetRequest::new(&sets());
+    let mut get = GetRequest::new(&sets(), 0);
     for node in [A, B, C, next[0]] {
         assert_eq!(get.on_reply(node, GetReply::Object(Object::new())), GetVerdict::Wait);
     }
@@ -167,7 +263,7 @@ fn disjoint_sets_are_counted_apart() {
 
 #[test]
 fn what_turns_out_to_count_for_nothing_is_discounted() {
-    let mut get = GetRequest::new(&of(2));
+    let mut get = GetRequest::new(&of(2), 0);
     get.on_reply(A, GetReply::Object(written(1, 1)));
     assert_eq!(get.discount(A, Failure::Amnesiac), GetVerdict::Wait);
     assert_eq!(get.on_reply(B, GetReply::Object(Object::new())), GetVerdict::Wait);
@@ -254,7 +350,7 @@ proptest! {
     /// Whatever comes in whatever order: one answer, only with enough to stand on, and an end.
     #[test]
     fn exactly_one_answer(events in prop::collection::vec((1..4_u64, 0..3_u8), 0..12), need in 1..4_u8) {
-        let (mut get, mut put) = (GetRequest::new(&of(need)), PutRequest::new(&of(need), PutNeeds::default()));
+        let (mut get, mut put) = (GetRequest::new(&of(need), 0), PutRequest::new(&of(need), PutNeeds::default()));
         let (mut answers, mut good) = ([0, 0], std::collections::BTreeSet::new());
         let mut failed = std::collections::BTreeSet::new();
         for (node, kind) in events {

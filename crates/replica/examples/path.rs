@@ -83,7 +83,13 @@ impl Cluster {
                 secrets: Secrets { current: (1, [1; 32]), previous: None },
                 addresses: std::collections::BTreeMap::new(),
                 max_requests: 100,
-                bounds: Bounds { bytes: 1 << 20, batches: 1_000, reads: 1_000, cached: 1 << 20 },
+                bounds: Bounds {
+                    bytes: 1 << 20,
+                    batches: 1_000,
+                    reads: 1_000,
+                    cached: 1 << 20,
+                    hints: 1 << 20,
+                },
             };
             let (seed, mut effects) = ([at as u8; 32], Vec::new());
             let replica = Replica::start(config, Recovered::default(), seed, cluster.time(), &mut effects)?;
@@ -109,6 +115,7 @@ impl Cluster {
             timeout: 1_000,
             identity: None,
             return_body: false,
+            sloppy: None,
         };
         let answer = self.ask(ClientRequest::Put(put));
         let Some(Response::Put(Ok(stored))) = answer else { panic!("a put failed: {answer:?}") };
@@ -121,6 +128,7 @@ impl Cluster {
             r: Threshold::Default,
             pr: Threshold::Default,
             timeout: 1_000,
+            sloppy: None,
             against: Bytes::new(),
         });
         assert!(matches!(answer, Some(Response::Get(Ok(_)))), "a get failed: {answer:?}");

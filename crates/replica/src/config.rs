@@ -39,11 +39,14 @@ pub struct Bounds {
     pub reads: usize,
     /// Bytes of objects that stay in memory, decoded, after they were used.
     pub cached: u64,
+    /// Bytes of objects that are kept for each node that cannot be reached.
+    pub hints: u64,
 }
 
 impl Bounds {
     /// What a node with a few gigabytes of memory can hold of each.
-    pub const USUAL: Self = Self { bytes: 64 << 20, batches: 16_384, reads: 65_536, cached: 16 << 20 };
+    pub const USUAL: Self =
+        Self { bytes: 64 << 20, batches: 16_384, reads: 65_536, cached: 16 << 20, hints: 1 << 30 };
 }
 
 impl Config {

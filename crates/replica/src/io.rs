@@ -91,12 +91,21 @@ pub enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadFailed;
 
-/// Rows of one partition, in the order of their places.
+/// Which rows to go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// The data of a partition.
+    Partition(PartitionId),
+    /// All that is kept for this node. Their partitions are left open: places are of the whole ring.
+    Hints(NodeId),
+}
+
+/// Rows in the order of their places.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// Their places and stored objects.
     pub rows: Vec<(Place, Bytes)>,
-    /// After which row the partition goes on, if it does.
+    /// After which row it goes on, if it does.
     pub next: Option<Place>,
 }
 
@@ -130,12 +139,12 @@ pub enum Effect {
         /// Which.
         place: Place,
     },
-    /// Read rows of a partition, as of the last committed batch.
+    /// Read rows in the order of their places, as of the last committed batch.
     Scan {
         /// The number to answer with.
         scan: u64,
-        /// The partition.
-        partition: PartitionId,
+        /// Which.
+        rows: Rows,
         /// Only rows after this one.
         after: Option<Place>,
         /// At most so many rows.
@@ -227,6 +236,8 @@ pub struct Recovered {
     pub partitions: BTreeMap<PartitionId, RecoveredPartition>,
     /// The node's own records.
     pub meta: BTreeMap<Bytes, Bytes>,
+    /// What was found of hinted copies for each node, as a leaf sums it up.
+    pub hints: BTreeMap<NodeId, Leaf>,
 }
 
 /// One partition's record, with its additions.

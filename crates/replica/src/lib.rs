@@ -7,6 +7,7 @@ mod cx;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
+mod handoff;
 mod io;
 mod node;
 mod place;
@@ -20,7 +21,7 @@ mod timers;
 
 pub use config::{Bounds, Config, LEAF_BITS};
 pub use coordinator::Secrets;
-pub use io::{Change, Effect, Input, LoadFailed, Now, Page, Recovered, RecoveredPartition, Ticket};
+pub use io::{Change, Effect, Input, LoadFailed, Now, Page, Recovered, RecoveredPartition, Rows, Ticket};
 pub use node::{
     BucketDurability, DEFAULT_TYPE, LWW_TYPE, Properties, PropertiesChange, PropertiesPatch, Scope,
 };
@@ -29,6 +30,6 @@ pub use replica::Replica;
 pub use request::{
     ClientPut, ClientRequest, Cursor, Found, KeysPage, NodeStatus, PropertiesError, Response, Status, Stored,
 };
-pub use shard::RecordError;
+pub use shard::{Backlog, RecordError};
 pub use start::StartError;
 pub use stats::Stats;

@@ -7,6 +7,7 @@ use gramme_wire::PeerMessage;
 
 use crate::coordinator::{Around, AskedGet, AskedKeys, Coordinator};
 use crate::cx::Cx;
+use crate::handoff::HandingOn;
 use crate::io::{Effect, Input, Now, Ticket};
 use crate::node::Node;
 use crate::request::{ClientRequest, PropertiesError, Response};
@@ -21,6 +22,7 @@ pub struct Replica {
     pub(crate) node: Node,
     pub(crate) shard: Shard,
     pub(crate) coordinator: Coordinator,
+    pub(crate) handing_on: HandingOn,
 }
 
 impl Replica {
@@ -40,8 +42,13 @@ impl Replica {
     }
 
     fn split(&mut self) -> (&mut Coordinator, Around<'_>) {
-        let Self { cx, node, shard, coordinator } = self;
+        let Self { cx, node, shard, coordinator, .. } = self;
         (coordinator, Around { cx, node, shard })
+    }
+
+    fn split_handoff(&mut self) -> (&mut HandingOn, Around<'_>) {
+        let Self { cx, node, shard, handing_on, .. } = self;
+        (handing_on, Around { cx, node, shard })
     }
 
     fn route(&mut self, input: Input) {
@@ -51,8 +58,8 @@ impl Replica {
             Input::Undelivered { to, id, busy } => {
                 self.on_failed(to, id, if busy { Failure::Busy } else { Failure::Down });
             }
-            Input::PeerUp(peer) => self.node.on_peer_up(&mut self.cx, &mut self.shard, peer),
-            Input::PeerSuspect(peer) => self.node.note_silence(&mut self.cx, &mut self.shard, peer),
+            Input::PeerUp(peer) => self.on_peer_up(peer),
+            Input::PeerSuspect(peer) => self.on_peer_suspect(peer),
             Input::PeerDown(peer) => self.on_peer_down(peer),
             Input::Loaded { load, result } => self.shard.on_loaded(&mut self.cx, load, result),
             Input::Scanned { scan, result } => self.shard.on_scanned(scan, result),
@@ -65,6 +72,10 @@ impl Replica {
 
     /// Hands what the shard has done to whoever asked for it.
     fn hand_over(&mut self, done: Done) {
+        if let Done::Scanned { scanner: Scanner::Handoff(target), result } = done {
+            let (handing_on, mut around) = self.split_handoff();
+            return handing_on.on_page(&mut around, target, result);
+        }
         let (coordinator, mut around) = self.split();
         match done {
             Done::Loaded { put, result } => coordinator.on_loaded(&mut around, put, result),
@@ -87,6 +98,7 @@ impl Replica {
             Done::Scanned { scanner: Scanner::Peer { to, id, partition, bucket_type, bucket }, result } => {
                 around.answer_keys((to, id, partition), (&bucket_type, bucket.as_ref()), result);
             }
+            Done::Scanned { scanner: Scanner::Handoff(_), .. } => {}
         }
     }
 
@@ -94,8 +106,8 @@ impl Replica {
         self.cx.open_tickets += 1;
         let (coordinator, mut around) = self.split();
         match request {
-            ClientRequest::Get { key, r, pr, timeout, against } => {
-                coordinator.start_get(&mut around, ticket, AskedGet { key, r, pr, timeout, against });
+            ClientRequest::Get { key, r, pr, timeout, sloppy, against } => {
+                coordinator.start_get(&mut around, ticket, AskedGet { key, r, pr, timeout, sloppy, against });
             }
             ClientRequest::Put(put) => coordinator.start_client_put(&mut around, ticket, put),
             ClientRequest::Keys { bucket_type, bucket, after, timeout } => {
@@ -112,8 +124,13 @@ impl Replica {
                 node.start_property_change(cx, shard, ticket, scope, &change, timeout);
             }
             ClientRequest::Status => {
-                let status = around.node.status(around.cx, around.shard);
-                around.cx.reply(ticket, Response::Status(status));
+                let mut status = around.node.status(around.cx, around.shard);
+                let now = around.cx.now.monotonic;
+                for node in &mut status.nodes {
+                    let run = self.handing_on.run(node.id);
+                    node.handing_on = run.map(|run| (run.rows, now.saturating_sub(run.began)));
+                }
+                self.cx.reply(ticket, Response::Status(status));
             }
         }
     }
@@ -146,6 +163,11 @@ impl Replica {
             PeerMessage::PropertiesReply(reply) => {
                 around.node.on_properties_reply(around.cx, from, reply);
             }
+            PeerMessage::Hint(hint) => around.on_hint(from, id, hint),
+            PeerMessage::HintReply(reply) => {
+                let (handing_on, mut around) = self.split_handoff();
+                handing_on.on_reply(&mut around, from, id, &reply);
+            }
             PeerMessage::Gossip(gossip) => {
                 let Around { cx, node, shard } = around;
                 node.on_gossip(cx, shard, from, gossip);
@@ -162,6 +184,20 @@ impl Replica {
     fn on_failed(&mut self, node: NodeId, id: u64, failure: Failure) {
         let (coordinator, mut around) = self.split();
         coordinator.on_undelivered(&mut around, node, id, failure);
+        let (handing_on, mut around) = self.split_handoff();
+        handing_on.on_failed(&mut around, id);
+    }
+
+    fn on_peer_up(&mut self, peer: NodeId) {
+        self.node.on_peer_up(&mut self.cx, &mut self.shard, peer);
+        let (handing_on, mut around) = self.split_handoff();
+        handing_on.on_back(&mut around, peer);
+    }
+
+    fn on_peer_suspect(&mut self, peer: NodeId) {
+        let (coordinator, mut around) = self.split();
+        around.node.note_silence(around.cx, around.shard, peer);
+        coordinator.on_peer_suspect(&mut around, peer);
     }
 
     fn on_peer_down(&mut self, peer: NodeId) {
@@ -177,8 +213,11 @@ impl Replica {
 
     fn on_timer(&mut self) {
         for timer in self.cx.timers.due(self.cx.now.monotonic) {
-            let (coordinator, mut around) = self.split();
+            let Self { cx, node, shard, coordinator, handing_on } = self;
+            let mut around = Around { cx, node, shard };
             match timer {
+                Timer::HandoffRound => handing_on.on_round(&mut around),
+                Timer::Handoff => handing_on.on_timer(&mut around),
                 Timer::Hello => around.node.say_hello_to_all(around.cx, around.shard),
                 Timer::Gossip => around.node.on_gossip_timer(around.cx, around.shard),
                 Timer::Prove => around.node.on_prove_timer(around.cx, around.shard),

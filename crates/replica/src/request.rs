@@ -9,6 +9,7 @@ use gramme_wire::peer::Room;
 
 use crate::node::{Properties, PropertiesChange, Scope};
 use crate::place::Place;
+use crate::shard::Backlog;
 
 /// A client's request to this node.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub enum ClientRequest {
         pr: Threshold,
         /// How long the client waits, in milliseconds.
         timeout: u32,
+        /// Whether fallbacks may stand in for owners; as the bucket says if this does not.
+        sloppy: Option<bool>,
         /// A context to compare with what is found, see [`Found::is_covered`]; empty for none.
         against: Bytes,
     },
@@ -74,6 +77,8 @@ pub struct ClientPut {
     pub timeout: u32,
     /// Whether to answer with what is stored.
     pub return_body: bool,
+    /// Whether fallbacks may stand in for owners; as the bucket says if this does not.
+    pub sloppy: Option<bool>,
     /// The client's own id and the put's number there, if it has them: a duplicate is answered as the first.
     pub identity: Option<(u64, u64)>,
 }
@@ -219,4 +224,8 @@ pub struct NodeStatus {
     pub clock_off: Option<u64>,
     /// Partitions that it owns.
     pub partitions: u32,
+    /// What the node that was asked keeps for it, to be handed on.
+    pub hints: Backlog,
+    /// How far that has come, if it is under way: copies handed on, and since how many microseconds.
+    pub handing_on: Option<(u64, u64)>,
 }

@@ -6,15 +6,15 @@ use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::Dot;
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
-    Class, Durability, Keys, KeysReply, Point, Read, ReadReply, Repair, ReplyHeader, RequestHeader, Status,
-    Write, WriteReply,
+    Class, Durability, Hint, HintReply, Keys, KeysReply, Point, Read, ReadReply, Repair, ReplyHeader,
+    RequestHeader, Status, Write, WriteReply,
 };
 
 use crate::coordinator::{Around, PAGE_ROWS, failure, wanted};
 use crate::cx::Cx;
 use crate::io::{LoadFailed, Page};
 use crate::node::{BucketDurability, Epoch, Node};
-use crate::place::Place;
+use crate::place::{Place, Space};
 use crate::shard::{Brought, Level, Reader, Ready, Scanner, Shard, Uncounted, Writer};
 
 /// How long a reply is worth sending, in microseconds.
@@ -32,9 +32,18 @@ impl Around<'_> {
         match admitted {
             Ok(()) => {
                 self.cx.stats.replica_reads += 1;
-                self.shard.read(self.cx, &place, Reader::Peer { to: from, id, asked });
+                self.read(&place, Reader::Peer { to: from, id, asked });
             }
             Err(status) => self.send_read_reply(from, id, &place, (status, Bytes::new(), Vec::new())),
+        }
+    }
+
+    /// Reads what this node has of a key, as an owner or as a fallback.
+    pub(crate) fn read(&mut self, place: &Place, reader: Reader) {
+        let Self { cx, node, shard } = self;
+        match shard.owns(place.partition) {
+            true => shard.read(cx, place, reader),
+            false => shard.read_hints(cx, place, node.map.owners(place.partition), reader),
         }
     }
 
@@ -42,8 +51,8 @@ impl Around<'_> {
         let place = self.node.map.place(write.key.clone());
         let writer = Writer::Peer { to: from, id, partition: place.partition, seat: write.seat };
         match self.admit_write(from, &place, &write) {
-            Ok((object, level)) => {
-                self.cx.stats.replica_writes += 1;
+            Ok((place, object, level)) => {
+                self.cx.stats.replica_writes += u64::from(place.space == Space::Data);
                 let brought = Brought { object, stored: write.object };
                 self.shard.merge(self.cx, &place, brought, writer, (level, Class::Foreground));
             }
@@ -51,15 +60,43 @@ impl Around<'_> {
         }
     }
 
+    /// Another node brings what it has kept for this one. Others count on it, so what is told is that it is synced.
+    pub(crate) fn on_hint(&mut self, from: NodeId, id: u64, hint: Hint) {
+        let Hint { header, key, object: stored } = hint;
+        let place = self.node.map.place(key);
+        let writer = Writer::Hint { to: from, id, partition: place.partition };
+        match self.admit_state(from, &header, &place, &stored) {
+            Ok(object) => {
+                self.cx.stats.hints_received += 1;
+                let brought = Brought { object, stored };
+                self.shard.merge(self.cx, &place, brought, writer, (Level::Synced, Class::Background));
+            }
+            Err(status) => self.answer_write(writer, status),
+        }
+    }
+
+    /// The state that a repair or a hint brings, if this node may take it.
+    fn admit_state(
+        &mut self,
+        from: NodeId,
+        header: &RequestHeader,
+        place: &Place,
+        stored: &Bytes,
+    ) -> Result<Object, Status> {
+        self.admit(from, header, place)?;
+        if !self.shard.owns(place.partition) {
+            return Err(Status::NotOwner);
+        }
+        let object = Object::decode(stored).map_err(|_| Status::Refused)?;
+        self.admit_bytes(object.has_value(), Class::Background)?;
+        Ok(object)
+    }
+
     pub(crate) fn on_repair(&mut self, from: NodeId, id: u64, repair: Repair) {
         let Repair { header, key, seat, object: stored } = repair;
         let place = self.node.map.place(key);
         let writer = Writer::Peer { to: from, id, partition: place.partition, seat };
-        let admitted = self.admit(from, &header, &place).and_then(|()| {
-            let object = Object::decode(&stored).map_err(|_| Status::Refused)?;
-            self.admit_bytes(object.has_value(), Class::Background).map(|()| object)
-        });
-        match admitted {
+        match self.admit_state(from, &header, &place, &stored) {
             Ok(object) => {
                 let level = repair_level(self.node, &place.key);
                 let brought = Brought { object, stored };
@@ -87,7 +124,8 @@ impl Around<'_> {
     /// Whether this node may act on a request at all. A later epoch than ours is adopted.
     fn admit(&mut self, from: NodeId, header: &RequestHeader, place: &Place) -> Result<(), Status> {
         self.node.lineage.hear_point(from, &header.point);
-        let Some(ours) = self.shard.epoch(place.partition) else { return Err(Status::NotOwner) };
+        // A fallback has no record of the partition, and obeys its epochs all the same.
+        let ours = self.shard.epoch(place.partition).unwrap_or_else(|| self.node.map.epoch(place.partition));
         if header.partition != place.partition {
             return Err(Status::NotOwner);
         }
@@ -115,9 +153,19 @@ impl Around<'_> {
         Ok(())
     }
 
-    /// The state that a write brings, and how durable it must be to be acknowledged.
-    fn admit_write(&mut self, from: NodeId, place: &Place, write: &Write) -> Result<(Object, Level), Status> {
+    /// Where a write goes, the state that it brings, and how durable it must be to be acknowledged.
+    fn admit_write(
+        &mut self,
+        from: NodeId,
+        place: &Place,
+        write: &Write,
+    ) -> Result<(Place, Object, Level), Status> {
         self.admit(from, &write.header, place)?;
+        let place = match self.shard.owns(place.partition) {
+            true => place.clone(),
+            false => self.node.map.hint_place(place, write.seat).ok_or(Status::NotOwner)?,
+        };
+        self.admit_hint(&place, write.object.len() as u64)?;
         let brought = Object::decode(&write.object).map_err(|_| Status::Refused)?;
         let mut siblings = brought.siblings().iter();
         let Some((_, sibling)) = siblings.find(|(dot, _)| *dot == write.dot) else {
@@ -133,7 +181,18 @@ impl Around<'_> {
             Durability::Synced => Level::Synced,
             Durability::Buffered => Level::Written,
         };
-        Ok((brought, level))
+        Ok((place, brought, level))
+    }
+
+    /// Whether so many more bytes may be kept for another node, if it is for another.
+    pub(crate) fn admit_hint(&mut self, place: &Place, bytes: u64) -> Result<(), Status> {
+        let Space::Hints(target) = place.space else { return Ok(()) };
+        let kept = self.shard.backlogs().get(&target).map_or(0, |backlog| backlog.bytes);
+        if kept + bytes > self.cx.config.bounds.hints {
+            self.cx.stats.hints_refused += 1;
+            return Err(Status::HintsFull);
+        }
+        Ok(())
     }
 
     /// Answers another coordinator's read.
@@ -171,7 +230,14 @@ impl Around<'_> {
 
     /// Answers another coordinator's write or repair.
     pub(crate) fn answer_write(&mut self, writer: Writer, status: Status) {
-        let Writer::Peer { to, id, partition, seat } = writer else { return };
+        let (to, id, partition, seat) = match writer {
+            Writer::Peer { to, id, partition, seat } => (to, id, partition, seat),
+            Writer::Hint { to, id, partition } => {
+                let header = reply_header(self.node, self.shard, partition, status);
+                return self.cx.send(to, id, REPLY_TTL, PeerMessage::HintReply(HintReply { header }));
+            }
+            Writer::Put(_) | Writer::Properties(..) | Writer::Nobody => return,
+        };
         // What counts for nothing says so, however well it went.
         let status = if failure(status).is_none() { counted(self.shard, partition, status) } else { status };
         let header = reply_header(self.node, self.shard, partition, status);
@@ -249,11 +315,11 @@ pub(crate) fn request_header(
 
 fn reply_header(node: &Node, shard: &Shard, partition: PartitionId, status: Status) -> ReplyHeader {
     let (tenure, life, known) = shard.tenures(partition);
-    let epoch = shard.epoch(partition);
+    let epoch = shard.epoch(partition).unwrap_or_else(|| node.map.epoch(partition));
     ReplyHeader {
         status,
-        generation: epoch.map_or(0, |epoch| epoch.generation),
-        epoch: epoch.map_or(0, |epoch| epoch.number),
+        generation: epoch.generation,
+        epoch: epoch.number,
         tenure,
         life,
         known,

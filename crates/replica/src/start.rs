@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use gramme_codec::{Codec, DecodeError};
 use gramme_object::Stamp;
-use gramme_ring::PartitionId;
+use gramme_quorum::Tenure;
+use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::Actor;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,10 +13,11 @@ use rand_chacha::ChaCha8Rng;
 use crate::config::Config;
 use crate::coordinator::Coordinator;
 use crate::cx::Cx;
+use crate::handoff::HandingOn;
 use crate::io::{Effect, Now, Recovered, RecoveredPartition};
 use crate::node::{Buckets, Lineage, META_BOOT, META_PREFIX, Map, Members, Node, boot_record};
 use crate::replica::Replica;
-use crate::shard::{Fresh, Partition, RecordError, Shard};
+use crate::shard::{Backlog, Fresh, Partition, RecordError, Shard, recovered_hints};
 use crate::stats::Stats;
 use crate::timers::{Timer, Timers};
 
@@ -29,6 +31,18 @@ pub enum StartError {
         what: String,
         /// What is wrong with it.
         error: RecordError,
+    },
+    /// The store does not hold what it keeps for another node.
+    #[error(
+        "the store holds {found} of the {expected} copies that it keeps for {target}: hinted copies were lost"
+    )]
+    Hints {
+        /// For whom they were kept.
+        target: NodeId,
+        /// How many there are.
+        found: u64,
+        /// How many there must be.
+        expected: u64,
     },
     /// The store holds a partition that the layout does not give to this node.
     #[error(
@@ -59,13 +73,14 @@ impl Replica {
         let map = Map::new(config.layout.clone(), config.keyspace.clone());
         let lineage = Lineage::begin(&map, &recovered, rng.random())
             .map_err(|error| damaged("the directory's starts", error))?;
+        let hints = check_hints(&recovered)?;
         let members = Members::begin(&config, &recovered.meta, boot, rng.random())
             .map_err(|error| damaged("the cluster's members", error))?;
         let mut node = Node::new(map, buckets, lineage, members);
         for (id, partition) in &partitions {
             node.map.adopt(*id, partition.epoch());
         }
-        let cx = Cx {
+        let mut cx = Cx {
             config,
             now,
             boot,
@@ -80,8 +95,10 @@ impl Replica {
         // What is drawn here is told to nobody.
         let mut secret = ChaCha8Rng::from_seed(seed);
         secret.set_stream(1);
-        let (shard, coordinator) = (Shard::new(partitions, secret.random()), Coordinator::default());
-        let mut replica = Self { cx, node, shard, coordinator };
+        let tenure = Tenure { actor: Some(Actor(cx.rng.random())), born: boot };
+        let shard = Shard::new(partitions, hints, tenure, secret.random());
+        let coordinator = Coordinator::default();
+        let mut replica = Self { cx, node, shard, coordinator, handing_on: HandingOn::new() };
         replica.begin();
         out.append(&mut replica.cx.out);
         Ok(replica)
@@ -95,6 +112,7 @@ impl Replica {
         self.node.prove(&mut self.cx, &mut self.shard);
         let now = self.cx.now.monotonic;
         self.cx.timers.set(now, Timer::Hello);
+        self.cx.timers.set(now, Timer::HandoffRound);
         if let Some(at) = self.cx.timers.take_change() {
             self.cx.out.push(Effect::SetTimer(at));
         }
@@ -109,6 +127,21 @@ fn last_boot(recovered: &Recovered) -> Result<u64, StartError> {
     match recovered.meta.get(META_BOOT) {
         Some(record) => u64::parse_all(record.clone()).map_err(|error| damaged("the last start", error)),
         None => Ok(0),
+    }
+}
+
+/// What is kept for others, if it is all there.
+fn check_hints(recovered: &Recovered) -> Result<BTreeMap<NodeId, Backlog>, StartError> {
+    let kept = recovered_hints(&recovered.meta).map_err(|error| damaged("what is kept for others", error))?;
+    let targets = kept.keys().chain(recovered.hints.keys());
+    let copies = |target: &NodeId| kept.get(target).map(|backlog| backlog.copies).unwrap_or_default();
+    let found = |target: &NodeId| recovered.hints.get(target).copied().unwrap_or_default();
+    match targets.copied().find(|target| copies(target) != found(target)) {
+        Some(target) => {
+            let (found, expected) = (found(&target).count, copies(&target).count);
+            Err(StartError::Hints { target, found, expected })
+        }
+        None => Ok(kept),
     }
 }
 

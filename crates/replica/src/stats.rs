@@ -45,6 +45,22 @@ pub struct Stats {
     pub members_suspect: u64,
     /// Other members that are down.
     pub members_down: u64,
+    /// Copies kept for other nodes.
+    pub hints: u64,
+    /// Their bytes.
+    pub hint_bytes: u64,
+    /// Copies kept for others since the start.
+    pub hints_stored: u64,
+    /// Copies not kept because as many are as may be.
+    pub hints_refused: u64,
+    /// Copies handed on, and durable where they belong.
+    pub hints_handed_on: u64,
+    /// Copies that their nodes would not take.
+    pub hints_unwanted: u64,
+    /// Deliveries of copies that failed; they are tried again.
+    pub hints_failed: u64,
+    /// Copies that others had kept for this node.
+    pub hints_received: u64,
     /// Rows that could not be read.
     pub load_failures: u64,
     /// How many reads saw no version, one, two, three, more (the paper's section 6.3).

@@ -9,6 +9,10 @@ pub(crate) enum Timer {
     Hello,
     /// Gossip.
     Gossip,
+    /// Look for copies that can be handed on.
+    HandoffRound,
+    /// The handing on of copies.
+    Handoff,
     /// The others have had their time to say what they remember.
     Prove,
     Get(u64),

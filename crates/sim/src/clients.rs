@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use gramme_object::{Content, Key, Object};
 use gramme_plant::planted;
-use gramme_quorum::{Blame, PutError, Threshold};
+use gramme_quorum::{Blame, PutError, Receipt, Threshold};
 use gramme_replica::{ClientPut, ClientRequest, Response, Ticket};
 use gramme_ring::{KeyHash, NodeId};
 use gramme_router::{Call, Operation, Outcome, Router, Step, Verdict};
@@ -203,6 +203,11 @@ impl Client {
     fn read(&self, key: Key, rng: &mut Rng) -> (What, ClientRequest) {
         let (r, mut count) = threshold(self.replicas, rng);
         let mut pr = Threshold::Default;
+        let sloppy = sloppy(rng);
+        if sloppy.is_none() {
+            // Fallbacks may answer: nothing is promised of owners.
+            count = 0;
+        }
         if rng.random_range(0..8) == 0 {
             let needed;
             (pr, needed) = threshold(self.replicas, rng);
@@ -211,7 +216,7 @@ impl Client {
         // A bug answers from fewer than were asked for, and is judged by these.
         let (r, pr) = if planted!(FirstReply) { (Threshold::One, Threshold::Count(0)) } else { (r, pr) };
         let (timeout, against) = (timeout(rng), Bytes::new());
-        (What::Reading { r: count }, ClientRequest::Get { key, r, pr, timeout, against })
+        (What::Reading { r: count }, ClientRequest::Get { key, r, pr, timeout, sloppy, against })
     }
 
     fn write_record(&mut self, key: usize, wish: Wish, sent: u64) -> WriteRecord {
@@ -244,6 +249,7 @@ impl Client {
             dw,
             timeout: timeout(rng),
             return_body: now_and_then(rng),
+            sloppy: sloppy(rng),
             identity: is_native.then_some((self.number as u64 + 1_000, id)),
         };
         (What::Writing { id }, ClientRequest::Put(put))
@@ -300,8 +306,8 @@ impl Client {
             (What::Writing { id }, Response::Put(Ok(stored))) => {
                 let held = &mut self.held[doing.key];
                 held.context = stored.context.clone();
-                let fate =
-                    Fate::Acked { at: now, copies: stored.receipt.acks, synced: stored.receipt.synced };
+                let Receipt { acks: copies, fallbacks, synced, .. } = stored.receipt;
+                let fate = Fate::Acked { at: now, copies, fallbacks, synced };
                 match &stored.object {
                     // The context is that of all that was returned.
                     Some(object) => held.read = values(object),
@@ -346,6 +352,12 @@ pub(crate) fn misconduct(request: &ClientRequest, response: &Response, replicas:
         if stored.receipt.acks < needed {
             return Some(format!("{} acknowledgements are enough for w={}", stored.receipt.acks, put.w));
         }
+        let Receipt { acks, primaries, fallbacks, .. } = stored.receipt;
+        let wanted = put.pw.resolve(replicas, Threshold::Count(0)).unwrap_or_default();
+        let may_stand_in = put.sloppy != Some(false);
+        if acks != primaries + fallbacks || primaries < wanted || fallbacks > 0 && !may_stand_in {
+            return Some(format!("{:?} is no receipt for {put:?}", stored.receipt));
+        }
     }
     let blame = match (request, response) {
         (ClientRequest::Get { .. }, Response::Get(answer)) => {
@@ -387,6 +399,11 @@ fn outcome(response: &Response, after: u64) -> Outcome {
 /// Mostly enough, now and then too short for anything that goes wrong, in milliseconds.
 fn timeout(rng: &mut Rng) -> u32 {
     if rng.random_range(0..16) == 0 { rng.random_range(1..200) } else { TIMEOUT }
+}
+
+/// As the bucket says, or only owners.
+fn sloppy(rng: &mut Rng) -> Option<bool> {
+    (rng.random_range(0..2) == 0).then_some(false)
 }
 
 /// A threshold, and what it comes to.

@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use gramme_merkle::Digest;
 use gramme_object::Key;
-use gramme_replica::{Change, LoadFailed, Recovered, RecoveredPartition};
-use gramme_ring::PartitionId;
+use gramme_replica::{Change, LoadFailed, Place, Recovered, RecoveredPartition, Space};
+use gramme_ring::{NodeId, PartitionId};
 use rand::RngExt;
 
 use crate::random::Rng;
@@ -19,6 +20,8 @@ use crate::random::Rng;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Image {
     objects: BTreeMap<Key, Bytes>,
+    /// What is kept for other nodes, with its digest.
+    hints: BTreeMap<Place, (Digest, Bytes)>,
     /// What else a start finds; its position counts the batches that are in here.
     recovered: Recovered,
 }
@@ -28,11 +31,17 @@ impl Image {
         self.recovered.position += 1;
         for change in changes {
             match change {
-                Change::Object { place, object, .. } => {
+                Change::Object { place, object, .. } if place.space == Space::Data => {
                     self.objects.insert(place.key.clone(), object.clone());
                 }
-                Change::Removed { place } => {
+                Change::Object { place, digest, object } => {
+                    self.hints.insert(place.clone(), (*digest, object.clone()));
+                }
+                Change::Removed { place } if place.space == Space::Data => {
                     self.objects.remove(&place.key);
+                }
+                Change::Removed { place } => {
+                    self.hints.remove(place);
                 }
                 Change::Leaf { partition, number, leaf } => {
                     self.row(*partition).leaves.insert(*number, *leaf);
@@ -169,7 +178,13 @@ impl Disk {
     pub(crate) fn recover(&mut self) -> Recovered {
         self.synced = self.written.clone();
         self.has_hole = false;
-        self.written.recovered.clone()
+        let mut recovered = self.written.recovered.clone();
+        for (place, (digest, _)) in &self.written.hints {
+            if let Space::Hints(target) = place.space {
+                recovered.hints.entry(target).or_default().replace(None, Some(*digest));
+            }
+        }
+        recovered
     }
 
     /// Remembers what is on the platter, for [`Self::roll_back`].
@@ -204,8 +219,23 @@ impl Disk {
         Some(key)
     }
 
-    pub(crate) fn load(&self, key: &Key) -> Result<Option<Bytes>, LoadFailed> {
-        if self.fails_reads { Err(LoadFailed) } else { Ok(self.written.objects.get(key).cloned()) }
+    pub(crate) fn load(&self, place: &Place) -> Result<Option<Bytes>, LoadFailed> {
+        let stored = match place.space {
+            Space::Data => self.written.objects.get(&place.key),
+            Space::Hints(_) => self.written.hints.get(place).map(|(_, object)| object),
+        };
+        if self.fails_reads { Err(LoadFailed) } else { Ok(stored.cloned()) }
+    }
+
+    /// What is kept for a node.
+    pub(crate) fn hints_for(&self, target: NodeId) -> Vec<(Place, Bytes)> {
+        let hints = self.written.hints.iter().filter(|(place, _)| place.space == Space::Hints(target));
+        hints.map(|(place, (_, object))| (place.clone(), object.clone())).collect()
+    }
+
+    /// How many copies are kept for others.
+    pub(crate) fn hints(&self) -> usize {
+        self.written.hints.len()
     }
 
     /// All objects, as written.

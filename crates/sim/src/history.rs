@@ -57,9 +57,23 @@ pub enum Fate {
         at: u64,
         /// By at least how many replicas.
         copies: u8,
+        /// How many of these stood in for an owner.
+        #[serde(default)]
+        fallbacks: u8,
         /// How many of these had synced it.
         synced: u8,
     },
+}
+
+impl Fate {
+    /// By how many owners at least it was acknowledged.
+    #[must_use]
+    pub const fn primaries(self) -> u8 {
+        match self {
+            Self::Acked { copies, fallbacks, .. } => copies.saturating_sub(fallbacks),
+            Self::Unknown | Self::Refused => 0,
+        }
+    }
 }
 
 /// One write.
@@ -97,7 +111,7 @@ pub struct ReadRecord {
     pub client: usize,
     /// The key's number.
     pub key: usize,
-    /// How many replicas answered at least.
+    /// How many owners answered at least.
     pub r: u8,
     /// The values that it showed, sorted.
     pub values: Vec<WriteId>,

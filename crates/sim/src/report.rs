@@ -41,8 +41,11 @@ fn tell_write(id: WriteId, write: &WriteRecord) -> String {
     let fate = match write.fate {
         Fate::Unknown => "unknown".to_owned(),
         Fate::Refused => "refused".to_owned(),
-        Fate::Acked { at, copies, synced } => {
-            format!("acknowledged at {} by {copies}, {synced} synced", micros(at))
+        Fate::Acked { at, copies, fallbacks, synced } => {
+            format!(
+                "acknowledged at {} by {copies}, {fallbacks} of them fallbacks, {synced} synced",
+                micros(at)
+            )
         }
     };
     format!("client {} {what} {id}, having read {:?}: {fate}", write.client, write.read)

@@ -85,6 +85,7 @@ impl Scenario {
             dw: Threshold::Default,
             timeout: TIMEOUT,
             return_body: false,
+            sloppy: None,
             identity: None,
         };
         self.cluster.ask_directly(node, ClientRequest::Put(put))
@@ -95,7 +96,14 @@ impl Scenario {
         let (key, r) = (Self::key(key), Threshold::Count(r));
         self.cluster.ask_directly(
             node,
-            ClientRequest::Get { key, r, pr: Threshold::Default, timeout: TIMEOUT, against: Bytes::new() },
+            ClientRequest::Get {
+                key,
+                r,
+                pr: Threshold::Default,
+                timeout: TIMEOUT,
+                sloppy: None,
+                against: Bytes::new(),
+            },
         )
     }
 

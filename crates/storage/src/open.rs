@@ -34,6 +34,8 @@ pub struct Opened {
     pub meta: BTreeMap<Bytes, Bytes>,
     /// Partitions of which the store cannot prove that it holds all it acknowledged, and why.
     pub damaged: BTreeMap<PartitionId, Damage>,
+    /// What was found of hinted objects for each target, as a leaf sums it up; nothing says what there must be.
+    pub hints: BTreeMap<u64, Leaf>,
 }
 
 /// A partition's record as it was stored.
@@ -119,7 +121,7 @@ pub(crate) fn open(path: &Path, options: Options, hooks: Hooks) -> Result<Opened
         log::recover(&directory.log(), identity.id, manifest.first_segment, manifest.sequence, replay)?;
     buffer.sequence = recovered.last;
     let proof = verify(engine.as_ref(), &mut buffer, options.leaf_bits)?;
-    let mut damaged = proof.damaged;
+    let (mut damaged, hints) = (proof.damaged, proof.hints);
     for partition in damaged_records.difference(&touched) {
         damaged.entry(*partition).or_insert(Damage::Record);
     }
@@ -133,7 +135,7 @@ pub(crate) fn open(path: &Path, options: Options, hooks: Hooks) -> Result<Opened
     }
     let position = buffer.sequence;
     let store = Store::start(directory, options, identity.id, engine, buffer, recovered.writer, hooks)?;
-    Ok(Opened { store, position, partitions, meta, damaged })
+    Ok(Opened { store, position, partitions, meta, damaged, hints })
 }
 
 fn partition_rows(buffer: &Buffer) -> BTreeMap<PartitionId, PartitionRow> {

@@ -56,6 +56,8 @@ type Leaves = BTreeMap<(PartitionId, u32), Leaf>;
 pub(crate) struct Proof {
     pub(crate) damaged: BTreeMap<PartitionId, Damage>,
     pub(crate) leaves: Leaves,
+    /// What there is of hinted objects for each target.
+    pub(crate) hints: BTreeMap<u64, Leaf>,
 }
 
 impl Proof {
@@ -172,7 +174,7 @@ fn sum_objects(
         strays += part.strays;
     }
     buffer.filter = filter;
-    read_hints(engine, buffer)?;
+    proof.hints = read_hints(engine, buffer)?;
     if strays > 0 {
         proof.damage(PartitionId { prefix: 0, depth: 0 }, Damage::Stray { found: strays });
     }
@@ -209,15 +211,37 @@ fn read_parts(
     })
 }
 
-/// Hinted objects are in no tree; the filters must know them all the same.
-fn read_hints(engine: &dyn Engine, buffer: &mut Buffer) -> Result<(), EngineError> {
+/// Hinted objects are in no tree: they are summed up by target, for whoever knows what there must be. The filters
+/// must know them all the same.
+fn read_hints(engine: &dyn Engine, buffer: &mut Buffer) -> Result<BTreeMap<u64, Leaf>, EngineError> {
+    let is_hint = |(name, _): &(&Name, &Pending)| matches!(name.space, Space::Hint(_));
+    let pending = buffer.halves().flat_map(|half| half.objects.iter().filter(is_hint));
+    let pending: BTreeMap<Name, Pending> =
+        pending.map(|(name, pending)| (name.clone(), pending.clone())).collect();
+    let mut sums: BTreeMap<u64, Leaf> = BTreeMap::new();
+    let mut add = |space: Space, digest: Digest| {
+        if let Space::Hint(target) = space {
+            sums.entry(target).or_default().replace(None, Some(digest));
+        }
+    };
     scan(engine, &rows::hint_prefix(), &mut |key, head| {
         let Some(name) = rows::hint_name(key) else { return };
         buffer.filter.insert(name.filter_hash());
-        if rows::read_head(key, &head).is_ok_and(|(_, is_chunked)| is_chunked) {
+        // A row that cannot be read is not counted, and so is missed.
+        let Ok((digest, is_chunked)) = rows::read_head(key, &head) else { return };
+        if is_chunked {
             buffer.chunked.insert(name.filter_hash());
         }
-    })
+        if !pending.contains_key(&name) {
+            add(name.space, digest);
+        }
+    })?;
+    for (name, pending) in &pending {
+        if let Pending::Data { digest, .. } = pending {
+            add(name.space, *digest);
+        }
+    }
+    Ok(sums)
 }
 
 fn load_leaves(engine: &dyn Engine, buffer: &Buffer, proof: &mut Proof) -> Result<(), EngineError> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use common::{Bench, copy, frames_end, name, object, partition, value};
+use gramme_merkle::{Digest, Leaf};
 use gramme_storage::{
     Batch, Commit, CommitError, Damage, EngineKind, Event, Hooks, Name, OpenError, Options, Range, Room, Row,
     Space, Store,
@@ -456,9 +457,21 @@ fn hints_are_kept_apart() {
         assert_eq!(bench.store().get(&hint(3)).expect("readable"), None);
         let range = Range { space: Space::Hint(1), first: 0, last: u64::MAX, after: None };
         assert_eq!(bench.store().scan(&range, 9).expect("readable").rows, [(hint(1), value(hash, 10, 1))]);
+        let digest = |size, target| common::digest(&key, &value(hash, size, target));
+        let sum = |digest: Digest| Leaf { count: 1, sum: digest.0 };
+        let opened = bench.reopen_and_look();
+        assert_eq!(opened.hints, [(1, sum(digest(10, 1))), (2, sum(digest(9_000, 2)))].into());
+        bench.adopt(opened);
         bench.commit(vec![Row::Removed { name: hint(2) }], true);
-        bench.close_and_open();
+        let changed = Row::Data { name: hint(1), digest: digest(30, 1), value: value(hash, 30, 1) };
+        bench.commit(vec![changed], true);
+        // What the log says holds, whatever the engine has.
+        let opened = bench.reopen_and_look();
+        assert_eq!(opened.hints, [(1, sum(digest(30, 1)))].into());
+        bench.adopt(opened);
         assert_eq!(bench.store().get(&hint(2)).expect("readable"), None);
+        bench.close();
+        assert_eq!(bench.reopen_and_look().hints, [(1, sum(digest(30, 1)))].into());
     });
 }
 

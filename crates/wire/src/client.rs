@@ -36,6 +36,8 @@ messages! {
         pub pr: Threshold,
         /// How long the client waits, in milliseconds.
         pub timeout: u32,
+        /// Whether fallbacks may stand in for owners; as the bucket says if this does not.
+        pub sloppy: Option<bool>,
     }
 
     /// What a get found.
@@ -76,6 +78,8 @@ messages! {
         pub timeout: u32,
         /// Whether to answer with what is stored.
         pub return_body: bool,
+        /// Whether fallbacks may stand in for owners; as the bucket says if this does not.
+        pub sloppy: Option<bool>,
     }
 
     /// A put that was acknowledged.

@@ -135,6 +135,8 @@ messages! {
         pub timeout: u32,
         /// Whether to answer with what is stored.
         pub return_body: bool,
+        /// Whether fallbacks may stand in for owners; as the bucket says if this does not.
+        pub sloppy: Option<bool>,
     }
 
     /// Hands a put to an owner, which coordinates it.
@@ -265,6 +267,23 @@ messages! {
         pub boot: Option<u64>,
     }
 
+    /// A copy that was kept for the receiver while it could not be reached.
+    pub struct Hint {
+        /// The request.
+        pub header: RequestHeader,
+        /// The key.
+        pub key: Key,
+        /// The state to merge, as a stored object.
+        pub object: Bytes,
+    }
+
+    /// Answers [`Hint`]. That it is done means that it will survive a loss of power; whether the replica counts for
+    /// anything else is not said.
+    pub struct HintReply {
+        /// How it went.
+        pub header: ReplyHeader,
+    }
+
     /// What members say to each other of the cluster and its members. Never answered as a request is.
     pub struct Gossip {
         /// What is said.
@@ -307,6 +326,8 @@ pub enum Status {
     Unproven,
     /// The key's versions together are more than a replica keeps, or than can be sent.
     TooLarge,
+    /// The fallback keeps as much for the owner as it may.
+    HintsFull,
     /// A failure that this version does not know.
     Failed,
 }
@@ -357,6 +378,7 @@ gramme_codec::enums! {
         Refused = 11,
         Unproven = 12,
         TooLarge = 13,
+        HintsFull = 14,
         Failed = 255,
     } | Failed
     Durability { Synced = 1, Buffered = 2 }
@@ -397,6 +419,10 @@ numbered! {
         Claimed(Claimed) = 14,
         /// See [`Gossip`].
         Gossip(Gossip) = 15,
+        /// See [`Hint`].
+        Hint(Hint) = 16,
+        /// See [`HintReply`].
+        HintReply(HintReply) = 17,
     }
 }
 
@@ -412,6 +438,7 @@ impl PeerMessage {
                 | Self::PropertiesReply(_)
                 | Self::Unsupported(_)
                 | Self::KeysReply(_)
+                | Self::HintReply(_)
         )
     }
 }

@@ -13,9 +13,9 @@ use gramme_wire::client::{
     Unsupported as ClientUnsupported,
 };
 use gramme_wire::peer::{
-    Claimed, Class, Durability, Forward, ForwardReply, Gossip, Hello, Keys, KeysReply, Point, Properties,
-    PropertiesHeld, PropertiesReply, Put, PutDone, Read, ReadReply, Repair, ReplyHeader, RequestHeader, Room,
-    Standing, Start, Status, Unsupported, Write, WriteReply,
+    Claimed, Class, Durability, Forward, ForwardReply, Gossip, Hello, Hint, HintReply, Keys, KeysReply,
+    Point, Properties, PropertiesHeld, PropertiesReply, Put, PutDone, Read, ReadReply, Repair, ReplyHeader,
+    RequestHeader, Room, Standing, Start, Status, Unsupported, Write, WriteReply,
 };
 use gramme_wire::{ClientMessage, PeerMessage, WireError};
 use proptest::prelude::*;
@@ -87,6 +87,7 @@ fn put() -> Put {
         dw: Threshold::All,
         timeout: 5_000,
         return_body: true,
+        sloppy: None,
     }
 }
 
@@ -138,6 +139,8 @@ fn peer_messages() -> Vec<PeerMessage> {
         PeerMessage::Unsupported(Unsupported { method: 99 }),
         PeerMessage::Claimed(Claimed { boot: Some(9) }),
         PeerMessage::Gossip(Gossip { said: said() }),
+        PeerMessage::Hint(Hint { header: header(), key: key(), object: "o".into() }),
+        PeerMessage::HintReply(HintReply { header: reply(Status::HintsFull) }),
         PeerMessage::Keys(Keys {
             header: header(),
             bucket_type: "default".into(),
@@ -188,7 +191,13 @@ fn client_messages() -> Vec<ClientMessage> {
             addresses,
             layout,
         }),
-        ClientMessage::Get(Get { key: key(), r: Threshold::One, pr: Threshold::Quorum, timeout: 1 }),
+        ClientMessage::Get(Get {
+            key: key(),
+            r: Threshold::One,
+            pr: Threshold::Quorum,
+            timeout: 1,
+            sloppy: Some(true),
+        }),
         ClientMessage::GetReply(GetReply {
             ring: 1,
             outcome: Ok(Found { context: "c".into(), object: "o".into() }),
@@ -211,6 +220,7 @@ fn client_messages() -> Vec<ClientMessage> {
             dw: Threshold::Default,
             timeout: 3,
             return_body: false,
+            sloppy: Some(false),
         }),
         put_reply(Ok(Stored { context: "c".into(), receipt, object: None })),
         ClientMessage::Unsupported(ClientUnsupported { method: 99 }),

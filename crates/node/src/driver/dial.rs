@@ -56,8 +56,11 @@ impl Dialler {
 
     /// Waits until a connection is wanted; says no if it never will be.
     async fn is_wanted(&self, target: &mut watch::Receiver<Target>, rng: &mut StdRng) -> bool {
-        // What the connections for the rest are, only this end knows.
-        while self.protocol == Protocol::Node {
+        if self.protocol == Protocol::Background {
+            // Only this end dials those, and knows by itself when one is gone.
+            return true;
+        }
+        loop {
             if target.wait_for(|target| !target.is_connected).await.is_err() {
                 return false;
             }
@@ -72,7 +75,6 @@ impl Dialler {
                 Ok(Err(_)) => return false,
             }
         }
-        true
     }
 
     /// Tries each address that a text stands for; returns when a connection has ended, or there was none.

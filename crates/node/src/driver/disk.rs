@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use gramme_replica::{Change, Place, Recovered, RecoveredPartition};
+use gramme_ring::NodeId;
 use gramme_storage::{Batch, Commit, Hooks, Name, Opened, Row, Stats, Store};
 use gramme_wire::peer::Room;
 
@@ -48,7 +49,8 @@ pub(crate) fn recovered(opened: &Opened) -> Recovered {
     };
     let partitions: BTreeMap<_, _> =
         opened.partitions.iter().map(|(id, row)| (*id, partition(row))).collect();
-    Recovered { position: opened.position, partitions, meta: opened.meta.clone() }
+    let hints = opened.hints.iter().map(|(target, sum)| (NodeId(*target), *sum)).collect();
+    Recovered { position: opened.position, partitions, meta: opened.meta.clone(), hints }
 }
 
 impl Disk {
@@ -103,12 +105,16 @@ impl Disk {
     }
 }
 
-/// What a key's row is called.
-pub(super) fn name(place: &Place) -> Name {
-    let space = match place.space {
+pub(super) const fn space_of(space: gramme_replica::Space) -> gramme_storage::Space {
+    match space {
         gramme_replica::Space::Data => gramme_storage::Space::Data,
         gramme_replica::Space::Hints(target) => gramme_storage::Space::Hint(target.0),
-    };
+    }
+}
+
+/// What a key's row is called.
+pub(super) fn name(place: &Place) -> Name {
+    let space = space_of(place.space);
     Name { space, hash: place.hash.0, key: place.key.as_bytes().clone() }
 }
 

@@ -107,8 +107,8 @@ impl Core {
                 Some(row) => self.inputs.push_back(Input::Loaded { load, result: Ok(row) }),
                 None => self.readers.read(Job::Load { load, place }),
             },
-            Effect::Scan { scan, partition, after, limit } => {
-                self.readers.read(Job::Scan { scan, partition, after, limit });
+            Effect::Scan { scan, rows, after, limit } => {
+                self.readers.read(Job::Scan { scan, rows, after, limit });
             }
             Effect::Commit { changes, sync, .. } => self.disk.commit(changes, sync),
             Effect::Addresses { node, addresses } => self.note_addresses(node, addresses),

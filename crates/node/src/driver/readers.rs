@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use gramme_object::Key;
-use gramme_replica::{Input, LoadFailed, Page, Place, Space};
+use gramme_replica::{Input, LoadFailed, Page, Place, Rows, Space};
 use gramme_ring::{KeyHash, PartitionId};
 use gramme_storage::{Name, Range, Store};
 use tokio::sync::Notify;
 
-use super::disk::name;
+use super::disk::{name, space_of};
 
 /// Enough that one slow read does not hold up the next.
 const THREADS: usize = 4;
@@ -20,7 +20,7 @@ const THREADS: usize = 4;
 #[derive(Debug)]
 pub(super) enum Job {
     Load { load: u64, place: Place },
-    Scan { scan: u64, partition: PartitionId, after: Option<Place>, limit: usize },
+    Scan { scan: u64, rows: Rows, after: Option<Place>, limit: usize },
 }
 
 /// What was read, until the driver takes it.
@@ -128,9 +128,9 @@ fn read(store: &Store, job: Job) -> Input {
             });
             Input::Loaded { load, result }
         }
-        Job::Scan { scan, partition, after, limit } => {
-            let result = page(store, partition, after.as_ref(), limit).map_err(|error| {
-                tracing::error!(%error, %partition, "rows could not be read");
+        Job::Scan { scan, rows, after, limit } => {
+            let result = page(store, rows, after.as_ref(), limit).map_err(|error| {
+                tracing::error!(%error, ?rows, "rows could not be read");
                 LoadFailed
             });
             Input::Scanned { scan, result }
@@ -138,15 +138,20 @@ fn read(store: &Store, job: Job) -> Input {
     }
 }
 
-fn page(store: &Store, partition: PartitionId, after: Option<&Place>, limit: usize) -> Result<Page, String> {
+fn page(store: &Store, rows: Rows, after: Option<&Place>, limit: usize) -> Result<Page, String> {
+    const ALL: PartitionId = PartitionId { prefix: 0, depth: 0 };
+    let (space, partition) = match rows {
+        Rows::Partition(partition) => (Space::Data, partition),
+        Rows::Hints(target) => (Space::Hints(target), ALL),
+    };
     let depth = u32::from(partition.depth);
     let first = u64::from(partition.prefix).checked_shl(64 - depth).unwrap_or(0);
     let last = first | u64::MAX.checked_shr(depth).unwrap_or(0);
-    let range = Range { space: gramme_storage::Space::Data, first, last, after: after.map(name) };
+    let range = Range { space: space_of(space), first, last, after: after.map(name) };
     let page = store.scan(&range, limit).map_err(|error| error.to_string())?;
     let place = |name: Name| {
         let key = Key::from_bytes(name.key).map_err(|error| error.to_string())?;
-        Ok::<_, String>(Place { space: Space::Data, partition, hash: KeyHash(name.hash), key })
+        Ok::<_, String>(Place { space, partition, hash: KeyHash(name.hash), key })
     };
     let rows = page.rows.into_iter().map(|(name, object)| Ok((place(name)?, object)));
     Ok(Page { rows: rows.collect::<Result<_, String>>()?, next: page.next.map(place).transpose()? })

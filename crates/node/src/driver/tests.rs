@@ -113,6 +113,7 @@ impl Cluster {
             dw: Threshold::Default,
             timeout: 2_000,
             return_body: false,
+            sloppy: None,
             identity: None,
         };
         self.nodes[&node].handle.ask(ClientRequest::Put(put)).await.expect("an answer")
@@ -124,6 +125,7 @@ impl Cluster {
             r,
             pr: Threshold::Default,
             timeout: 2_000,
+            sloppy: None,
             against: Bytes::new(),
         };
         self.nodes[&node].handle.ask(get).await.expect("an answer")
@@ -269,7 +271,13 @@ async fn a_slow_reader_harms_nobody_else() {
     let endpoint = Endpoint::in_memory(&cluster.net, address(99), client, None, events, [9; 32]);
     let link = endpoint.expect("an endpoint").connect(address(1), Protocol::Client, None).await;
     let link = link.expect("a link");
-    let get = Get { key: key_of("large"), r: Threshold::One, pr: Threshold::Default, timeout: 60_000 };
+    let get = Get {
+        key: key_of("large"),
+        r: Threshold::One,
+        pr: Threshold::Default,
+        timeout: 60_000,
+        sloppy: None,
+    };
     let mut body = Vec::new();
     let message = ClientMessage::Get(get);
     message.encode(&mut body);

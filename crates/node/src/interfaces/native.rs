@@ -28,6 +28,7 @@ pub(crate) fn asked(message: ClientMessage, max_value: usize) -> Option<Asked> {
             r: get.r,
             pr: get.pr,
             timeout: clamp_timeout(get.timeout),
+            sloppy: get.sloppy,
             against: Bytes::new(),
         }),
         ClientMessage::Put(put) => {
@@ -44,6 +45,7 @@ pub(crate) fn asked(message: ClientMessage, max_value: usize) -> Option<Asked> {
                 dw: put.dw,
                 timeout: clamp_timeout(put.timeout),
                 return_body: put.return_body,
+                sloppy: put.sloppy,
                 identity: Some((put.origin, put.request)),
             }))
         }

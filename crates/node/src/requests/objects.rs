@@ -34,6 +34,8 @@ pub(crate) struct Reading {
     pub(crate) pr: Threshold,
     /// Milliseconds.
     pub(crate) timeout: u32,
+    /// Whether fallbacks may stand in for owners; as the bucket says if this does not.
+    pub(crate) sloppy: Option<bool>,
 }
 
 /// Reads a key; says too whether the context `against`, if one is given, covers what is there.
@@ -43,8 +45,8 @@ pub(crate) async fn read(
     reading: Reading,
     against: Bytes,
 ) -> Result<Found, Failed> {
-    let Reading { r, pr, timeout } = reading;
-    match handle.ask(ClientRequest::Get { key, r, pr, timeout, against }).await {
+    let Reading { r, pr, timeout, sloppy } = reading;
+    match handle.ask(ClientRequest::Get { key, r, pr, timeout, sloppy, against }).await {
         Some(Response::Get(result)) => result.map_err(Failed::Get),
         _ => Err(Failed::GoingDown { is_write: false }),
     }

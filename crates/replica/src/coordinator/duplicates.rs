@@ -172,6 +172,7 @@ mod tests {
             dw: Threshold::Default,
             timeout: 1_000,
             return_body: false,
+            sloppy: None,
         };
         let mut duplicates = Duplicates::default();
         for request in 0..REMEMBERED as u64 + 100 {

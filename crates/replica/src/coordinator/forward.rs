@@ -4,7 +4,8 @@
 //! only where it is certain that the last one has not begun: it did not leave, or the owner said so. Once it
 //! has left and no answer comes, its outcome is unknown, and the client is told exactly that.
 
-use gramme_quorum::{Failure, PutError, Shortfall};
+use gramme_gossip::Opinion;
+use gramme_quorum::{Failure, PutError, Seat, Shortfall};
 use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{self, Class, ForwardReply};
@@ -13,6 +14,7 @@ use super::duplicates::Identity;
 use super::put::Asker;
 use super::{Around, Coordinator};
 use crate::cx::Cx;
+use crate::node::Node;
 use crate::place::Place;
 use crate::serve::request_header;
 use crate::timers::Timer;
@@ -31,6 +33,13 @@ pub(super) struct Forward {
     deadline: u64,
 }
 
+/// Whether fallbacks may stand in for a put's owners.
+fn is_sloppy(node: &Node, put: &peer::Put) -> bool {
+    // A bucket type that is not known is refused by whoever coordinates.
+    let by_bucket = || node.properties(&put.key).is_some_and(|properties| properties.sloppy);
+    put.sloppy.unwrap_or_else(by_bucket)
+}
+
 impl Coordinator {
     pub(super) fn start_forward(
         &mut self,
@@ -39,13 +48,17 @@ impl Coordinator {
         place: Place,
         put: peer::Put,
     ) {
-        let Around { cx, node, .. } = around;
+        let Around { cx, node, shard } = around;
         if self.is_overloaded(cx) {
             cx.stats.busy += 1;
             return self.conclude(cx, identity, Err(PutError::Busy));
         }
         cx.stats.forwards += 1;
         let mut candidates: Vec<NodeId> = node.map.layout().owners_but(place.partition, cx.me()).collect();
+        if is_sloppy(node, &put) && !shard.owns(place.partition) {
+            // One that is silent may keep it until the time is over; this node can stand in.
+            candidates.retain(|&owner| node.peers().state(owner) == Opinion::Alive);
+        }
         // Taken from the end: those that answer come first, in the order of the slots.
         candidates.reverse();
         candidates.sort_by_key(|&owner| std::cmp::Reverse(node.peers().state(owner)));
@@ -60,6 +73,10 @@ impl Coordinator {
     fn forward_to_next(&mut self, around: &mut Around<'_>, id: u64) {
         let Some(forward) = self.forwards.get_mut(&id) else { return };
         let Some(owner) = forward.candidates.pop() else {
+            if self.may_stand_in(around, id) {
+                return self.stand_in(around, id);
+            }
+            let Some(forward) = self.forwards.get(&id) else { return };
             let shortfall = Shortfall { needed: 1, answered: Vec::new(), failed: forward.failed.clone() };
             return self.conclude_forward(around.cx, id, Err(PutError::NoCoordinator(shortfall)));
         };
@@ -74,6 +91,25 @@ impl Coordinator {
             request_header(cx, node, forward.place.partition, identity.request, Class::Foreground);
         (header.origin, header.boot) = (identity.origin, identity.boot);
         cx.send(owner, id, ttl, PeerMessage::Forward(Box::new(peer::Forward { header, put })));
+    }
+
+    /// Whether this node may coordinate a put that no owner can take.
+    fn may_stand_in(&self, around: &mut Around<'_>, id: u64) -> bool {
+        let Some(Forward { place, put, failed, .. }) = self.forwards.get(&id) else { return false };
+        let is_gone = failed.iter().all(|(_, failure)| failure.vacates());
+        let is_fallback = is_sloppy(around.node, put) && !around.shard.owns(place.partition);
+        let hinted = around.node.map.hint_place(place, Seat::default());
+        let bytes = put.content.as_ref().map_or(0, |content| content.as_bytes().len() as u64);
+        let has_room = hinted.is_some_and(|hinted| around.admit_hint(&hinted, bytes).is_ok());
+        is_gone && is_fallback && has_room && self.may_write(around, put).is_ok()
+    }
+
+    fn stand_in(&mut self, around: &mut Around<'_>, id: u64) {
+        let Some(forward) = self.forwards.remove(&id) else { return };
+        let Forward { place, identity, mut put, deadline, .. } = forward;
+        around.cx.timers.cancel(deadline, Timer::Forward(id));
+        put.timeout = (deadline.saturating_sub(around.cx.now.monotonic) / 1_000) as u32;
+        self.start_put(around, identity, place, put);
     }
 
     /// Another node hands a put to us.

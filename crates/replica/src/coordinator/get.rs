@@ -1,4 +1,4 @@
-//! Gets that this node coordinates: ask all owners, answer at R, repair from what comes late.
+//! Gets that this node coordinates: ask all owners, or who stands in for them, answer at R, repair from what comes late.
 
 use bytes::Bytes;
 use gramme_object::{Key, Object, limits};
@@ -8,6 +8,7 @@ use gramme_vclock::Context;
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Class, Read, ReadReply, Repair, Status};
 
+use super::stand_in::{fallbacks, stand_in, stand_in_for_silent};
 use super::{Around, Coordinator, LINGER, adopt, failure};
 use crate::cx::Cx;
 use crate::io::{LoadFailed, Ticket};
@@ -41,47 +42,88 @@ pub(crate) struct AskedGet {
     pub(crate) r: Threshold,
     pub(crate) pr: Threshold,
     pub(crate) timeout: u32,
+    pub(crate) sloppy: Option<bool>,
     pub(crate) against: Bytes,
+}
+
+/// What a get's parameters come to.
+struct Checked {
+    r: u8,
+    pr: u8,
+    allow_mult: bool,
+    sloppy: bool,
+    against: Option<Context>,
 }
 
 impl Coordinator {
     pub(crate) fn start_get(&mut self, around: &mut Around<'_>, ticket: Ticket, asked: AskedGet) {
-        let (need, allow_mult, against) = match self.check_get(around.cx, around.node, &asked) {
+        let checked = match self.check_get(around.cx, around.node, &asked) {
             Ok(checked) => checked,
             Err(error) => return around.cx.reply(ticket, Response::Get(Err(error))),
         };
-        let Around { cx, node, shard } = around;
-        cx.stats.gets += 1;
-        let place = node.map.place(asked.key);
-        let request = GetRequest::new(&node.map.sets(place.partition, need));
-        let (id, deadline) = (cx.next_request(), cx.after(asked.timeout));
-        let (me, ttl) = (cx.me(), u64::from(asked.timeout) * 1_000);
-        for to in request.members().filter(|&to| to != me) {
-            let header = request_header(cx, node, place.partition, id, Class::Foreground);
-            let read = Read { header, key: place.key.clone(), asked: Vec::new() };
-            cx.send(to, id, ttl, PeerMessage::Read(read));
+        let Checked { r, pr, allow_mult, sloppy, against } = checked;
+        around.cx.stats.gets += 1;
+        let place = around.node.map.place(asked.key);
+        let mut request = GetRequest::new(&around.node.map.sets(place.partition, r), pr);
+        if sloppy {
+            request.allow_fallbacks(fallbacks(around.node, place.partition));
+            stand_in_for_silent(around, place.partition, &mut request);
         }
-        let is_own = request.awaits(me);
-        cx.timers.set(deadline, Timer::Get(id));
-        let get = Get { ticket, place: place.clone(), allow_mult, against, request, deadline };
+        let (id, deadline) = (around.cx.next_request(), around.cx.after(asked.timeout));
+        let members: Vec<NodeId> = request.members().collect();
+        around.cx.timers.set(deadline, Timer::Get(id));
+        let get = Get { ticket, place, allow_mult, against, request, deadline };
         self.gets.insert(id, get);
-        if is_own && shard.is_crowded(cx) {
-            self.on_get_failure(around, id, me, Failure::Busy);
-        } else if is_own {
-            shard.read(cx, &place, Reader::Get(id));
+        members.into_iter().for_each(|to| self.ask(around, id, to));
+    }
+
+    /// Asks a node, perhaps this one, for what it has of a get's key.
+    fn ask(&mut self, around: &mut Around<'_>, id: u64, to: NodeId) {
+        let Some(get) = self.gets.get(&id) else { return };
+        let Around { cx, node, shard } = around;
+        if to != cx.me() {
+            let ttl = get.deadline.saturating_sub(cx.now.monotonic);
+            let header = request_header(cx, node, get.place.partition, id, Class::Foreground);
+            let read = Read { header, key: get.place.key.clone(), asked: Vec::new() };
+            cx.send(to, id, ttl, PeerMessage::Read(read));
+        } else if shard.is_crowded(cx) {
+            self.on_get_failure(around, id, to, Failure::Busy);
+        } else {
+            around.read(&get.place, Reader::Get(id));
         }
     }
 
-    fn check_get(
-        &self,
-        cx: &mut Cx,
-        node: &Node,
-        asked: &AskedGet,
-    ) -> Result<(u8, bool, Option<Context>), GetError> {
-        let Some(Properties { r, pr, allow_mult, .. }) = node.properties(&asked.key) else {
+    /// Has fallbacks asked for what owners that are gone cannot say.
+    fn fill_get_seats(&mut self, around: &mut Around<'_>, id: u64) {
+        while let Some(get) = self.gets.get_mut(&id).filter(|get| !get.request.is_answered())
+            && let Some(seat) = get.request.vacant()
+        {
+            match stand_in(around, get.place.partition, &mut get.request, seat) {
+                Some(to) => self.ask(around, id, to),
+                None => {
+                    let verdict = get.request.on_no_fallback();
+                    return self.on_get_verdict(around, id, verdict);
+                }
+            }
+        }
+    }
+
+    /// A node is silent: others are asked as well.
+    pub(super) fn on_get_peer_suspect(&mut self, around: &mut Around<'_>, node: NodeId) {
+        let waits = |get: &Get| get.request.awaits(node) && !get.request.is_answered();
+        let waiting = self.gets.iter().filter(|(_, get)| waits(get));
+        for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let Some(get) = self.gets.get_mut(&id) else { continue };
+            let seat = get.request.seat_of(node);
+            let to = seat.and_then(|seat| stand_in(around, get.place.partition, &mut get.request, seat));
+            to.into_iter().for_each(|to| self.ask(around, id, to));
+        }
+    }
+
+    fn check_get(&self, cx: &mut Cx, node: &Node, asked: &AskedGet) -> Result<Checked, GetError> {
+        let Some(Properties { r, pr, allow_mult, sloppy, .. }) = node.properties(&asked.key) else {
             return Err(GetError::UnknownType(asked.key.bucket_type().to_owned()));
         };
-        // All owners are primaries, so the greater of the two is what must be reached.
         let r = asked.r.resolve_positive(node.map.replicas(), r)?;
         let pr = asked.pr.resolve(node.map.replicas(), pr)?;
         let given = Some(&asked.against).filter(|against| !against.is_empty());
@@ -90,7 +132,8 @@ impl Coordinator {
             cx.stats.busy += 1;
             return Err(GetError::Busy);
         }
-        Ok((r.max(pr), allow_mult, against))
+        let sloppy = asked.sloppy.unwrap_or(sloppy);
+        Ok(Checked { r, pr, allow_mult, sloppy, against })
     }
 
     /// This node's own copy has been read.
@@ -124,11 +167,7 @@ impl Coordinator {
         around.shard.learn(partition, from, reply.header.tenure);
         if adopt(around, partition, &reply.header) && reply.header.status == Status::Stale {
             // It has not looked at the key: asked again, it will.
-            let Around { cx, node, .. } = around;
-            let ttl = get.deadline.saturating_sub(cx.now.monotonic);
-            let header = request_header(cx, node, partition, id, Class::Foreground);
-            let read = Read { header, key: get.place.key.clone(), asked: Vec::new() };
-            return cx.send(from, id, ttl, PeerMessage::Read(read));
+            return self.ask(around, id, from);
         }
         let object = || match reply.object.is_empty() {
             true => Ok(Object::new()),
@@ -179,7 +218,8 @@ impl Coordinator {
                 cx.reply(get.ticket, Response::Get(Err(GetError::Unavailable(shortfall))));
             }
         }
-        if get.request.is_complete() {
+        self.fill_get_seats(around, id);
+        if self.gets.get(&id).is_some_and(|get| get.request.is_complete()) {
             self.finish_get(around, id);
         }
     }

@@ -6,6 +6,7 @@ mod get;
 mod list;
 mod put;
 mod seal;
+mod stand_in;
 
 use std::collections::BTreeMap;
 
@@ -65,6 +66,12 @@ impl Coordinator {
         }
     }
 
+    /// A node is silent: others are asked as well.
+    pub(crate) fn on_peer_suspect(&mut self, around: &mut Around<'_>, node: NodeId) {
+        self.on_get_peer_suspect(around, node);
+        self.on_put_peer_suspect(around, node);
+    }
+
     pub(crate) fn on_peer_down(&mut self, around: &mut Around<'_>, node: NodeId) {
         self.on_get_peer_down(around, node);
         self.on_put_peer_down(around, node);
@@ -114,6 +121,7 @@ pub(crate) const fn failure(status: Status) -> Option<Failure> {
         Status::NotOwner => Failure::NotOwner,
         Status::DiskError => Failure::Disk,
         Status::TooLarge => Failure::TooLarge,
+        Status::HintsFull => Failure::HintsFull,
         Status::Failed => Failure::Other,
     })
 }

@@ -1,5 +1,5 @@
-//! Puts that this node coordinates, as an owner of the key: mint the dot, write here and to the others,
-//! answer at W.
+//! Puts that this node coordinates, as an owner of the key, or where none can be reached as a fallback: mint the
+//! dot, write here and to the others, answer at W.
 //!
 //! What is sent is the key's whole state after the put, and the same bytes are stored here: merged once and
 //! encoded once. The coordinator's own entry is raised to the put's dot in it, without which contexts would
@@ -8,24 +8,27 @@
 //! stay beside it and are large, the put goes alone and raises nothing, as long as the context is short.
 
 mod answer;
+mod needs;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gramme_object::{Key, Object, Sibling, limits};
+use gramme_object::{Key, Object, Sibling};
 use gramme_plant::planted;
-use gramme_quorum::{Ack, Failure, PutError, PutNeeds, PutRequest, PutVerdict, Receipt, Tenure, Threshold};
+use gramme_quorum::{Ack, Failure, PutError, PutNeeds, PutRequest, PutVerdict, Receipt, Seat, Tenure};
 use gramme_ring::NodeId;
 use gramme_vclock::{Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{self, Class, Durability, PutDone, ReplyHeader, Status, Write, WriteReply};
 
 use self::answer::{answer, shortens, tell};
+use self::needs::{Levels, check_siblings, put_needs, replaced};
 use super::duplicates::{Identity, Seen};
+use super::stand_in::{fallbacks, stand_in, stand_in_for_silent};
 use super::{Around, Coordinator, LINGER, adopt, failure};
 use crate::cx::Cx;
 use crate::io::{LoadFailed, Ticket};
-use crate::node::{BucketDurability, Epoch, Node, Properties};
+use crate::node::{Epoch, Node, Properties};
 use crate::place::Place;
 use crate::request::{ClientPut, Response};
 use crate::serve::request_header;
@@ -60,6 +63,8 @@ pub(super) struct Put {
     content: Option<gramme_object::Content>,
     return_body: bool,
     properties: Properties,
+    /// Whether fallbacks may stand in.
+    sloppy: bool,
     need: u8,
     counted: PutRequest,
     levels: Levels,
@@ -93,10 +98,10 @@ impl Coordinator {
             Some((origin, request)) => Identity { origin, boot: 0, request },
             None => Identity { origin: cx.me().0, boot: cx.boot, request },
         };
-        let ClientPut { key, content, w, pw, dw, timeout, return_body, .. } = put;
+        let ClientPut { key, content, w, pw, dw, timeout, return_body, sloppy, .. } = put;
         let asker = Asker::Client(ticket, key.clone());
         let place = node.map.place(key.clone());
-        let put = peer::Put { key, read, content, w, pw, dw, timeout, return_body };
+        let put = peer::Put { key, read, content, w, pw, dw, timeout, return_body, sloppy };
         if planted!(HandOnCopy) && !around.shard.owns(place.partition) {
             let _ = self.is_first(around.cx, identity, &put, asker);
             return self.start_forward(around, identity, place, put);
@@ -117,7 +122,7 @@ impl Coordinator {
         place: &Place,
         put: &peer::Put,
     ) -> Result<(), PutError> {
-        let Around { cx, node, shard } = around;
+        let Around { cx, shard, .. } = around;
         let other = |failure| {
             let failed = vec![(cx.me(), failure)];
             PutError::NoCoordinator(gramme_quorum::Shortfall { needed: 1, answered: Vec::new(), failed })
@@ -128,6 +133,12 @@ impl Coordinator {
         if shard.counts(place.partition) == Err(crate::shard::Uncounted::Amnesiac) {
             return Err(other(Failure::Amnesiac));
         }
+        self.may_write(around, put)
+    }
+
+    /// Whether this node may coordinate a put as far as its disk and its clock go.
+    pub(super) fn may_write(&self, around: &Around<'_>, put: &peer::Put) -> Result<(), PutError> {
+        let Around { cx, node, shard } = around;
         if !shard.has_room_for(put.content.is_some()) {
             return Err(PutError::WriteStopped);
         }
@@ -184,24 +195,30 @@ impl Coordinator {
             Ok(checked) => checked,
             Err(error) => return self.conclude(around.cx, identity, Err(error)),
         };
-        let Around { cx, node, shard } = around;
-        cx.stats.puts += 1;
-        let counts = shard.counts(place.partition).is_ok();
+        around.cx.stats.puts += 1;
+        // A fallback keeps what it coordinates for the owner of the first slot.
+        let place = match around.shard.owns(place.partition) {
+            true => place,
+            false => around.node.map.hint_place(&place, Seat::default()).unwrap_or(place),
+        };
+        let counts = around.shard.counts(place.partition).is_ok();
         let levels = match shortens(&asked.read, asked.return_body) {
             // About every sixteenth put of a chain; the answer may then be short whatever the bucket asks.
             true => Levels::SYNCED,
             false => Levels::of(properties.durability, needs.synced, counts),
         };
-        let counted = PutRequest::new(&node.map.sets(place.partition, need), needs);
-        let (id, deadline) = (cx.next_request(), cx.after(asked.timeout));
+        let counted = PutRequest::new(&around.node.map.sets(place.partition, need), needs);
+        let (id, deadline) = (around.cx.next_request(), around.cx.after(asked.timeout));
+        let sloppy = asked.sloppy.unwrap_or(properties.sloppy);
         let peer::Put { read, content, return_body, .. } = asked;
-        let put = Put {
+        let mut put = Put {
             identity,
             place: place.clone(),
             read,
             content,
             return_body,
             properties,
+            sloppy,
             need,
             counted,
             levels,
@@ -209,9 +226,10 @@ impl Coordinator {
             write: None,
             receipt: None,
         };
+        put.take_seats(around);
         self.puts.insert(id, put);
-        cx.timers.set(deadline, Timer::Put(id));
-        shard.load_for_put(cx, &place, id);
+        around.cx.timers.set(deadline, Timer::Put(id));
+        around.shard.load_for_put(around.cx, &place, id);
     }
 
     fn check_put(
@@ -318,7 +336,7 @@ impl Coordinator {
         let Some(put) = self.puts.get_mut(&id) else { return };
         let cx = &mut *around.cx;
         match verdict {
-            PutVerdict::Wait | PutVerdict::Vacant(_) | PutVerdict::Finished => {}
+            PutVerdict::Wait | PutVerdict::Finished => {}
             PutVerdict::Done(receipt) => {
                 put.receipt = Some(receipt);
                 if put.shortens() {
@@ -332,11 +350,12 @@ impl Coordinator {
             }
         }
         self.answer_put(cx, id);
+        self.fill_put_seats(around, id);
         if let Some(put) = self.puts.get(&id)
             && put.counted.is_complete()
             && put.receipt.is_none()
         {
-            cx.timers.cancel(put.deadline, Timer::Put(id));
+            around.cx.timers.cancel(put.deadline, Timer::Put(id));
             self.puts.remove(&id);
         }
     }
@@ -378,6 +397,33 @@ impl Coordinator {
         }
     }
 
+    /// Has fallbacks write what owners that are gone cannot. Also once the client is answered: as many as there are
+    /// slots are to have it.
+    fn fill_put_seats(&mut self, around: &mut Around<'_>, id: u64) {
+        while let Some(put) = self.puts.get_mut(&id).filter(|put| put.write.is_some())
+            && let Some(seat) = put.counted.vacant()
+        {
+            match stand_in(around, put.place.partition, &mut put.counted, seat) {
+                Some(to) => send_write(around.cx, around.node, id, put, to),
+                None => {
+                    let verdict = put.counted.on_no_fallback();
+                    return self.on_put_verdict(around, id, verdict);
+                }
+            }
+        }
+    }
+
+    /// A node is silent: another writes as well.
+    pub(super) fn on_put_peer_suspect(&mut self, around: &mut Around<'_>, node: NodeId) {
+        let waiting = self.puts.iter().filter(|(_, put)| put.write.is_some() && put.counted.awaits(node));
+        for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let Some(put) = self.puts.get_mut(&id) else { continue };
+            let seat = put.counted.seat_of(node);
+            let to = seat.and_then(|seat| stand_in(around, put.place.partition, &mut put.counted, seat));
+            to.into_iter().for_each(|to| send_write(around.cx, around.node, id, put, to));
+        }
+    }
+
     pub(super) fn on_put_peer_down(&mut self, around: &mut Around<'_>, node: NodeId) {
         let waiting = self.puts.iter().filter(|(_, put)| put.write.is_some() && put.counted.awaits(node));
         for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
@@ -415,6 +461,21 @@ impl Coordinator {
     }
 }
 
+impl Put {
+    /// Has fallbacks, this node perhaps, take the seats of owners that do not answer lately.
+    fn take_seats(&mut self, around: &mut Around<'_>) {
+        if !self.sloppy {
+            return;
+        }
+        let (partition, me) = (self.place.partition, around.cx.me());
+        self.counted.allow_fallbacks(fallbacks(around.node, partition));
+        if !around.shard.owns(partition) {
+            self.counted.substitute(Seat::default(), me);
+        }
+        stand_in_for_silent(around, partition, &mut self.counted);
+    }
+}
+
 /// Ends a put at most so long from now.
 fn reschedule(cx: &mut Cx, id: u64, put: &mut Put, within: u64) {
     cx.timers.cancel(put.deadline, Timer::Put(id));
@@ -430,7 +491,7 @@ fn coordinate(around: &mut Around<'_>, id: u64, put: &mut Put) -> Result<(), Put
         return Err(PutError::Disk);
     };
     check_siblings(put, &object, stored.len())?;
-    let Some(dot) = shard.mint(put.place.partition) else { return Err(PutError::Disk) };
+    let dot = shard.mint(cx, put.place.partition);
     let millis = node.clock.millis(cx.now);
     cx.observe(object.newest_stamp(), millis);
     let sibling =
@@ -472,29 +533,34 @@ fn size((_, sibling): &(Dot, Sibling)) -> u64 {
     sibling.content.as_ref().map_or(0, |content| content.as_bytes().len() as u64)
 }
 
-/// Sends a put's write to every other member that has not been heard.
+/// Sends a put's write to every other member.
 fn send_writes(cx: &mut Cx, node: &Node, id: u64, put: &Put) {
+    let me = cx.me();
+    for to in put.counted.members().filter(|&to| to != me) {
+        send_write(cx, node, id, put, to);
+    }
+}
+
+fn send_write(cx: &mut Cx, node: &Node, id: u64, put: &Put, to: NodeId) {
     let Some(kept) = &put.write else { return };
     let durability = match put.levels.others {
         Level::Synced => Durability::Synced,
         Level::Written => Durability::Buffered,
     };
     let ttl = put.deadline.saturating_sub(cx.now.monotonic);
-    let me = cx.me();
-    for to in put.counted.members().filter(|&to| to != me) {
-        let header = request_header(cx, node, put.place.partition, id, Class::Foreground);
-        let seat = put.counted.seat_of(to).unwrap_or_default();
-        let (key, object) = (put.place.key.clone(), kept.object.clone());
-        let write = Write { header, key, seat, durability, dot: kept.dot, object };
-        cx.send(to, id, ttl, PeerMessage::Write(write));
-    }
+    let header = request_header(cx, node, put.place.partition, id, Class::Foreground);
+    let seat = put.counted.seat_of(to).unwrap_or_default();
+    let (key, object) = (put.place.key.clone(), kept.object.clone());
+    let write = Write { header, key, seat, durability, dot: kept.dot, object };
+    cx.send(to, id, ttl, PeerMessage::Write(write));
 }
 
 /// The partition has a later epoch: the same dot goes to its members there, and is counted from zero.
 fn restart(around: &mut Around<'_>, id: u64, put: &mut Put) {
+    around.cx.stats.puts_restarted += 1;
+    put.counted.restart(&around.node.map.sets(put.place.partition, put.need));
+    put.take_seats(around);
     let Around { cx, node, shard } = around;
-    cx.stats.puts_restarted += 1;
-    put.counted.restart(&node.map.sets(put.place.partition, put.need));
     send_writes(cx, node, id, put);
     if put.counted.awaits(cx.me()) {
         shard.confirm(cx, Writer::Put(id), put.levels.own);
@@ -509,63 +575,4 @@ fn ack(from: NodeId, zone: u16, asked: Level, header: ReplyHeader) -> Ack {
     };
     let tenure: Tenure = header.tenure;
     Ack { node: from, zone, synced, tenure, known: header.known }
-}
-
-fn put_needs(put: &peer::Put, properties: &Properties, replicas: u8) -> Result<(u8, PutNeeds), PutError> {
-    let need = put.w.resolve_positive(replicas, properties.w)?;
-    let primaries = put.pw.resolve(replicas, properties.pw)?;
-    let synced = put.dw.resolve(replicas, Threshold::Count(0))?;
-    let least = u8::from(properties.durability == BucketDurability::OneOfN);
-    Ok((need, PutNeeds { primaries, synced: synced.max(least) }))
-}
-
-fn check_siblings(put: &Put, object: &Object, stored: usize) -> Result<(), PutError> {
-    let bytes = (stored + put.content.as_ref().map_or(0, |content| content.as_bytes().len())) as u64;
-    let replaces_all = object.versions().dots().all(|dot| put.read.covers(dot));
-    if put.properties.allow_mult && !replaces_all && bytes > limits::OBJECT {
-        return Err(PutError::SiblingsTooLarge { bytes, limit: limits::OBJECT });
-    }
-    let siblings = object.versions().len_after_put(&put.read) as u32;
-    let limit = put.properties.max_siblings;
-    if put.properties.allow_mult && siblings > limit {
-        return Err(PutError::TooManySiblings { siblings, limit });
-    }
-    Ok(())
-}
-
-/// What a put replaces: what its writer has read; in a last-write-wins bucket also every sibling that is
-/// here, since the new stamp is greater than all of theirs.
-fn replaced(put: &Put, object: &Object) -> Context {
-    let mut read = put.read.clone();
-    if !put.properties.allow_mult {
-        object.versions().dots().for_each(|dot| read.insert(dot));
-    }
-    read
-}
-
-/// How durable the copies of a put must be before they are acknowledged.
-#[derive(Clone, Copy, Debug)]
-struct Levels {
-    own: Level,
-    others: Level,
-}
-
-impl Levels {
-    const SYNCED: Self = Self { own: Level::Synced, others: Level::Synced };
-
-    /// What the bucket asks, and more where the request wants so many synced acknowledgements. The first of
-    /// them is the coordinator's own, if that `counts`.
-    const fn of(durability: BucketDurability, synced: u8, counts: bool) -> Self {
-        let others = synced > if counts { 1 } else { 0 };
-        let (own, others) = match durability {
-            BucketDurability::Fsync => (true, true),
-            BucketDurability::OneOfN => (true, others),
-            BucketDurability::Buffered => (synced > 0, others),
-        };
-        Self { own: level(own), others: level(others) }
-    }
-}
-
-const fn level(synced: bool) -> Level {
-    if synced { Level::Synced } else { Level::Written }
 }

@@ -9,7 +9,7 @@
 //! A record holds only what its bucket sets itself. The rest follows the type, and the type its founding.
 //!
 //! ```text
-//! u8 format = 1 | scope: type, optional bucket | u64 version | u64 lot | seven optional properties
+//! u8 format = 1 | scope: type, optional bucket | u64 version | u64 lot | eight optional properties
 //! ```
 
 use std::collections::BTreeMap;

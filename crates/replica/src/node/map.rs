@@ -5,9 +5,10 @@
 //! the same, so it must know its epoch too: what it would take from its own partition record is here for all.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use gramme_object::Key;
-use gramme_quorum::Sets;
+use gramme_quorum::{Seat, Sets};
 use gramme_ring::{Keyspace, Layout, Member, NodeId, PartitionId};
 
 use crate::place::{Place, Space};
@@ -34,11 +35,16 @@ pub(crate) struct Map {
     keyspace: Keyspace,
     /// The epochs of partitions that have changed hands.
     epochs: BTreeMap<PartitionId, Epoch>,
+    /// Who stands in, by partition, where that was asked.
+    fallbacks: BTreeMap<PartitionId, Arc<[NodeId]>>,
 }
+
+/// The most fallbacks that are looked at for one that can be reached.
+const FALLBACKS: usize = 32;
 
 impl Map {
     pub(crate) const fn new(layout: Layout, keyspace: Keyspace) -> Self {
-        Self { layout, keyspace, epochs: BTreeMap::new() }
+        Self { layout, keyspace, epochs: BTreeMap::new(), fallbacks: BTreeMap::new() }
     }
 
     /// Where a key belongs. The one place where a key is hashed.
@@ -67,6 +73,22 @@ impl Map {
 
     pub(crate) fn owners(&self, partition: PartitionId) -> impl ExactSizeIterator<Item = NodeId> + '_ {
         self.layout.owners(partition)
+    }
+
+    /// Who may stand in for the partition's owners, in the order of the preference list.
+    pub(crate) fn fallbacks(&mut self, partition: PartitionId) -> Arc<[NodeId]> {
+        let layout = &self.layout;
+        let listed = || {
+            let list = layout.preference_list(partition).into_iter();
+            list.skip(usize::from(layout.replicas())).take(FALLBACKS).collect()
+        };
+        Arc::clone(self.fallbacks.entry(partition).or_insert_with(listed))
+    }
+
+    /// Where a fallback keeps a copy for the owner of this seat; nothing if there is no such owner.
+    pub(crate) fn hint_place(&self, place: &Place, seat: Seat) -> Option<Place> {
+        let owner = self.owners(place.partition).nth(usize::from(seat.slot)).filter(|_| seat.set == 0)?;
+        Some(Place { space: Space::Hints(owner), ..place.clone() })
     }
 
     /// The sets that a request about the partition counts over.

@@ -15,7 +15,7 @@ use crate::cx::Cx;
 use crate::io::Change;
 use crate::node::DEFAULT_TYPE;
 use crate::request::{NodeStatus, Status};
-use crate::shard::{Level, Lost, Shard, Writer};
+use crate::shard::{Backlog, Level, Lost, Shard, Writer};
 use crate::timers::Timer;
 
 /// How often a node speaks of itself, in microseconds.
@@ -106,6 +106,8 @@ impl Node {
     pub(crate) fn say_hello_to_all(&mut self, cx: &mut Cx, shard: &mut Shard) {
         self.store_heard(cx, shard, Level::Written);
         self.count_members(cx);
+        cx.stats.hints = shard.backlogs().values().map(|backlog| backlog.copies.count).sum();
+        cx.stats.hint_bytes = shard.backlogs().values().map(|backlog| backlog.bytes).sum();
         cx.stats.clock_off = self.clock.is_off(cx.now).map_or(0, i64::unsigned_abs);
         self.say_hello_to_connected(cx, shard);
         cx.timers.set(cx.now.monotonic + HELLO_INTERVAL, Timer::Hello);
@@ -276,6 +278,8 @@ impl Node {
                 counts: shard.all_count(),
                 clock_off: self.clock.is_off(cx.now).map(i64::unsigned_abs),
                 partitions,
+                hints: Backlog::default(),
+                handing_on: None,
             };
         }
         let peer = self.peers.peers.get(&id);
@@ -291,6 +295,8 @@ impl Node {
             counts: self.peers.counts(id, now),
             clock_off: None,
             partitions,
+            hints: shard.backlogs().get(&id).copied().unwrap_or_default(),
+            handing_on: None,
         }
     }
 }

@@ -65,6 +65,8 @@ pub struct Properties {
     pub durability: BucketDurability,
     /// Siblings under one key before a put is refused.
     pub max_siblings: u32,
+    /// Whether fallbacks stand in for owners that cannot be reached, unless the request says otherwise.
+    pub sloppy: bool,
 }
 
 impl Properties {
@@ -77,6 +79,7 @@ impl Properties {
             allow_mult,
             durability: BucketDurability::Fsync,
             max_siblings: limits::SIBLINGS,
+            sloppy: true,
         }
     }
 }
@@ -98,6 +101,8 @@ pub struct PropertiesPatch {
     pub durability: Option<BucketDurability>,
     /// See [`Properties::max_siblings`].
     pub max_siblings: Option<u32>,
+    /// See [`Properties::sloppy`].
+    pub sloppy: Option<bool>,
 }
 
 gramme_codec::structs! {
@@ -109,6 +114,7 @@ gramme_codec::structs! {
         allow_mult: Option<bool>,
         durability: Option<BucketDurability>,
         max_siblings: Option<u32>,
+        sloppy: Option<bool>,
     }
 }
 
@@ -132,6 +138,7 @@ impl PropertiesPatch {
             allow_mult: newer.allow_mult.or(self.allow_mult),
             durability: newer.durability.or(self.durability),
             max_siblings: newer.max_siblings.or(self.max_siblings),
+            sloppy: newer.sloppy.or(self.sloppy),
         }
     }
 
@@ -145,6 +152,7 @@ impl PropertiesPatch {
             allow_mult: self.allow_mult.unwrap_or(to.allow_mult),
             durability: self.durability.unwrap_or(to.durability),
             max_siblings: self.max_siblings.unwrap_or(to.max_siblings),
+            sloppy: self.sloppy.unwrap_or(to.sloppy),
         }
     }
 

@@ -9,9 +9,11 @@
 //! whoever asked. It holds nothing that there is one of per node, so that a second shard is a second value.
 
 mod commits;
+mod hints;
 mod overlay;
 mod partition;
 mod record;
+mod work;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,118 +22,37 @@ use bytes::Bytes;
 use gramme_merkle::Digest;
 use gramme_object::{Key, Object, clock_bytes, limits};
 use gramme_plant::planted;
-use gramme_quorum::{Seat, Tenure};
+use gramme_quorum::Tenure;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::Dot;
 use gramme_wire::peer::{Class, Room, Status};
 
 pub(crate) use commits::Level;
+pub use hints::Backlog;
+pub(crate) use hints::recovered as recovered_hints;
 pub(crate) use overlay::Ready;
 pub(crate) use partition::{Fresh, Partition, Uncounted};
 pub use record::RecordError;
+pub(crate) use work::{Brought, Done, Lost, Reader, Scanner, Writer};
 
 use crate::cx::Cx;
-use crate::io::{Change, Effect, LoadFailed, Page};
-use crate::node::{Epoch, Scope};
-use crate::place::Place;
+use crate::io::{Change, Effect, LoadFailed, Page, Rows};
+use crate::node::Epoch;
+use crate::place::{Place, Space};
 use commits::Commits;
+use hints::Hints;
 use overlay::Overlay;
-
-/// Who reads.
-#[derive(Clone, Debug)]
-pub(crate) enum Reader {
-    /// A get that this node coordinates.
-    Get(u64),
-    /// Another coordinator.
-    Peer { to: NodeId, id: u64, asked: Vec<Dot> },
-}
-
-/// Who writes.
-#[derive(Clone, Debug)]
-pub(crate) enum Writer {
-    /// A put that this node coordinates.
-    Put(u64),
-    /// Another coordinator.
-    Peer { to: NodeId, id: u64, partition: PartitionId, seat: Seat },
-    /// A record of bucket properties.
-    Properties(Scope, (u64, u64)),
-    /// Read repair by this node: nobody waits.
-    Nobody,
-}
-
-/// Who scans.
-#[derive(Clone, Debug)]
-pub(crate) enum Scanner {
-    /// A listing that this node coordinates.
-    List(u64),
-    /// Another coordinator.
-    Peer { to: NodeId, id: u64, partition: PartitionId, bucket_type: String, bucket: Option<Bytes> },
-}
-
-/// A state to merge.
-#[derive(Clone, Debug)]
-pub(crate) struct Brought {
-    pub(crate) object: Object,
-    /// Its stored form.
-    pub(crate) stored: Bytes,
-}
-
-/// Something to do with a key's object, once that is there.
-#[derive(Debug)]
-pub(crate) enum Operation {
-    /// Tell the reader what is there.
-    Read(Reader),
-    /// Merge another state, and tell the writer when it is durable to the level.
-    Merge { brought: Box<Brought>, writer: Writer, level: Level, class: Class },
-    /// Say that the key is there, for a put that this node coordinates.
-    Coordinate(u64),
-}
-
-impl Operation {
-    /// What it keeps in memory while it waits.
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Merge { brought, .. } => brought.stored.len() as u64,
-            Self::Read(_) | Self::Coordinate(_) => 0,
-        }
-    }
-}
-
-/// Who waits for a batch to be durable.
-#[derive(Debug)]
-pub(crate) enum Waiter {
-    Read(Reader, Place, Ready),
-    Write(Writer, Status),
-    /// The key has nothing under way, if nothing was staged since.
-    Slot(Place, u64),
-}
-
-/// What the shard has done.
-#[derive(Debug)]
-pub(crate) enum Done {
-    /// The key of a put is there, or cannot be read.
-    Loaded { put: u64, result: Result<(), LoadFailed> },
-    /// What a read shows; nothing of it can be lost any more.
-    Read { reader: Reader, place: Place, result: Result<Ready, LoadFailed> },
-    /// A write is as durable as was asked, or was not done.
-    Written { writer: Writer, status: Status },
-    /// A page has been read.
-    Scanned { scanner: Scanner, result: Result<Page, LoadFailed> },
-}
-
-/// What a node is told that has lost data.
-#[derive(Debug)]
-pub(crate) struct Lost {
-    /// The record of what it concedes.
-    pub(crate) record: Change,
-    /// The start that another node remembers: tenures must be younger than its.
-    pub(crate) born_after: u64,
-}
+use work::{Operation, Waiter};
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Shard {
     partitions: BTreeMap<PartitionId, Partition>,
+    /// Why some partition counts for nothing, if one does.
+    uncounted: Option<Uncounted>,
+    hints: Hints,
+    /// This start's tenure as a fallback.
+    tenure: Tenure,
     overlay: Overlay,
     commits: Commits,
     scans: BTreeMap<u64, Scanner>,
@@ -141,9 +62,17 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(partitions: BTreeMap<PartitionId, Partition>, seed: u64) -> Self {
+    pub(crate) fn new(
+        partitions: BTreeMap<PartitionId, Partition>,
+        hints: BTreeMap<NodeId, Backlog>,
+        tenure: Tenure,
+        seed: u64,
+    ) -> Self {
         Self {
             partitions,
+            uncounted: None,
+            hints: Hints::new(hints),
+            tenure,
             overlay: Overlay::new(seed),
             commits: Commits::default(),
             scans: BTreeMap::new(),
@@ -165,19 +94,28 @@ impl Shard {
 
     /// This node's tenure on a partition, its disk's life there, and the other members' tenures.
     pub(crate) fn tenures(&self, partition: PartitionId) -> (Tenure, u64, Vec<(NodeId, Tenure)>) {
-        let owned = self.partitions.get(&partition);
-        owned.map(|owned| (owned.tenure(), owned.life(), owned.known())).unwrap_or_default()
+        match self.partitions.get(&partition) {
+            Some(owned) => (owned.tenure(), owned.life(), owned.known()),
+            None => (self.tenure, 0, Vec::new()),
+        }
     }
 
-    /// Whether this node's copy of a partition counts towards R and W; what is not its own counts for nothing.
+    /// Whether this node's copy of a partition counts towards R and W. What it keeps as a fallback counts if all
+    /// that is its own does: a disk that may have lost the one may have lost the other.
     pub(crate) fn counts(&self, partition: PartitionId) -> Result<(), Uncounted> {
-        let counts = self.partitions.get(&partition).map_or(Err(Uncounted::Unproven), Partition::counts);
-        if planted!(CountAmnesiac) && self.owns(partition) { Ok(()) } else { counts }
+        let own = self.partitions.get(&partition).map(Partition::counts);
+        let counts = own.unwrap_or_else(|| self.uncounted.map_or(Ok(()), Err));
+        if planted!(CountAmnesiac) { Ok(()) } else { counts }
     }
 
     /// Whether all partitions count.
-    pub(crate) fn all_count(&self) -> bool {
-        self.partitions.values().all(|owned| owned.counts().is_ok())
+    pub(crate) const fn all_count(&self) -> bool {
+        self.uncounted.is_none()
+    }
+
+    /// What is kept for others.
+    pub(crate) const fn backlogs(&self) -> &BTreeMap<NodeId, Backlog> {
+        self.hints.backlogs()
     }
 
     pub(crate) fn all_proven(&self) -> bool {
@@ -256,6 +194,7 @@ impl Shard {
                 Waiter::Read(reader, place, ready) => {
                     self.done.push_back(Done::Read { reader, place, result: Ok(ready) });
                 }
+                Waiter::ReadHint(read, ready) => self.add_hint(read, Ok(ready)),
                 Waiter::Write(writer, status) => self.tell(writer, status),
                 Waiter::Slot(place, sequence) => self.overlay.rest(&place, sequence),
             }
@@ -276,6 +215,31 @@ impl Shard {
 
     pub(crate) fn read(&mut self, cx: &mut Cx, place: &Place, reader: Reader) {
         self.with(cx, place, Operation::Read(reader));
+    }
+
+    /// Reads what is kept of a key for its `owners`, none of which this node is.
+    pub(crate) fn read_hints(
+        &mut self,
+        cx: &mut Cx,
+        place: &Place,
+        owners: impl Iterator<Item = NodeId>,
+        reader: Reader,
+    ) {
+        let has_some = |owner: &NodeId| self.hints.backlogs().contains_key(owner);
+        let spaces: Vec<Space> = owners.filter(has_some).map(Space::Hints).collect();
+        let Some(read) = self.hints.begin_read(place, &reader, spaces.len()) else {
+            let result = Ok(Ready::of(Object::new()));
+            return self.done.push_back(Done::Read { reader, place: place.clone(), result });
+        };
+        for space in spaces {
+            self.with(cx, &Place { space, ..place.clone() }, Operation::ReadHint(read));
+        }
+    }
+
+    fn add_hint(&mut self, read: u64, result: Result<Ready, LoadFailed>) {
+        if let Some((reader, place, result)) = self.hints.add(read, result) {
+            self.done.push_back(Done::Read { reader, place, result });
+        }
     }
 
     /// Loads the key of a put that this node coordinates.
@@ -308,12 +272,28 @@ impl Shard {
         self.next_scan += 1;
         let scan = self.next_scan;
         self.scans.insert(scan, scanner);
-        cx.out.push(Effect::Scan { scan, partition, after, limit });
+        cx.out.push(Effect::Scan { scan, rows: Rows::Partition(partition), after, limit });
     }
 
-    /// Names a new write of a partition.
-    pub(crate) fn mint(&mut self, partition: PartitionId) -> Option<Dot> {
-        self.partitions.get_mut(&partition).map(Partition::mint)
+    /// Reads a page of what is kept for another node.
+    pub(crate) fn scan_hints(&mut self, cx: &mut Cx, target: NodeId, after: Option<Place>, limit: usize) {
+        self.next_scan += 1;
+        let scan = self.next_scan;
+        self.scans.insert(scan, Scanner::Handoff(target));
+        cx.out.push(Effect::Scan { scan, rows: Rows::Hints(target), after, limit });
+    }
+
+    /// Lets a hinted copy go that was handed on and is durable there, unless it has changed since.
+    pub(crate) fn forget_hint(&mut self, cx: &mut Cx, place: &Place, stored: Bytes) {
+        self.with(cx, place, Operation::Forget(stored));
+    }
+
+    /// Names a new write of a partition, this node's own or not.
+    pub(crate) fn mint(&mut self, cx: &mut Cx, partition: PartitionId) -> Dot {
+        match self.partitions.get_mut(&partition) {
+            Some(owned) => owned.mint(),
+            None => self.hints.mint(cx, partition),
+        }
     }
 
     /// Stages what a put makes of a key that was loaded in this step; `stored` is the form of `object`. The
@@ -330,10 +310,9 @@ impl Shard {
             debug_assert!(false, "a put is staged on a key that is not loaded");
             return self.tell(Writer::Put(put), Status::DiskError);
         };
-        let Some(owned) = self.partitions.get_mut(&place.partition) else {
+        let Some(news) = self.see(place, &object) else {
             return self.tell(Writer::Put(put), Status::NotOwner);
         };
-        let news = owned.see(&object);
         let sequence = self.stage(cx, place, &old, (object, stored), news, (level, Class::Foreground));
         self.tell_when_durable(sequence, level, Writer::Put(put), done(level));
     }
@@ -398,7 +377,8 @@ impl Shard {
         self.count_uncounted(cx);
     }
 
-    fn count_uncounted(&self, cx: &mut Cx) {
+    fn count_uncounted(&mut self, cx: &mut Cx) {
+        self.uncounted = self.partitions.values().find_map(|owned| owned.counts().err());
         let count =
             |of: fn(&Partition) -> bool| self.partitions.values().filter(|owned| of(owned)).count() as u64;
         cx.stats.amnesiac_partitions = count(Partition::is_amnesiac);
@@ -416,11 +396,13 @@ impl Shard {
 
     fn run(&mut self, cx: &mut Cx, place: &Place, operation: Operation) {
         match operation {
-            Operation::Read(reader) => self.show(place, reader),
+            Operation::Read(reader) => self.show(place, Shown::To(reader)),
+            Operation::ReadHint(read) => self.show(place, Shown::With(read)),
             Operation::Merge { brought, writer, level, class } => {
                 self.merge_ready(cx, place, *brought, writer, (level, class));
             }
             Operation::Coordinate(put) => self.done.push_back(Done::Loaded { put, result: Ok(()) }),
+            Operation::Forget(stored) => self.forget(cx, place, &stored),
         }
     }
 
@@ -431,22 +413,37 @@ impl Shard {
                 let place = place.clone();
                 self.done.push_back(Done::Read { reader, place, result: Err(LoadFailed) });
             }
+            Operation::ReadHint(read) => self.add_hint(read, Err(LoadFailed)),
             Operation::Merge { writer, .. } => self.tell(writer, Status::DiskError),
             Operation::Coordinate(put) => self.done.push_back(Done::Loaded { put, result: Err(LoadFailed) }),
+            // It is handed on again some time.
+            Operation::Forget(_) => {}
         }
     }
 
-    fn show(&mut self, place: &Place, reader: Reader) {
+    fn show(&mut self, place: &Place, shown: Shown) {
         let Some(ready) = self.overlay.ready(place).cloned() else {
             debug_assert!(false, "a key is shown that is not loaded");
-            return self.fail(place, Operation::Read(reader));
+            return self.fail(
+                place,
+                match shown {
+                    Shown::To(reader) => Operation::Read(reader),
+                    Shown::With(read) => Operation::ReadHint(read),
+                },
+            );
         };
         let staged = ready.staged.filter(|&(sequence, level)| !self.commits.is_durable(sequence, level));
-        match staged.filter(|_| !planted!(ShowStaged)) {
-            Some((sequence, level)) => {
+        match (staged.filter(|_| !planted!(ShowStaged)), shown) {
+            (Some((sequence, level)), Shown::To(reader)) => {
                 self.commits.wait(sequence, level, Waiter::Read(reader, place.clone(), ready));
             }
-            None => self.done.push_back(Done::Read { reader, place: place.clone(), result: Ok(ready) }),
+            (Some((sequence, level)), Shown::With(read)) => {
+                self.commits.wait(sequence, level, Waiter::ReadHint(read, ready));
+            }
+            (None, Shown::To(reader)) => {
+                self.done.push_back(Done::Read { reader, place: place.clone(), result: Ok(ready) });
+            }
+            (None, Shown::With(read)) => self.add_hint(read, Ok(ready)),
         }
     }
 
@@ -462,14 +459,13 @@ impl Shard {
             debug_assert!(false, "a state is merged into a key that is not loaded");
             return self.tell(writer, Status::DiskError);
         };
-        let Some(owned) = self.partitions.get_mut(&place.partition) else {
-            return self.tell(writer, Status::NotOwner);
-        };
         let Brought { mut object, stored } = brought;
         let before = object.versions().len();
         // A version that was seen here and is not here any more was replaced: it is refused from any source.
+        let owned = self.partitions.get(&place.partition).filter(|_| place.space == Space::Data);
         object.versions_mut().retain(|dot, _| {
-            let is_gone = owned.has_seen(dot) || old.object.context().covers(dot);
+            let is_seen = owned.is_some_and(|owned| owned.has_seen(dot));
+            let is_gone = is_seen || old.object.context().covers(dot);
             !is_gone || old.object.versions().is_live(dot)
         });
         let refused = before - object.versions().len();
@@ -492,7 +488,7 @@ impl Shard {
             cx.stats.too_large += 1;
             return self.tell(writer, Status::TooLarge);
         }
-        let news = owned.see(&object);
+        let Some(news) = self.see(place, &object) else { return self.tell(writer, Status::NotOwner) };
         if is_same && news.is_empty() {
             let sequence = match old.staged {
                 Some((sequence, staged)) if staged >= level => sequence,
@@ -505,7 +501,36 @@ impl Shard {
         self.tell_when_durable(sequence, level, writer, status);
     }
 
-    /// Commits a key's new object with its leaf and its partition's note, as one batch.
+    /// Marks what an object shows as seen; returns what is new of it. Nothing for a partition that is not this
+    /// node's own, whose hinted copies are in no seen-set.
+    fn see(&mut self, place: &Place, object: &Object) -> Option<Vec<Dot>> {
+        match place.space {
+            Space::Data => self.partitions.get_mut(&place.partition).map(|owned| owned.see(object)),
+            Space::Hints(_) => Some(Vec::new()),
+        }
+    }
+
+    fn forget(&mut self, cx: &mut Cx, place: &Place, stored: &Bytes) {
+        let (Some(old), Space::Hints(target)) = (self.overlay.ready(place).cloned(), place.space) else {
+            return debug_assert!(false, "what is forgotten is a hinted copy, and loaded");
+        };
+        if old.stored != *stored {
+            return;
+        }
+        let old_digest = old.digest.unwrap_or_else(|| digest_of(&place.key, &old.object));
+        let of = (target, place.partition);
+        let sum = self.hints.replace(of, (Some(old_digest), stored.len() as u64), (None, 0));
+        let changes = vec![Change::Removed { place: place.clone() }, sum];
+        let level = old.staged.map_or(Level::Written, |(_, staged)| staged);
+        let sequence = self.commits.commit(cx, changes, level, Class::Background);
+        let (object, stored) = (Arc::new(Object::new()), Bytes::new());
+        let ready = Ready { object, stored, digest: None, staged: Some((sequence, level)) };
+        self.overlay.set(place, ready);
+        self.commits.wait(sequence, level, Waiter::Slot(place.clone(), sequence));
+    }
+
+    /// Commits a key's new object, with its leaf and its partition's note or with what is kept for its target, as
+    /// one batch.
     fn stage(
         &mut self,
         cx: &mut Cx,
@@ -521,12 +546,21 @@ impl Shard {
         let old_digest = old.digest.or_else(|| (!is_new).then(|| digest_of(&place.key, &old.object)));
         let mut changes = Vec::with_capacity(3);
         changes.push(Change::Object { place: place.clone(), digest, object: stored.clone() });
-        if let Some(owned) = self.partitions.get_mut(&place.partition) {
-            changes.push(owned.replace(place, (old_digest, old_bytes), (digest, new_bytes)));
-            changes.push(owned.next_entry(news));
+        match place.space {
+            Space::Hints(target) => {
+                cx.stats.hints_stored += 1;
+                let (of, new) = ((target, place.partition), (Some(digest), new_bytes));
+                changes.push(self.hints.replace(of, (old_digest, old_bytes), new));
+            }
+            Space::Data => {
+                if let Some(owned) = self.partitions.get_mut(&place.partition) {
+                    changes.push(owned.replace(place, (old_digest, old_bytes), (digest, new_bytes)));
+                    changes.push(owned.next_entry(news));
+                }
+                cx.stats.keys += u64::from(is_new);
+                cx.stats.bytes = cx.stats.bytes + new_bytes - old_bytes;
+            }
         }
-        cx.stats.keys += u64::from(is_new);
-        cx.stats.bytes = cx.stats.bytes + new_bytes - old_bytes;
         // What is shown must be as durable as the most careful of the batches in it.
         let show = old.staged.map_or(level, |(_, staged)| staged.max(level));
         let sequence = self.commits.commit(cx, changes, show, class);
@@ -549,6 +583,13 @@ impl Shard {
             self.done.push_back(Done::Written { writer, status });
         }
     }
+}
+
+/// To whom a key's state is shown.
+enum Shown {
+    To(Reader),
+    /// With other hinted copies.
+    With(u64),
 }
 
 fn decoded(stored: Bytes) -> Result<Ready, LoadFailed> {

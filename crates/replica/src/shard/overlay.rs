@@ -33,6 +33,15 @@ pub(crate) struct Ready {
     pub(super) staged: Option<(u64, Level)>,
 }
 
+impl Ready {
+    /// A state that is shown, and stands nowhere as it is.
+    pub(super) fn of(object: Object) -> Self {
+        let is_empty = object.versions().is_empty() && object.context().is_empty();
+        let stored = if is_empty { Bytes::new() } else { object.encode().into() };
+        Self { object: Arc::new(object), stored, digest: None, staged: None }
+    }
+}
+
 #[derive(Debug)]
 enum Slot {
     Loading { first: Operation, others: Vec<Operation> },

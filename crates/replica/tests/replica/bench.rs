@@ -5,7 +5,7 @@ use gramme_object::{Content, Key, Object, Sibling, Stamp};
 use gramme_quorum::{Seat, Tenure, Threshold};
 use gramme_replica::{
     Bounds, Change, ClientPut, ClientRequest, Config, Effect, Input, Now, Page, Place, PropertiesChange,
-    PropertiesPatch, Recovered, RecoveredPartition, Replica, Response, Scope, Secrets, Space, Ticket,
+    PropertiesPatch, Recovered, RecoveredPartition, Replica, Response, Rows, Scope, Secrets, Space, Ticket,
 };
 use gramme_ring::{Keyspace, Member, NodeId, PartitionId, PlanRequest, plan};
 use gramme_vclock::{Context, Dot};
@@ -28,6 +28,8 @@ pub(crate) struct Bench {
     /// By how much the wall clock is off, in microseconds.
     pub(crate) skew: i64,
     pub(crate) objects: std::collections::BTreeMap<Key, Bytes>,
+    /// What it keeps for others.
+    pub(crate) hints: std::collections::BTreeMap<Place, Bytes>,
     /// What else is durable.
     pub(crate) disk: Recovered,
     /// Batches of earlier starts.
@@ -40,7 +42,8 @@ pub(crate) struct Bench {
     pub(crate) timer: u64,
 }
 
-pub(crate) const BOUNDS: Bounds = Bounds { bytes: 1 << 20, batches: 1_000, reads: 1_000, cached: 1 << 20 };
+pub(crate) const BOUNDS: Bounds =
+    Bounds { bytes: 1 << 20, batches: 1_000, reads: 1_000, cached: 1 << 20, hints: 10_000 };
 
 /// As many nodes as `nodes`; with more than three, this one does not own every key.
 pub(crate) fn bench(nodes: u64) -> Bench {
@@ -72,6 +75,7 @@ pub(crate) fn started(nodes: u64, recovered: Recovered, bounds: Bounds) -> Bench
         now: 0,
         skew: 0,
         objects: std::collections::BTreeMap::new(),
+        hints: std::collections::BTreeMap::new(),
         base: recovered.position,
         disk: recovered.clone(),
         pending: Vec::new(),
@@ -153,11 +157,11 @@ impl Bench {
                 Effect::Send { to, id, message, .. } => self.sent.push((to, id, message)),
                 Effect::Reply { ticket, response } => self.replies.push((ticket, response)),
                 Effect::Load { load, place } => {
-                    let result = Ok(self.objects.get(&place.key).cloned());
+                    let result = Ok(self.stored(&place).cloned());
                     self.step(Input::Loaded { load, result });
                 }
-                Effect::Scan { scan, partition, after, limit } => {
-                    let page = self.page(partition, after.as_ref(), limit);
+                Effect::Scan { scan, rows, after, limit } => {
+                    let page = self.page(rows, after.as_ref(), limit);
                     self.step(Input::Scanned { scan, result: Ok(page) });
                 }
                 Effect::Commit { changes, sync, .. } => {
@@ -170,8 +174,20 @@ impl Bench {
         }
     }
 
-    /// Rows of a partition, as the disk has them.
-    fn page(&self, partition: PartitionId, after: Option<&Place>, limit: usize) -> Page {
+    /// A row, as the disk has it.
+    fn stored(&self, place: &Place) -> Option<&Bytes> {
+        match place.space {
+            Space::Data => self.objects.get(&place.key),
+            Space::Hints(_) => self.hints.get(place),
+        }
+    }
+
+    /// Rows in their order, as the disk has them.
+    fn page(&self, rows: Rows, after: Option<&Place>, limit: usize) -> Page {
+        let partition = match rows {
+            Rows::Partition(partition) => partition,
+            Rows::Hints(target) => return self.hint_page(target, after),
+        };
         let rows = self.objects.iter().map(|(key, stored)| {
             let hash = KEYSPACE.hash(key.as_bytes());
             let partition = self.replica.layout().partition_of(hash);
@@ -187,6 +203,14 @@ impl Bench {
         Page { rows, next }
     }
 
+    /// All that is kept for a node, at once.
+    fn hint_page(&self, target: NodeId, after: Option<&Place>) -> Page {
+        let rows = self.hints.iter().filter(|(place, _)| place.space == Space::Hints(target));
+        let rows = rows.filter(|(place, _)| after.is_none_or(|after| *place > after));
+        let rows = rows.map(|(place, stored)| (place.clone(), stored.clone())).collect();
+        Page { rows, next: None }
+    }
+
     /// A partition that this node owns.
     pub(crate) fn owned(&self) -> PartitionId {
         let layout = self.replica.layout();
@@ -199,7 +223,11 @@ impl Bench {
         for change in std::mem::take(&mut self.pending).into_iter().inspect(|_| self.committed += 1).flatten()
         {
             match change {
-                Change::Object { place, object, .. } => drop(self.objects.insert(place.key, object)),
+                Change::Object { place, object, .. } if place.space == Space::Data => {
+                    self.objects.insert(place.key, object);
+                }
+                Change::Object { place, object, .. } => drop(self.hints.insert(place, object)),
+                Change::Removed { place } => drop(self.hints.remove(&place)),
                 Change::Meta { name, value } => drop(self.disk.meta.insert(name, value)),
                 Change::Partition { partition, total, record } => {
                     let row = RecoveredPartition { total, record, ..RecoveredPartition::default() };
@@ -210,11 +238,17 @@ impl Bench {
                     row.total = total;
                     row.notes.push(note);
                 }
-                Change::Leaf { .. } | Change::Removed { .. } => {}
+                Change::Leaf { .. } => {}
             }
         }
         self.disk.position = self.base + self.committed;
         self.step(Input::Committed { written: self.committed, synced: self.committed });
+    }
+
+    /// Connects it to all others.
+    pub(crate) fn connect(&mut self) {
+        (2..=self.nodes).for_each(|node| self.step(Input::PeerUp(NodeId(node))));
+        self.sent.clear();
     }
 
     /// Only written, not synced.
@@ -233,6 +267,7 @@ impl Bench {
             r: Threshold::One,
             pr: Threshold::Default,
             timeout: 1_000,
+            sloppy: None,
             against: Bytes::new(),
         };
         self.step(Input::Client { ticket: Ticket(ticket), request });
@@ -343,6 +378,7 @@ pub(crate) fn client_put(value: &str) -> ClientPut {
         dw: Threshold::Default,
         timeout: 1_000,
         return_body: false,
+        sloppy: None,
         identity: None,
     }
 }

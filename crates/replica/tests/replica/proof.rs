@@ -73,6 +73,7 @@ fn what_an_amnesiac_had_counted_for_is_discounted() {
         r: Threshold::Quorum,
         pr: Threshold::Default,
         timeout: 1_000,
+        sloppy: None,
         against: Bytes::new(),
     };
     bench.step(Input::Client { ticket: Ticket(1), request });

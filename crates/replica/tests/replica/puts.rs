@@ -13,6 +13,7 @@ use gramme_wire::peer::{
 #[test]
 fn a_copy_of_a_put_is_not_handed_on_again() {
     let mut bench = bench(4);
+    bench.connect();
     let identity = Some((9, 1));
     let key = bench.foreign_key();
     let put = ClientPut { key, identity, ..client_put("x") };
@@ -111,6 +112,7 @@ fn synced_acknowledgements_are_asked_for_where_they_are_wanted() {
 #[test]
 fn a_put_is_handed_on_until_an_owner_takes_it_and_never_to_two() {
     let mut bench = bench(8);
+    bench.connect();
     let foreign = bench.foreign_key();
     let owners = bench.owners_of(&foreign);
     bench.put(1, ClientPut { key: foreign, ..client_put("x") });
@@ -179,6 +181,7 @@ fn a_put_that_is_handed_to_an_owner_is_coordinated_there() {
         dw: Threshold::Default,
         timeout: 1_000,
         return_body: false,
+        sloppy: None,
     };
     let forward = Forward { header: bench.header(), put };
     let hand_on = |bench: &mut Bench, id| {

@@ -43,5 +43,6 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
 
 /// Whether a read began after a write was acknowledged, and asked so many that one of them has it.
 fn must_meet(read: &ReadRecord, write: &WriteRecord, replicas: u8) -> bool {
-    matches!(write.fate, Fate::Acked { at, copies, .. } if at < read.sent && read.r + copies > replicas)
+    let meets = read.r + write.fate.primaries() > replicas;
+    matches!(write.fate, Fate::Acked { at, .. } if at < read.sent && meets)
 }

@@ -23,7 +23,7 @@ fn check_key(story: &Story<'_>, key: usize, found: &mut Vec<Violation>, stalenes
     let writes = (1..).zip(&story.history.writes).filter(|(_, write)| write.key == key);
     let mut acked: Vec<(u64, WriteId, u8)> = writes
         .filter_map(|(id, write)| match write.fate {
-            Fate::Acked { at, copies, .. } => Some((at, id, copies)),
+            fate @ Fate::Acked { at, .. } => Some((at, id, fate.primaries())),
             _ => None,
         })
         .collect();

@@ -18,6 +18,7 @@ pub(super) struct Story<'a> {
 pub(super) struct Burial {
     pub(super) by: WriteId,
     pub(super) at: u64,
+    /// By how many owners it was acknowledged.
     pub(super) copies: u8,
 }
 
@@ -40,7 +41,7 @@ impl<'a> Story<'a> {
         let mut acked: Vec<Burial> = (1..)
             .zip(&self.history.writes)
             .filter_map(|(by, write)| match write.fate {
-                Fate::Acked { at, copies, .. } => Some(Burial { by, at, copies }),
+                fate @ Fate::Acked { at, .. } => Some(Burial { by, at, copies: fate.primaries() }),
                 _ => None,
             })
             .collect();
@@ -122,11 +123,13 @@ impl<'a> Story<'a> {
     /// on destroyed disks, and those not synced on nodes that lost their power.
     pub(super) fn destroyed(&self, id: WriteId, until: u64) -> u8 {
         let write = self.write(id);
-        let Fate::Acked { copies, synced, .. } = write.fate else { return 0 };
+        let Fate::Acked { copies, fallbacks, synced, .. } = write.fate else { return 0 };
         let owners = &self.history.keys[write.key].owners;
+        // Who stood in may be any node.
+        let may_hold = |node| fallbacks > 0 || owners.contains(&node);
         let (mut disks, mut any) = (BTreeSet::new(), BTreeSet::new());
         for damage in &self.history.damage {
-            let concerns = damage.key.is_none_or(|key| key == write.key) && owners.contains(&damage.node);
+            let concerns = damage.key.is_none_or(|key| key == write.key) && may_hold(damage.node);
             if concerns && damage.at >= write.sent && damage.at <= until {
                 any.insert(damage.node);
                 if damage.synced {

@@ -6,7 +6,8 @@ use crate::history::{Broken, Damage, Fate, KeyRecord, Kind, ReadRecord, WriteRec
 const ACKED: u8 = 2;
 
 fn write(read: &[WriteId], sent: u64, acked: Option<u64>) -> WriteRecord {
-    let fate = acked.map_or(Fate::Unknown, |at| Fate::Acked { at, copies: ACKED, synced: ACKED });
+    let fate =
+        acked.map_or(Fate::Unknown, |at| Fate::Acked { at, copies: ACKED, fallbacks: 0, synced: ACKED });
     WriteRecord { read: read.to_vec(), sent, fate, ..WriteRecord::default() }
 }
 
@@ -63,7 +64,7 @@ fn a_loss_is_excused_by_what_was_destroyed_and_by_nothing_less() {
     run.damage = vec![destroyed(0, 5, true), destroyed(1, 5, true)];
     assert_eq!(broken(&run), []);
     run.keys[0].kind = Kind::Buffered;
-    run.writes[0].fate = Fate::Acked { at: 2, copies: 2, synced: 0 };
+    run.writes[0].fate = Fate::Acked { at: 2, copies: 2, fallbacks: 0, synced: 0 };
     run.damage = vec![destroyed(0, 5, false), destroyed(1, 5, false)];
     assert_eq!(broken(&run), [], "neither copy was synced");
 }

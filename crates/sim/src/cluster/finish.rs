@@ -180,6 +180,19 @@ impl Cluster {
         self.clients.iter_mut().for_each(|client| client.goals.clear());
         self.end_faults(None);
         self.turn_until(self.now + DRAIN);
+        self.demand_handoff();
+    }
+
+    /// What was kept for others has reached them, though nobody has read anything; but for what they refuse.
+    fn demand_handoff(&mut self) {
+        for node in 0..self.nodes.len() {
+            let unwanted =
+                self.nodes[node].replica.as_ref().map_or(0, |replica| replica.stats().hints_unwanted);
+            let kept = self.nodes[node].disk.hints();
+            if kept > 0 && unwanted == 0 {
+                self.broken(Broken::NoProgress(format!("node {node} still keeps {kept} copies for others")));
+            }
+        }
     }
 
     /// Reads every key from all replicas that have it, several times, through different nodes.
@@ -195,6 +208,7 @@ impl Cluster {
                     r: Threshold::Count(all),
                     pr: Threshold::Default,
                     timeout: 5_000,
+                    sloppy: Some(false),
                     against: bytes::Bytes::new(),
                 };
                 let (sent, ticket) = (self.now, self.ask_directly(node, request));
@@ -328,7 +342,8 @@ impl Cluster {
         }
         let (key, pr) = (self.keys[number].key.clone(), Threshold::Default);
         let (timeout, against) = (clients::TIMEOUT, bytes::Bytes::new());
-        let request = ClientRequest::Get { key, r: Threshold::All, pr, timeout, against };
+        let request =
+            ClientRequest::Get { key, r: Threshold::All, pr, timeout, sloppy: Some(false), against };
         let ticket = self.ask_directly(number % self.nodes.len(), request);
         self.turn_until(self.now + 2_000_000);
         if let Some(Response::Get(Ok(_))) = self.answers.remove(&ticket) {

@@ -7,8 +7,7 @@
 use std::collections::BTreeSet;
 
 use gramme_object::Key;
-use gramme_replica::{ClientRequest, Cursor, LoadFailed, Page, Place, Response, Scope, Space, Ticket};
-use gramme_ring::PartitionId;
+use gramme_replica::{ClientRequest, Cursor, LoadFailed, Page, Place, Response, Rows, Scope, Space, Ticket};
 use rand::RngExt;
 
 use super::nemesis::scope_of;
@@ -152,7 +151,7 @@ impl Cluster {
     pub(super) fn read_page(
         &self,
         node: usize,
-        partition: PartitionId,
+        rows: Rows,
         after: Option<&Place>,
         limit: usize,
     ) -> Result<Page, LoadFailed> {
@@ -160,14 +159,18 @@ impl Cluster {
         if disk.fails_reads {
             return Err(LoadFailed);
         }
-        let rows = disk.objects().iter().map(|(key, stored)| {
-            let hash = keyspace().hash(key.as_bytes());
-            let partition = self.layout.partition_of(hash);
-            (Place { space: Space::Data, partition, hash, key: key.clone() }, stored.clone())
-        });
-        let rows =
-            rows.filter(|(place, _)| place.partition == partition && after.is_none_or(|after| place > after));
-        let mut rows: Vec<_> = rows.collect();
+        let mut rows = match rows {
+            Rows::Partition(partition) => {
+                let rows = disk.objects().iter().map(|(key, stored)| {
+                    let hash = keyspace().hash(key.as_bytes());
+                    let partition = self.layout.partition_of(hash);
+                    (Place { space: Space::Data, partition, hash, key: key.clone() }, stored.clone())
+                });
+                rows.filter(|(place, _)| place.partition == partition).collect()
+            }
+            Rows::Hints(target) => disk.hints_for(target),
+        };
+        rows.retain(|(place, _)| after.is_none_or(|after| place > after));
         rows.sort_by(|(one, _), (other, _)| one.cmp(other));
         let most = limit.min(PAGE_ROWS);
         let has_more = rows.len() > most;

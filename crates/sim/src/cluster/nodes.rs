@@ -219,7 +219,7 @@ impl Cluster {
                 Effect::Reply { ticket, response } => self.reply(ticket, response),
                 Effect::Load { load, place } => {
                     let disk = &self.nodes[node].disk;
-                    let result = disk.load(&place.key);
+                    let result = disk.load(&place);
                     if result.is_err() {
                         self.counts.note(Fault::ReadError);
                     }
@@ -227,8 +227,8 @@ impl Cluster {
                     let input = Box::new(Input::Loaded { load, result });
                     self.schedule(after, Event::Own { node, life, input });
                 }
-                Effect::Scan { scan, partition, after, limit } => {
-                    let result = self.read_page(node, partition, after.as_ref(), limit);
+                Effect::Scan { scan, rows, after, limit } => {
+                    let result = self.read_page(node, rows, after.as_ref(), limit);
                     let after = self.random.listings.random_range(5..200) + self.nodes[node].disk.slowness;
                     let input = Box::new(Input::Scanned { scan, result });
                     self.schedule(after, Event::Own { node, life, input });

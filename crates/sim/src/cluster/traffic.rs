@@ -168,8 +168,8 @@ impl Cluster {
         for _ in 0..3 * self.most_requests() {
             let key = self.keys[self.random.nemesis.random_range(0..self.keys.len())].key.clone();
             let (r, pr) = (gramme_quorum::Threshold::All, gramme_quorum::Threshold::Default);
-            let request =
-                ClientRequest::Get { key, r, pr, timeout: clients::TIMEOUT, against: bytes::Bytes::new() };
+            let (timeout, against) = (clients::TIMEOUT, bytes::Bytes::new());
+            let request = ClientRequest::Get { key, r, pr, timeout, sloppy: None, against };
             let ticket = self.ticket();
             self.hand_over(Asker::Nobody, node, ticket, request);
         }

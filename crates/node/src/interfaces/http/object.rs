@@ -105,9 +105,9 @@ impl Asked {
     }
 
     fn put(&self, content: Option<Content>) -> ClientPut {
-        let Params { w, pw, dw, timeout, return_body, .. } = self.params;
+        let Params { w, pw, dw, timeout, return_body, sloppy, .. } = self.params;
         let (key, context) = (self.key.clone(), self.context.clone());
-        ClientPut { key, context, content, w, pw, dw, timeout, return_body, identity: None }
+        ClientPut { key, context, content, w, pw, dw, timeout, return_body, sloppy, identity: None }
     }
 }
 

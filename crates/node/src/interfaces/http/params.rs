@@ -23,6 +23,7 @@ pub(super) struct Params {
     pub(super) dw: Threshold,
     pub(super) timeout: u32,
     pub(super) return_body: bool,
+    pub(super) sloppy: Option<bool>,
     pub(super) vtag: Option<String>,
     /// What a listing of keys, and of buckets, is asked for as.
     pub(super) keys: Option<String>,
@@ -39,6 +40,7 @@ impl Params {
             dw: Threshold::Default,
             timeout: TIMEOUT,
             return_body: false,
+            sloppy: None,
             vtag: None,
             keys: None,
             buckets: None,
@@ -55,7 +57,7 @@ impl Params {
 
     /// How the request reads.
     pub(super) const fn reading(&self) -> Reading {
-        Reading { r: self.r, pr: self.pr, timeout: self.timeout }
+        Reading { r: self.r, pr: self.pr, timeout: self.timeout, sloppy: self.sloppy }
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), HttpError> {
@@ -68,6 +70,7 @@ impl Params {
             "dw" => self.dw = threshold()?,
             "timeout" => self.timeout = parse_timeout(value)?,
             "returnbody" => self.return_body = parse_bool(name, value)?,
+            "sloppy" => self.sloppy = Some(parse_bool(name, value)?),
             "vtag" => self.vtag = Some(value.to_owned()),
             "keys" => self.keys = Some(value.to_owned()),
             "buckets" => self.buckets = Some(value.to_owned()),
@@ -122,13 +125,16 @@ mod tests {
 
     #[test]
     fn known_parameters_are_read_and_checked() {
-        let params =
-            parse("r=1&w=all&dw=one&pw=2&timeout=70&returnbody=true&vtag=a%20b&notfound_ok=true&x=y");
+        let params = parse(
+            "r=1&w=all&dw=one&pw=2&timeout=70&returnbody=true&sloppy=false&vtag=a%20b&notfound_ok=true&x=y",
+        );
         let params = params.expect("valid");
         assert_eq!((params.r, params.w, params.dw), (Threshold::Count(1), Threshold::All, Threshold::One));
-        assert_eq!((params.timeout, params.return_body), (70, true));
+        assert_eq!((params.timeout, params.return_body, params.sloppy), (70, true, Some(false)));
         assert_eq!(params.vtag.as_deref(), Some("a b"));
-        for query in ["r=-1", "r=", "w=many", "timeout=0", "timeout=soon", "returnbody=yes", "r=%ff"] {
+        for query in
+            ["r=-1", "r=", "w=many", "timeout=0", "timeout=soon", "returnbody=yes", "sloppy=", "r=%ff"]
+        {
             assert!(parse(query).is_err(), "{query}");
         }
     }

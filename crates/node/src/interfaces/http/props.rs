@@ -57,6 +57,7 @@ fn render(properties: &Properties, replicas: u8, scope: &Scope) -> Value {
         "allow_mult": properties.allow_mult,
         "durability": properties.durability.name(),
         "max_siblings": properties.max_siblings,
+        "sloppy": properties.sloppy,
     });
     if let Some(bucket) = &scope.bucket {
         props["name"] = json!(String::from_utf8_lossy(bucket));
@@ -116,6 +117,7 @@ fn parse_props(props: &Map<String, Value>) -> Result<PropertiesPatch, HttpError>
             "pr" => patch.pr = Some(threshold()?),
             "pw" => patch.pw = Some(threshold()?),
             "allow_mult" => patch.allow_mult = Some(value.as_bool().ok_or_else(|| wanted("true or false"))?),
+            "sloppy" => patch.sloppy = Some(value.as_bool().ok_or_else(|| wanted("true or false"))?),
             "durability" => {
                 let durability = value.as_str().and_then(|name| name.parse().ok());
                 patch.durability = Some(durability.ok_or_else(|| wanted("fsync, one-of-n or buffered"))?);

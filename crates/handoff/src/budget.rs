@@ -1,0 +1,80 @@
+//! Bytes that may be sent: so many a second, and what was not used of the last second.
+
+/// Kept in millionths, so that what a short time brings is not rounded away.
+const MILLIONTHS: u64 = 1_000_000;
+
+#[derive(Debug)]
+pub(crate) struct Budget {
+    per_second: u64,
+    /// Below zero after something that was larger than what was left.
+    left: i64,
+    filled: u64,
+}
+
+impl Budget {
+    pub(crate) fn new(per_second: u64) -> Self {
+        // A rate of nothing would never send anything again.
+        let per_second = per_second.clamp(1, 1 << 40);
+        Self { per_second, left: (per_second * MILLIONTHS).cast_signed(), filled: 0 }
+    }
+
+    pub(crate) fn set(&mut self, per_second: u64) {
+        *self = Self { left: self.left, filled: self.filled, ..Self::new(per_second) };
+        self.left = self.left.min(self.most());
+    }
+
+    const fn most(&self) -> i64 {
+        (self.per_second * MILLIONTHS).cast_signed()
+    }
+
+    /// Lets it fill, never above what a second brings.
+    pub(crate) fn fill(&mut self, now: u64) {
+        // More than a minute pays for anything.
+        let elapsed = now.saturating_sub(self.filled).min(60 * MILLIONTHS);
+        let more = elapsed.saturating_mul(self.per_second).cast_signed();
+        self.left = self.left.saturating_add(more).min(self.most());
+        self.filled = now;
+    }
+
+    /// Whether something may be sent, however large it is: what it takes too much is missing next time.
+    pub(crate) const fn has_some(&self) -> bool {
+        self.left > 0
+    }
+
+    pub(crate) fn take(&mut self, bytes: u64) {
+        self.left = self.left.saturating_sub(bytes.saturating_mul(MILLIONTHS).cast_signed());
+    }
+
+    /// When something may be sent again.
+    pub(crate) const fn ready_at(&self) -> u64 {
+        let missing = self.left.saturating_neg();
+        if missing < 0 { self.filled } else { self.filled + missing.unsigned_abs() / self.per_second + 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_brings_so_many_bytes_a_second_and_saves_one() {
+        let mut budget = Budget::new(1_000);
+        budget.take(1_500);
+        assert!(!budget.has_some());
+        assert_eq!(budget.ready_at(), 500_001);
+        budget.fill(499_999);
+        assert!(!budget.has_some());
+        budget.fill(budget.ready_at());
+        assert!(budget.has_some());
+        budget.fill(1_000_000_000);
+        budget.take(1_000);
+        assert!(!budget.has_some(), "a second's worth was saved, not more");
+        budget.set(10);
+        assert_eq!(budget.ready_at(), 1_000_000_001);
+        // Nothing it is told makes it overflow.
+        budget.take(u64::MAX);
+        budget.set(u64::MAX);
+        budget.fill(u64::MAX);
+        Budget::new(0).take(1);
+    }
+}

@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod budget;
+mod handoff;
+mod run;
+
+pub use handoff::{Config, Effect, Handoff, Input, Outcome, Stats};
+pub use run::Progress;

@@ -1,0 +1,73 @@
+//! Who stands in for an owner that cannot be reached (sections 4.5 and 4.6 of the paper).
+//!
+//! A request goes to the first N *healthy* nodes of the preference list. An owner that is silent is asked all the
+//! same, beside whoever stands in for it: silence proves nothing. One that cannot take a request is stood in for at
+//! once. One that has too much to do is not: its work would become another's, and then another's.
+
+use gramme_gossip::Opinion;
+use gramme_quorum::Seat;
+use gramme_ring::{NodeId, PartitionId};
+
+use super::Around;
+use crate::node::Node;
+
+/// A request that counts seats.
+pub(super) trait Seated {
+    fn seat_of(&self, node: NodeId) -> Option<Seat>;
+    /// Says whether it may.
+    fn substitute(&mut self, seat: Seat, node: NodeId) -> bool;
+}
+
+impl Seated for gramme_quorum::PutRequest {
+    fn seat_of(&self, node: NodeId) -> Option<Seat> {
+        self.seat_of(node)
+    }
+
+    fn substitute(&mut self, seat: Seat, node: NodeId) -> bool {
+        self.substitute(seat, node)
+    }
+}
+
+impl Seated for gramme_quorum::GetRequest {
+    fn seat_of(&self, node: NodeId) -> Option<Seat> {
+        self.seat_of(node)
+    }
+
+    fn substitute(&mut self, seat: Seat, node: NodeId) -> bool {
+        self.substitute(seat, node)
+    }
+}
+
+/// How many nodes there are to stand in.
+pub(super) fn fallbacks(node: &mut Node, partition: PartitionId) -> u8 {
+    // At most 32.
+    node.map.fallbacks(partition).len() as u8
+}
+
+/// Puts the next node that can be reached on a seat; nothing if there is none.
+pub(super) fn stand_in(
+    around: &mut Around<'_>,
+    partition: PartitionId,
+    request: &mut impl Seated,
+    seat: Seat,
+) -> Option<NodeId> {
+    let Around { cx, node, .. } = around;
+    let fallbacks = node.map.fallbacks(partition);
+    let is_healthy = |id: NodeId| id == cx.me() || node.peers().state(id) == Opinion::Alive;
+    let next = fallbacks.iter().copied().find(|&id| is_healthy(id) && request.seat_of(id).is_none())?;
+    request.substitute(seat, next).then_some(next)
+}
+
+/// Has others stand in for the owners that do not answer lately; returns who was not asked before.
+pub(super) fn stand_in_for_silent(
+    around: &mut Around<'_>,
+    partition: PartitionId,
+    request: &mut impl Seated,
+) -> Vec<NodeId> {
+    let me = around.cx.me();
+    let node = &around.node;
+    let owners = node.map.owners(partition).filter(|&owner| owner != me);
+    let silent: Vec<_> = owners.filter(|&owner| node.peers().state(owner) != Opinion::Alive).collect();
+    let seats: Vec<_> = silent.into_iter().filter_map(|owner| request.seat_of(owner)).collect();
+    seats.into_iter().filter_map(|seat| stand_in(around, partition, request, seat)).collect()
+}

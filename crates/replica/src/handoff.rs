@@ -1,0 +1,154 @@
+//! Hinted handoff (section 4.6 of the paper): what was kept for a node goes to it when it is back.
+//!
+//! A round looks every few seconds for nodes that copies are kept for and that can be reached; a node that has
+//! just come back need not wait for it. The pace, and what happens when a delivery fails, is `gramme-handoff`'s.
+
+use std::collections::BTreeMap;
+
+use gramme_gossip::Opinion;
+use gramme_handoff::{Config, Effect, Handoff, Input, Outcome, Progress};
+use gramme_ring::NodeId;
+use gramme_wire::PeerMessage;
+use gramme_wire::peer::{Class, Hint, HintReply, Status};
+
+use crate::coordinator::Around;
+use crate::io::{LoadFailed, Page};
+use crate::place::{Place, Space};
+use crate::serve::request_header;
+use crate::timers::Timer;
+
+/// How often it is looked for copies that can be handed on, in microseconds.
+const ROUND: u64 = 10_000_000;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct HandingOn {
+    machine: Handoff<Place>,
+    /// Which delivery each request is.
+    requests: BTreeMap<u64, u64>,
+    timer: Option<u64>,
+}
+
+impl HandingOn {
+    pub(crate) fn new() -> Self {
+        Self { machine: Handoff::new(Config::USUAL), requests: BTreeMap::new(), timer: None }
+    }
+
+    /// The run for a node, if one is under way.
+    pub(crate) fn run(&self, target: NodeId) -> Option<Progress> {
+        self.machine.runs().find(|run| run.target == target)
+    }
+
+    pub(crate) fn on_round(&mut self, around: &mut Around<'_>) {
+        let now = around.cx.now.monotonic;
+        around.cx.timers.set(now + ROUND, Timer::HandoffRound);
+        let targets: Vec<_> = around.shard.backlogs().keys().copied().collect();
+        self.begin(around, targets);
+    }
+
+    /// A node can be reached again.
+    pub(crate) fn on_back(&mut self, around: &mut Around<'_>, node: NodeId) {
+        if around.shard.backlogs().contains_key(&node) {
+            self.begin(around, vec![node]);
+        }
+    }
+
+    fn begin(&mut self, around: &mut Around<'_>, mut targets: Vec<NodeId>) {
+        targets.retain(|target| around.node.peers().state(*target) == Opinion::Alive);
+        if !targets.is_empty() {
+            self.step(around, Input::Round(targets));
+        }
+    }
+
+    pub(crate) fn on_timer(&mut self, around: &mut Around<'_>) {
+        self.timer = None;
+        self.step(around, Input::Timer);
+    }
+
+    pub(crate) fn on_page(
+        &mut self,
+        around: &mut Around<'_>,
+        target: NodeId,
+        result: Result<Page, LoadFailed>,
+    ) {
+        let Ok(page) = result else { return self.step(around, Input::Unread(target)) };
+        // The disk knows rows by their names, and not which partition they are of.
+        let space = Space::Hints(target);
+        let place = |place: Place| Place { space, ..around.node.map.place(place.key) };
+        let rows = page.rows.into_iter().map(|(row, object)| (place(row), object)).collect();
+        let next = page.next.map(place);
+        self.step(around, Input::Page { target, rows, next });
+    }
+
+    pub(crate) fn on_reply(&mut self, around: &mut Around<'_>, from: NodeId, id: u64, reply: &HintReply) {
+        around.node.lineage.hear_point(from, &reply.header.point);
+        let outcome = match reply.header.status {
+            Status::DoneSynced | Status::Covered => Outcome::Kept,
+            Status::Refused | Status::Closed | Status::TooLarge => Outcome::Refused,
+            Status::DoneBuffered
+            | Status::Busy
+            | Status::Amnesiac
+            | Status::Unproven
+            | Status::WriteStopped
+            | Status::Stale
+            | Status::NotOwner
+            | Status::DiskError
+            | Status::HintsFull
+            | Status::Failed => Outcome::Failed,
+        };
+        self.on_outcome(around, id, outcome);
+    }
+
+    /// A delivery has certainly not been taken.
+    pub(crate) fn on_failed(&mut self, around: &mut Around<'_>, id: u64) {
+        self.on_outcome(around, id, Outcome::Failed);
+    }
+
+    fn on_outcome(&mut self, around: &mut Around<'_>, id: u64, outcome: Outcome) {
+        if let Some(delivery) = self.requests.remove(&id) {
+            self.step(around, Input::Answered { delivery, outcome });
+        }
+    }
+
+    fn step(&mut self, around: &mut Around<'_>, input: Input<Place>) {
+        let mut effects = Vec::new();
+        self.machine.step(around.cx.now.monotonic, input, &mut effects);
+        for effect in effects {
+            self.perform(around, effect);
+        }
+        let stats = self.machine.stats();
+        around.cx.stats.hints_handed_on = stats.rows;
+        around.cx.stats.hints_unwanted = stats.refused;
+        around.cx.stats.hints_failed = stats.failed;
+        self.set_timer(around);
+    }
+
+    fn set_timer(&mut self, around: &mut Around<'_>) {
+        let due = self.machine.next_timer();
+        if due.is_none() {
+            // No delivery is under way: what was not answered in time never will be.
+            self.requests.clear();
+        }
+        if let Some(due) = due.filter(|due| self.timer.is_none_or(|timer| *due < timer)) {
+            if let Some(timer) = self.timer.replace(due) {
+                around.cx.timers.cancel(timer, Timer::Handoff);
+            }
+            around.cx.timers.set(due, Timer::Handoff);
+        }
+    }
+
+    fn perform(&mut self, around: &mut Around<'_>, effect: Effect<Place>) {
+        let Around { cx, node, shard } = around;
+        match effect {
+            Effect::Scan { target, after, limit } => shard.scan_hints(cx, target, after, limit),
+            Effect::Deliver { delivery, target, row, object } => {
+                let id = cx.next_request();
+                self.requests.insert(id, delivery);
+                let header = request_header(cx, node, row.partition, id, Class::Background);
+                let hint = Hint { header, key: row.key, object };
+                cx.send_as(Class::Background, target, id, Config::USUAL.patience, PeerMessage::Hint(hint));
+            }
+            Effect::Forget { row, object } => shard.forget_hint(cx, &row, object),
+        }
+    }
+}

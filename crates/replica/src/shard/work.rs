@@ -1,0 +1,114 @@
+//! What the shard is asked to do, for whom, and what it says that it has done.
+
+use bytes::Bytes;
+use gramme_object::Object;
+use gramme_quorum::Seat;
+use gramme_ring::{NodeId, PartitionId};
+use gramme_vclock::Dot;
+use gramme_wire::peer::{Class, Status};
+
+use super::{Level, Ready};
+use crate::io::{Change, LoadFailed, Page};
+use crate::node::Scope;
+use crate::place::Place;
+
+/// Who reads.
+#[derive(Clone, Debug)]
+pub(crate) enum Reader {
+    /// A get that this node coordinates.
+    Get(u64),
+    /// Another coordinator.
+    Peer { to: NodeId, id: u64, asked: Vec<Dot> },
+}
+
+/// Who writes.
+#[derive(Clone, Debug)]
+pub(crate) enum Writer {
+    /// A put that this node coordinates.
+    Put(u64),
+    /// Another coordinator.
+    Peer { to: NodeId, id: u64, partition: PartitionId, seat: Seat },
+    /// Another node, that had kept it for this one.
+    Hint { to: NodeId, id: u64, partition: PartitionId },
+    /// A record of bucket properties.
+    Properties(Scope, (u64, u64)),
+    /// Read repair by this node: nobody waits.
+    Nobody,
+}
+
+/// Who scans.
+#[derive(Clone, Debug)]
+pub(crate) enum Scanner {
+    /// A listing that this node coordinates.
+    List(u64),
+    /// Another coordinator.
+    Peer { to: NodeId, id: u64, partition: PartitionId, bucket_type: String, bucket: Option<Bytes> },
+    /// What is kept for this node is to be handed on.
+    Handoff(NodeId),
+}
+
+/// A state to merge.
+#[derive(Clone, Debug)]
+pub(crate) struct Brought {
+    pub(crate) object: Object,
+    /// Its stored form.
+    pub(crate) stored: Bytes,
+}
+
+/// Something to do with a key's object, once that is there.
+#[derive(Debug)]
+pub(crate) enum Operation {
+    /// Tell the reader what is there.
+    Read(Reader),
+    /// Add what is there to what is read of several hinted copies.
+    ReadHint(u64),
+    /// Merge another state, and tell the writer when it is durable to the level.
+    Merge { brought: Box<Brought>, writer: Writer, level: Level, class: Class },
+    /// Say that the key is there, for a put that this node coordinates.
+    Coordinate(u64),
+    /// Let a hinted copy go that was handed on, if it is still as it was then.
+    Forget(Bytes),
+}
+
+impl Operation {
+    /// What it keeps in memory while it waits.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Merge { brought, .. } => brought.stored.len() as u64,
+            Self::Read(_) | Self::ReadHint(_) | Self::Coordinate(_) => 0,
+            Self::Forget(stored) => stored.len() as u64,
+        }
+    }
+}
+
+/// Who waits for a batch to be durable.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    Read(Reader, Place, Ready),
+    ReadHint(u64, Ready),
+    Write(Writer, Status),
+    /// The key has nothing under way, if nothing was staged since.
+    Slot(Place, u64),
+}
+
+/// What the shard has done.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// The key of a put is there, or cannot be read.
+    Loaded { put: u64, result: Result<(), LoadFailed> },
+    /// What a read shows; nothing of it can be lost any more.
+    Read { reader: Reader, place: Place, result: Result<Ready, LoadFailed> },
+    /// A write is as durable as was asked, or was not done.
+    Written { writer: Writer, status: Status },
+    /// A page has been read.
+    Scanned { scanner: Scanner, result: Result<Page, LoadFailed> },
+}
+
+/// What a node is told that has lost data.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    /// The record of what it concedes.
+    pub(crate) record: Change,
+    /// The start that another node remembers: tenures must be younger than its.
+    pub(crate) born_after: u64,
+}
