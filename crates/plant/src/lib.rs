@@ -74,6 +74,12 @@ bugs! {
     TrustClock,
     /// leave out of a put's answer what one owner may still hold
     ShortenAtQuorum,
+    /// delete a hinted copy as soon as it is sent
+    HintGone,
+    /// keep a fallback's actor after its copy was handed on
+    KeepFallbackActor,
+    /// count an owner and whoever stands in for it as two
+    SeatTwice,
 }
 
 static ACTIVE: AtomicUsize = AtomicUsize::new(usize::MAX);

@@ -217,6 +217,8 @@ impl PutRequest {
         let is_reached = if planted!(CountTwice) {
             // One node that sits in both sets, and each node, counts for two.
             2 * self.acks().count() >= usize::from(self.shortfall().needed)
+        } else if planted!(SeatTwice) {
+            self.acks().count() >= usize::from(self.shortfall().needed)
         } else {
             self.roll.is_reached(|member| self.counts(member))
         };

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use gramme_gossip::Opinion;
 use gramme_handoff::{Config, Effect, Handoff, Input, Outcome, Progress};
+use gramme_plant::planted;
 use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Class, Hint, HintReply, Status};
@@ -18,7 +19,7 @@ use crate::serve::request_header;
 use crate::timers::Timer;
 
 /// How often it is looked for copies that can be handed on, in microseconds.
-const ROUND: u64 = 10_000_000;
+const ROUND: u64 = 5_000_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -84,6 +85,8 @@ impl HandingOn {
         around.node.lineage.hear_point(from, &reply.header.point);
         let outcome = match reply.header.status {
             Status::DoneSynced | Status::Covered => Outcome::Kept,
+            // It may be that key's row alone that cannot be read.
+            Status::DiskError => Outcome::Refused,
             Status::Refused | Status::Closed | Status::TooLarge => Outcome::Refused,
             Status::DoneBuffered
             | Status::Busy
@@ -92,7 +95,6 @@ impl HandingOn {
             | Status::WriteStopped
             | Status::Stale
             | Status::NotOwner
-            | Status::DiskError
             | Status::HintsFull
             | Status::Failed => Outcome::Failed,
         };
@@ -145,7 +147,10 @@ impl HandingOn {
                 let id = cx.next_request();
                 self.requests.insert(id, delivery);
                 let header = request_header(cx, node, row.partition, id, Class::Background);
-                let hint = Hint { header, key: row.key, object };
+                let hint = Hint { header, key: row.key.clone(), object };
+                if planted!(HintGone) {
+                    shard.forget_hint(cx, &row, hint.object.clone());
+                }
                 cx.send_as(Class::Background, target, id, Config::USUAL.patience, PeerMessage::Hint(hint));
             }
             Effect::Forget { row, object } => shard.forget_hint(cx, &row, object),

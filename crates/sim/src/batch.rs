@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::check::{self, Promise, Staleness, Violation};
 use crate::cluster::{Outcome, run};
 use crate::fault::Counts;
+use crate::healed::Healed;
 use crate::history::History;
 use crate::settings::Settings;
 
@@ -33,6 +34,8 @@ pub struct Judged {
     pub asked_again: u64,
     /// Batches that were destroyed.
     pub batches_destroyed: u64,
+    /// What the cluster did about its faults.
+    pub healed: Healed,
     /// CPU time that it took.
     pub cpu: Duration,
 }
@@ -49,7 +52,8 @@ pub fn judge(settings: Settings) -> Judged {
     let cpu = cpu_time().saturating_sub(began);
     match ran {
         Ok((outcome, violations, staleness)) => {
-            let Outcome { history, counts, trace, succeeded, asked_again, batches_destroyed } = outcome;
+            let Outcome { history, counts, trace, succeeded, asked_again, batches_destroyed, healed } =
+                outcome;
             let history = (!violations.is_empty()).then_some(history);
             Judged {
                 settings,
@@ -61,6 +65,7 @@ pub fn judge(settings: Settings) -> Judged {
                 succeeded,
                 asked_again,
                 batches_destroyed,
+                healed,
                 cpu,
             }
         }
@@ -78,6 +83,7 @@ pub fn judge(settings: Settings) -> Judged {
                 succeeded: 0,
                 asked_again: 0,
                 batches_destroyed: 0,
+                healed: Healed::default(),
                 cpu,
             }
         }

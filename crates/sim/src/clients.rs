@@ -237,7 +237,11 @@ impl Client {
         rng: &mut Rng,
     ) -> (What, ClientRequest) {
         let now_and_then = |rng: &mut Rng| rng.random_range(0..8) == 0;
-        let (w, _) = threshold(self.replicas, rng);
+        let (mut w, _) = threshold(self.replicas, rng);
+        if self.number % 5 == 2 {
+            // One copy is all there is, whoever has it.
+            w = Threshold::One;
+        }
         let pw = if now_and_then(rng) { threshold(self.replicas, rng).0 } else { Threshold::Default };
         let dw = if now_and_then(rng) { Threshold::One } else { Threshold::Default };
         let put = ClientPut {

@@ -233,11 +233,6 @@ impl Disk {
         hints.map(|(place, (_, object))| (place.clone(), object.clone())).collect()
     }
 
-    /// How many copies are kept for others.
-    pub(crate) fn hints(&self) -> usize {
-        self.written.hints.len()
-    }
-
     /// All objects, as written.
     pub(crate) const fn objects(&self) -> &BTreeMap<Key, Bytes> {
         &self.written.objects

@@ -54,6 +54,8 @@ faults! {
     Freeze = "freeze",
     /// A process ends without notice; the operating system goes on.
     Crash = "crash",
+    /// A process ends, and nobody starts it again for long.
+    Away = "away",
     /// One machine loses its power.
     PowerLoss = "power-loss",
     /// All machines lose their power at one instant.

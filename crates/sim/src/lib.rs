@@ -8,6 +8,7 @@ mod cluster;
 mod disk;
 mod event;
 mod fault;
+mod healed;
 mod history;
 mod network;
 mod random;
@@ -19,6 +20,7 @@ mod shrink;
 pub use batch::{Judged, judge, judge_all};
 pub use cluster::{Outcome, run};
 pub use fault::{Counts, Fault, FaultSet};
+pub use healed::Healed;
 pub use history::{
     Broken, ChangeRecord, Damage, Fate, History, KeyRecord, Kind, ReadError, ReadRecord, WriteId, WriteRecord,
 };

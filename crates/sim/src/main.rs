@@ -110,6 +110,7 @@ fn one(cli: &Cli, seed: u64) -> ExitCode {
     let judged = judge(settings);
     println!("fired: {}", judged.counts);
     println!("{}", judged.staleness);
+    println!("{}", judged.healed);
     let idle = judged.counts.idle(settings.faults);
     if !idle.is_empty() {
         println!("on, and never fired: {}", idle.into_iter().collect::<FaultSet>());

@@ -49,7 +49,7 @@ impl Settings {
         Self {
             seed,
             operations,
-            nodes: usize::from(replicas) + rng.random_range(0..3),
+            nodes: usize::from(replicas) + rng.random_range(0..5),
             replicas,
             depth: rng.random_range(0..5),
             clients: rng.random_range(2..13),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gramme_sim::check::{Promise, Staleness};
-use gramme_sim::{Counts, Fault, FaultSet, Judged, judge, report, shrink};
+use gramme_sim::{Counts, Fault, FaultSet, Healed, Judged, judge, report, shrink};
 
 /// Violations of one run that are printed.
 pub(crate) const MOST: usize = 5;
@@ -44,6 +44,7 @@ pub(crate) struct Tally {
     succeeded: u64,
     asked_again: u64,
     batches_destroyed: u64,
+    healed: Healed,
     cpu: Duration,
     counts: Counts,
     enabled: BTreeMap<Fault, (u64, u64)>,
@@ -60,6 +61,7 @@ impl Tally {
         self.succeeded += judged.succeeded;
         self.asked_again += judged.asked_again;
         self.batches_destroyed += judged.batches_destroyed;
+        self.healed.add(&judged.healed);
         self.cpu += judged.cpu;
         self.counts.add(&judged.counts);
         for fault in judged.settings.faults.iter() {
@@ -102,6 +104,7 @@ impl Tally {
             ),
             format!("never fired in any run: {never}"),
             self.staleness.to_string(),
+            self.healed.to_string(),
             format!(
                 "{} runs, {} broken; {} of {} operations succeeded, {} requests asked of another node; \
                  {per_second:.0} operations a second of CPU time, {:.0} s",

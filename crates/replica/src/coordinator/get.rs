@@ -67,7 +67,7 @@ impl Coordinator {
         let mut request = GetRequest::new(&around.node.map.sets(place.partition, r), pr);
         if sloppy {
             request.allow_fallbacks(fallbacks(around.node, place.partition));
-            stand_in_for_silent(around, place.partition, &mut request);
+            stand_in_for_silent(around, place.partition, &mut request, None);
         }
         let (id, deadline) = (around.cx.next_request(), around.cx.after(asked.timeout));
         let members: Vec<NodeId> = request.members().collect();

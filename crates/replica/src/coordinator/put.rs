@@ -469,10 +469,11 @@ impl Put {
         }
         let (partition, me) = (self.place.partition, around.cx.me());
         self.counted.allow_fallbacks(fallbacks(around.node, partition));
-        if !around.shard.owns(partition) {
-            self.counted.substitute(Seat::default(), me);
+        let taken = (!around.shard.owns(partition)).then(Seat::default);
+        if let Some(seat) = taken {
+            self.counted.substitute(seat, me);
         }
-        stand_in_for_silent(around, partition, &mut self.counted);
+        stand_in_for_silent(around, partition, &mut self.counted, taken);
     }
 }
 

@@ -58,16 +58,20 @@ pub(super) fn stand_in(
     request.substitute(seat, next).then_some(next)
 }
 
-/// Has others stand in for the owners that do not answer lately; returns who was not asked before.
+/// Has others stand in for the owners that do not answer lately, but for the one whose seat is `taken`.
 pub(super) fn stand_in_for_silent(
     around: &mut Around<'_>,
     partition: PartitionId,
     request: &mut impl Seated,
-) -> Vec<NodeId> {
+    taken: Option<Seat>,
+) {
     let me = around.cx.me();
     let node = &around.node;
     let owners = node.map.owners(partition).filter(|&owner| owner != me);
     let silent: Vec<_> = owners.filter(|&owner| node.peers().state(owner) != Opinion::Alive).collect();
-    let seats: Vec<_> = silent.into_iter().filter_map(|owner| request.seat_of(owner)).collect();
-    seats.into_iter().filter_map(|seat| stand_in(around, partition, request, seat)).collect()
+    for owner in silent {
+        if let Some(seat) = request.seat_of(owner).filter(|seat| Some(*seat) != taken) {
+            stand_in(around, partition, request, seat);
+        }
+    }
 }

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use gramme_codec::{Codec, DecodeError};
 use gramme_merkle::{Digest, Leaf};
 use gramme_object::Object;
+use gramme_plant::planted;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::{Actor, Dot};
 
@@ -135,7 +136,7 @@ impl Hints {
         if backlog.copies.count == 0 {
             self.backlogs.remove(&target);
         }
-        if new.0.is_none() {
+        if new.0.is_none() && !planted!(KeepFallbackActor) {
             self.fallbacks.remove(&partition);
         }
         row

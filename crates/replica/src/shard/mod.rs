@@ -514,12 +514,12 @@ impl Shard {
         let (Some(old), Space::Hints(target)) = (self.overlay.ready(place).cloned(), place.space) else {
             return debug_assert!(false, "what is forgotten is a hinted copy, and loaded");
         };
-        if old.stored != *stored {
+        if old.stored.is_empty() || old.stored != *stored {
             return;
         }
         let old_digest = old.digest.unwrap_or_else(|| digest_of(&place.key, &old.object));
         let of = (target, place.partition);
-        let sum = self.hints.replace(of, (Some(old_digest), stored.len() as u64), (None, 0));
+        let sum = self.hints.replace(of, (Some(old_digest), old.stored.len() as u64), (None, 0));
         let changes = vec![Change::Removed { place: place.clone() }, sum];
         let level = old.staged.map_or(Level::Written, |(_, staged)| staged);
         let sequence = self.commits.commit(cx, changes, level, Class::Background);

@@ -52,11 +52,10 @@ pub(crate) fn bench(nodes: u64) -> Bench {
     bench
 }
 
-/// A start on what is given, which has heard nobody yet.
-pub(crate) fn started(nodes: u64, recovered: Recovered, bounds: Bounds) -> Bench {
+fn config(nodes: u64, bounds: Bounds) -> Config {
     let members: Vec<_> = (1..=nodes).map(|id| Member::new(NodeId(id))).collect();
     let layout = plan(&PlanRequest { members: &members, replicas: 3, depth: 3, previous: None });
-    let config = Config {
+    Config {
         node: ME,
         layout: layout.expect("a plan").layout,
         keyspace: KEYSPACE,
@@ -64,7 +63,12 @@ pub(crate) fn started(nodes: u64, recovered: Recovered, bounds: Bounds) -> Bench
         addresses: std::collections::BTreeMap::new(),
         max_requests: 100,
         bounds,
-    };
+    }
+}
+
+/// A start on what is given, which has heard nobody yet.
+pub(crate) fn started(nodes: u64, recovered: Recovered, bounds: Bounds) -> Bench {
+    let config = config(nodes, bounds);
     let mut effects = Vec::new();
     let now = Now { monotonic: 0, wall: WALL };
     let seed = [9 + recovered.position as u8; 32];
@@ -243,6 +247,11 @@ impl Bench {
         }
         self.disk.position = self.base + self.committed;
         self.step(Input::Committed { written: self.committed, synced: self.committed });
+    }
+
+    /// What it was started with.
+    pub(crate) fn config(&self) -> Config {
+        config(self.nodes, BOUNDS)
     }
 
     /// Connects it to all others.

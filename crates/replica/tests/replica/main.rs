@@ -3,6 +3,7 @@
 mod bench;
 mod bounds;
 mod contexts;
+mod hints;
 mod listing;
 mod proof;
 mod properties;

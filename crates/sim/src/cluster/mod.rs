@@ -22,6 +22,7 @@ use crate::clients::{self, Client, NamedKey};
 use crate::disk::Disk;
 use crate::event::{Event, Queue};
 use crate::fault::{Counts, Fault};
+use crate::healed::Healed;
 use crate::history::{Broken, History, KeyRecord, Kind};
 use crate::network::{Network, Packet};
 use crate::random::{Rng, fork};
@@ -44,6 +45,8 @@ pub struct Outcome {
     pub asked_again: u64,
     /// Batches that a loss of power or a broken disk destroyed.
     pub batches_destroyed: u64,
+    /// What the cluster did about its faults.
+    pub healed: Healed,
 }
 
 struct Node {
@@ -98,6 +101,7 @@ pub(crate) struct Cluster {
     succeeded: u64,
     asked_again: u64,
     batches_destroyed: u64,
+    healed: Healed,
     trace: blake3::Hasher,
     /// Inputs that wait for the present step to end.
     inputs: VecDeque<(usize, Input)>,
@@ -174,6 +178,7 @@ impl Cluster {
             succeeded: 0,
             asked_again: 0,
             batches_destroyed: 0,
+            healed: Healed::default(),
             trace: blake3::Hasher::new(),
             inputs: VecDeque::new(),
             is_stepping: false,
@@ -194,6 +199,7 @@ impl Cluster {
             succeeded: self.succeeded,
             asked_again: self.asked_again,
             batches_destroyed: self.batches_destroyed,
+            healed: self.healed,
         }
     }
 

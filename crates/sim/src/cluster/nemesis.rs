@@ -39,6 +39,7 @@ impl Cluster {
                 200_000..4_000_000
             }
             Fault::ClusterPowerLoss => 100_000..3_000_000,
+            Fault::Away => 200_000..5_000_000,
             Fault::BitFlip | Fault::PropertyChange | Fault::Crowd => 100_000..2_000_000,
             // Once in a run.
             Fault::DiskLost | Fault::RolledBack => 100_000..1_500_000,
@@ -55,7 +56,8 @@ impl Cluster {
         let lasts = self.random.nemesis.random_range(20_000..3_000_000);
         let is_running = self.nodes[node].replica.is_some();
         match fault {
-            Fault::Crash if is_running => self.crash(node),
+            Fault::Crash if is_running => self.crash(node, fault, 3_000_000),
+            Fault::Away if is_running => self.crash(node, fault, 30_000_000),
             Fault::PowerLoss if is_running => self.lose_power(node, Fault::PowerLoss),
             Fault::ClusterPowerLoss => {
                 self.counts.note(fault);
@@ -126,11 +128,11 @@ impl Cluster {
         }
     }
 
-    fn crash(&mut self, node: usize) {
-        self.counts.note(Fault::Crash);
+    fn crash(&mut self, node: usize, fault: Fault, most: u64) {
+        self.counts.note(fault);
         self.nodes[node].disk.crash();
         self.stop(node);
-        self.start_later(node, 3_000_000);
+        self.start_later(node, most);
     }
 
     fn start_later(&mut self, node: usize, most: u64) {

@@ -4,6 +4,7 @@ use gramme_plant::planted;
 use gramme_replica::{Bounds, Config, Effect, Input, Now, Replica, Secrets};
 use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;
+use gramme_wire::peer::Status;
 use rand::RngExt;
 
 use super::{Cluster, Hold, id_of, keyspace, node_of};
@@ -316,6 +317,7 @@ impl Cluster {
 
     fn send(&mut self, from: usize, to: NodeId, id: u64, message: PeerMessage) {
         let to_node = node_of(to);
+        self.note_healing(&message);
         match self.network.send(from, to_node, self.now, &mut self.counts) {
             Fate::Undelivered { busy } => self.tell_undelivered(from, to_node, id, busy),
             Fate::Lost => {
@@ -338,6 +340,13 @@ impl Cluster {
                 }
                 self.queue.push(first, Event::Arrive(packet));
             }
+        }
+    }
+
+    fn note_healing(&mut self, message: &PeerMessage) {
+        if let PeerMessage::HintReply(reply) = message {
+            let is_done = matches!(reply.header.status, Status::DoneSynced | Status::Covered);
+            self.healed.handed_on += u64::from(is_done);
         }
     }
 

@@ -197,6 +197,11 @@ impl Cluster {
             return self.broken(Broken::Misbehaved(format!("{ticket:?} was answered twice")));
         };
         self.check_answer(&asked, &response);
+        if let Response::Put(Ok(stored)) = &response {
+            let receipt = stored.receipt;
+            self.healed.stood_in += u64::from(receipt.fallbacks > 0);
+            self.healed.alone += u64::from(receipt.fallbacks > 0 && receipt.primaries == 0);
+        }
         if let Some(change) = self.changes.remove(&ticket) {
             let is_done = matches!(response, Response::SetProperties(Ok(())));
             self.history.changes[change].ended = Some((self.now, is_done));

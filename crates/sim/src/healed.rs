@@ -1,0 +1,34 @@
+//! What the cluster did about its faults. A run in which nothing had to be healed has tested no healing.
+
+use std::fmt;
+
+/// How often each way of healing was gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Healed {
+    /// Writes acknowledged by fallbacks too.
+    pub stood_in: u64,
+    /// Writes acknowledged by fallbacks alone.
+    pub alone: u64,
+    /// Hinted copies that their nodes took.
+    pub handed_on: u64,
+}
+
+impl Healed {
+    /// Adds another run's.
+    pub const fn add(&mut self, other: &Self) {
+        self.stood_in += other.stood_in;
+        self.alone += other.alone;
+        self.handed_on += other.handed_on;
+    }
+}
+
+impl fmt::Display for Healed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stood_in, alone, handed_on } = self;
+        write!(
+            f,
+            "{stood_in} writes acknowledged by fallbacks too, {alone} by them alone; {handed_on} hinted copies \
+             handed on"
+        )
+    }
+}
