@@ -84,6 +84,9 @@ pub(crate) struct KeyArgs {
     /// How long to wait, in milliseconds
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=600_000))]
     pub(crate) timeout: u32,
+    /// Whether fallbacks may stand in for owners that cannot be reached, whatever the bucket says
+    #[arg(long, value_name = "true|false")]
+    pub(crate) sloppy: Option<bool>,
 }
 
 #[derive(Debug, Args)]

@@ -58,7 +58,7 @@ impl Shim {
 
 fn a_failing_disk(programs: &Programs, shim: &Shim, engine: &str, fault: &str) -> anyhow::Result<()> {
     shim.mend();
-    let mut cluster = Processes::start_with(&programs.gramme, engine)?;
+    let mut cluster = Processes::start_with(&programs.gramme, 3, engine)?;
     let (library, switch) = (text(&shim.library), text(&shim.switch));
     let environment = [("LD_PRELOAD", library.as_str()), ("GRAMME_SHIM", switch.as_str())];
     cluster.kill(1)?;

@@ -32,7 +32,7 @@ pub(crate) fn short(programs: &Programs) -> anyhow::Result<()> {
 
 /// Runs for so many seconds, and keeps the history if a file is named.
 pub(crate) fn run(programs: &Programs, seconds: u64, keep: Option<&Path>) -> anyhow::Result<()> {
-    let mut cluster = Processes::start(&programs.gramme)?;
+    let mut cluster = Processes::start(&programs.gramme, NODES)?;
     let notes = Arc::new(Notes::default());
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)

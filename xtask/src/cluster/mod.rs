@@ -8,6 +8,7 @@ pub(crate) mod dev;
 mod disks;
 mod errors;
 mod files;
+mod healing;
 pub(crate) mod http;
 mod interface;
 mod jepsen;
@@ -56,7 +57,7 @@ pub(crate) struct Programs {
 
 type Test = fn(&Programs) -> anyhow::Result<()>;
 
-const TESTS: [(&str, Test); 14] = [
+const TESTS: [(&str, Test); 15] = [
     ("interface", interface::run),
     ("riak", riak::run),
     ("protocol", protocol::run),
@@ -66,6 +67,7 @@ const TESTS: [(&str, Test); 14] = [
     ("copies", copies::run),
     ("command-line", command_line::run),
     ("files", files::run),
+    ("healing", healing::run),
     ("lifecycle", lifecycle::run),
     ("moves", moves::run),
     ("syscalls", syscalls::run),

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, ensure};
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::dev::{Dev, ends, send, wait_for, wait_until_whole};
@@ -22,31 +23,30 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Founds three nodes, puts the proxy where their ring says that they are, and starts them elsewhere.
-    pub(crate) fn start(gramme: &Path) -> anyhow::Result<Self> {
-        Self::start_with(gramme, "sled")
+    /// Founds nodes, puts the proxy where their ring says that they are, and starts them elsewhere.
+    pub(crate) fn start(gramme: &Path, nodes: usize) -> anyhow::Result<Self> {
+        Self::start_with(gramme, nodes, "sled")
     }
 
     /// The same with an engine.
-    pub(crate) fn start_with(gramme: &Path, engine: &str) -> anyhow::Result<Self> {
+    pub(crate) fn start_with(gramme: &Path, nodes: usize, engine: &str) -> anyhow::Result<Self> {
         let temporary = tempfile::tempdir()?;
         let directory = temporary.path().join("cluster");
-        let mut dev = Dev::start(gramme, &directory, &["--nodes", "3", "--engine", engine])?;
-        let directories: Vec<_> = (0..3).map(|at| dev.node_dir(at)).collect();
-        let http = (0..3).map(|at| dev.node(at)["http"].as_str().unwrap_or_default().to_owned()).collect();
-        let named: Vec<String> = (0..3)
-            .map(|at| {
-                dev.node(at)["quic"][0].as_str().map(str::to_owned).context("an address in cluster.json")
-            })
-            .collect::<anyhow::Result<_>>()?;
+        let mut dev = Dev::start(gramme, &directory, &["--nodes", &nodes.to_string(), "--engine", engine])?;
+        let directories: Vec<_> = (0..nodes).map(|at| dev.node_dir(at)).collect();
+        let address =
+            |at: usize, kind: &Value| kind.as_str().map(str::to_owned).with_context(|| format!("node {at}"));
+        let http = (0..nodes).map(|at| address(at, &dev.node(at)["http"])).collect::<anyhow::Result<_>>()?;
+        let named: Vec<String> =
+            (0..nodes).map(|at| address(at, &dev.node(at)["quic"][0])).collect::<anyhow::Result<_>>()?;
         dev.end(Signal::TERM)?;
         drop(dev);
         let moved = directories.iter().zip(&named).map(|(directory, named)| move_node(directory, named));
         let proxy = Proxy::start(&moved.collect::<anyhow::Result<Vec<_>>>()?)?;
-        let children = (0..3).map(|_| None).collect();
+        let children = (0..nodes).map(|_| None).collect();
         let gramme = gramme.to_owned();
         let mut this = Self { gramme, directories, http, children, proxy, _temporary: temporary };
-        (0..3).try_for_each(|at| this.restart(at, &[]))?;
+        (0..nodes).try_for_each(|at| this.restart(at, &[]))?;
         this.wait_until_whole()?;
         Ok(this)
     }

@@ -10,7 +10,7 @@ use comfy_table::{Table, presets};
 use serde_json::json;
 
 use crate::cli::{GetArgs, KeyArgs, Output};
-use crate::commands::remote::{Answer, Call, Remote, key_path};
+use crate::commands::remote::{Answer, Call, Remote, key_request};
 use crate::exit::{NOT_FOUND, REFUSED, USAGE, failure};
 
 /// One version of a key, as HTTP shows it.
@@ -61,7 +61,7 @@ fn preview(value: &[u8]) -> String {
 
 /// Reads a key with all its versions.
 pub(crate) fn read(remote: &Remote, key: &KeyArgs, r: Option<String>) -> anyhow::Result<Versions> {
-    let mut path = format!("{}?timeout={}", key_path(key)?, key.timeout);
+    let mut path = key_request(key)?;
     if let Some(r) = r {
         path += &format!("&r={r}");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cli::{DeleteArgs, KeyArgs, PutArgs, WriteArgs};
 use crate::commands::get::read;
-use crate::commands::remote::{Call, Remote, key_path};
+use crate::commands::remote::{Call, Remote, key_request};
 use crate::exit::{REFUSED, USAGE, failure};
 
 pub(crate) fn run(args: &PutArgs) -> anyhow::Result<()> {
@@ -46,7 +46,7 @@ fn write(
         (None, false) => context_of(&remote, key, write)?,
     };
     headers.extend(context.map(|context| ("x-gramme-context", context)));
-    let mut path = format!("{}?timeout={}", key_path(key)?, key.timeout);
+    let mut path = key_request(key)?;
     if let Some(w) = write.w {
         path += &format!("&w={w}");
     }

@@ -144,7 +144,7 @@ fn is_not_sent(error: &ureq::Error) -> bool {
 }
 
 /// The path of the key that was typed.
-pub(crate) fn key_path(args: &KeyArgs) -> anyhow::Result<String> {
+fn key_path(args: &KeyArgs) -> anyhow::Result<String> {
     let Some((bucket, key)) = args.key.split_once('/') else {
         return Err(failure(USAGE, format!("'{}': BUCKET/KEY is wanted", args.key)));
     };
@@ -153,4 +153,10 @@ pub(crate) fn key_path(args: &KeyArgs) -> anyhow::Result<String> {
     }
     let encode = |text: &str| encode_segment(text.as_bytes());
     Ok(format!("/types/{}/buckets/{}/keys/{}", encode(&args.bucket_type), encode(bucket), encode(key)))
+}
+
+/// The path of a request about a key, with what every such request says.
+pub(crate) fn key_request(args: &KeyArgs) -> anyhow::Result<String> {
+    let sloppy = args.sloppy.map(|sloppy| format!("&sloppy={sloppy}")).unwrap_or_default();
+    Ok(format!("{}?timeout={}{sloppy}", key_path(args)?, args.timeout))
 }

@@ -23,6 +23,24 @@ pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<()> {
     write_out(render(&status).as_bytes())
 }
 
+/// What the asked node keeps for another, and how far it has come with handing that on.
+fn hints(node: &Value) -> String {
+    let hints = &node["hints"];
+    let number = |name: &str| hints[name].as_u64();
+    let (copies, bytes) = (number("copies").unwrap_or_default(), number("bytes").unwrap_or_default());
+    let id = node["id"].as_str().unwrap_or_default();
+    let kept = format!("{copies} copies ({bytes} bytes) are kept here for {id}");
+    match (copies, number("handed_on").zip(number("for_ms"))) {
+        (0, _) => String::new(),
+        (_, None) => format!("\n{kept}, to be handed on when it is back\n"),
+        (_, Some((done, millis))) => {
+            let rate = done * 1_000 / millis.max(1);
+            let left = copies.checked_div(rate).map_or_else(|| "?".to_owned(), |left| format!("{left}s"));
+            format!("\n{kept}; {done} handed on, {rate}/s, {left} left\n")
+        }
+    }
+}
+
 fn render(status: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut table = Table::new();
@@ -53,6 +71,7 @@ fn render(status: &Value) -> String {
         remarks += &format!("\n{conflict}\n");
     }
     for node in status["nodes"].as_array().into_iter().flatten() {
+        remarks += &hints(node);
         if let Some(off) = node["clock_off_ms"].as_u64() {
             let id = text(&node["id"]);
             remarks += &format!(

@@ -102,6 +102,12 @@ fn render_node(node: &NodeStatus, status: &Status) -> Value {
         "counts": node.heard.map(|_| node.counts),
         "clock_off_ms": node.clock_off.map(millis),
         "partitions": node.partitions,
+        "hints": {
+            "copies": node.hints.copies.count,
+            "bytes": node.hints.bytes,
+            "handed_on": node.handing_on.map(|(copies, _)| copies),
+            "for_ms": node.handing_on.map(|(_, micros)| millis(micros)),
+        },
     })
 }
 
