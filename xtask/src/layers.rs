@@ -9,16 +9,18 @@ use toml::de::DeTable;
 use crate::run::root;
 
 /// Each crate's row. An edge to the same or a higher row is refused.
-const ROWS: [(&str, u8); 17] = [
+const ROWS: [(&str, u8); 19] = [
     ("codec", 0),
     ("plant", 0),
     ("vclock", 1),
     ("ring", 1),
     ("merkle", 1),
+    ("admission", 1),
     ("object", 2),
     ("storage", 2),
     ("gossip", 3),
     ("handoff", 3),
+    ("antientropy", 3),
     ("quorum", 3),
     ("router", 3),
     ("wire", 4),
@@ -39,8 +41,20 @@ const ONLY: [(&str, &str); 5] = [
 ];
 
 /// Crates that are state machines or pure: no runtime, no sockets, no files.
-const SANS_IO: [&str; 12] = [
-    "codec", "plant", "vclock", "ring", "merkle", "object", "gossip", "handoff", "quorum", "router", "wire",
+const SANS_IO: [&str; 14] = [
+    "codec",
+    "plant",
+    "vclock",
+    "ring",
+    "merkle",
+    "admission",
+    "object",
+    "gossip",
+    "handoff",
+    "antientropy",
+    "quorum",
+    "router",
+    "wire",
     "replica",
 ];
 const IO: [&str; 6] = ["tokio", "socket2", "rustix", "axum", "ureq", "tempfile"];

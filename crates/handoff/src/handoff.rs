@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use gramme_admission::Budget;
 use gramme_ring::NodeId;
 
-use crate::budget::Budget;
 use crate::run::{Progress, Reading, Run};
 
 /// How it behaves.

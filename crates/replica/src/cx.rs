@@ -1,5 +1,7 @@
 //! What every part is handed: configuration, time, randomness, counters, timers, and the effects of this step.
 
+use std::collections::BTreeSet;
+
 use gramme_object::Stamp;
 use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;
@@ -26,6 +28,8 @@ pub(crate) struct Cx {
     pub(crate) stamp: Stamp,
     /// Client requests that are not answered yet.
     pub(crate) open_tickets: usize,
+    /// Nodes that are known to lack something, since the last step.
+    pub(crate) dirty: BTreeSet<NodeId>,
     pub(crate) out: Vec<Effect>,
     pub(crate) rng: ChaCha8Rng,
     pub(crate) next_request: u64,

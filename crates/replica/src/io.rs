@@ -96,6 +96,15 @@ pub struct LoadFailed;
 pub enum Rows {
     /// The data of a partition.
     Partition(PartitionId),
+    /// The data of a partition between two places, both included.
+    Range {
+        /// The partition.
+        partition: PartitionId,
+        /// The first place.
+        first: u64,
+        /// The last place.
+        last: u64,
+    },
     /// All that is kept for this node. Their partitions are left open: places are of the whole ring.
     Hints(NodeId),
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod antientropy;
 mod config;
 mod coordinator;
 mod cx;
@@ -28,7 +29,8 @@ pub use node::{
 pub use place::{Place, Space};
 pub use replica::Replica;
 pub use request::{
-    ClientPut, ClientRequest, Cursor, Found, KeysPage, NodeStatus, PropertiesError, Response, Status, Stored,
+    ClientPut, ClientRequest, Cursor, Exchange, Found, KeysPage, NodeStatus, PropertiesError, Response,
+    Status, Stored,
 };
 pub use shard::{Backlog, RecordError};
 pub use start::StartError;

@@ -5,10 +5,11 @@ use gramme_quorum::Failure;
 use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;
 
+use crate::antientropy::Exchanges;
 use crate::coordinator::{Around, AskedGet, AskedKeys, Coordinator};
 use crate::cx::Cx;
 use crate::handoff::HandingOn;
-use crate::io::{Effect, Input, Now, Ticket};
+use crate::io::{Effect, Input, LoadFailed, Now, Page, Ticket};
 use crate::node::Node;
 use crate::request::{ClientRequest, PropertiesError, Response};
 use crate::shard::{Done, Reader, Scanner, Shard, Writer};
@@ -23,6 +24,7 @@ pub struct Replica {
     pub(crate) shard: Shard,
     pub(crate) coordinator: Coordinator,
     pub(crate) handing_on: HandingOn,
+    pub(crate) exchanges: Exchanges,
 }
 
 impl Replica {
@@ -34,6 +36,10 @@ impl Replica {
         while let Some(done) = self.shard.next_done() {
             self.hand_over(done);
         }
+        if !self.cx.dirty.is_empty() {
+            let (exchanges, mut around) = self.split_exchanges();
+            exchanges.on_dirty(&mut around);
+        }
         self.shard.end_step(&self.cx);
         if let Some(at) = self.cx.timers.take_change() {
             self.cx.out.push(Effect::SetTimer(at));
@@ -44,6 +50,11 @@ impl Replica {
     fn split(&mut self) -> (&mut Coordinator, Around<'_>) {
         let Self { cx, node, shard, coordinator, .. } = self;
         (coordinator, Around { cx, node, shard })
+    }
+
+    fn split_exchanges(&mut self) -> (&mut Exchanges, Around<'_>) {
+        let Self { cx, node, shard, exchanges, .. } = self;
+        (exchanges, Around { cx, node, shard })
     }
 
     fn split_handoff(&mut self) -> (&mut HandingOn, Around<'_>) {
@@ -72,9 +83,8 @@ impl Replica {
 
     /// Hands what the shard has done to whoever asked for it.
     fn hand_over(&mut self, done: Done) {
-        if let Done::Scanned { scanner: Scanner::Handoff(target), result } = done {
-            let (handing_on, mut around) = self.split_handoff();
-            return handing_on.on_page(&mut around, target, result);
+        if let Done::Scanned { scanner, result } = done {
+            return self.hand_over_page(scanner, result);
         }
         let (coordinator, mut around) = self.split();
         match done {
@@ -92,13 +102,21 @@ impl Replica {
                 around.node.on_record_stored(around.cx, &scope, rank);
             }
             Done::Written { writer, status } => around.answer_write(writer, status),
-            Done::Scanned { scanner: Scanner::List(list), result } => {
-                coordinator.on_own_page(&mut around, list, result);
-            }
-            Done::Scanned { scanner: Scanner::Peer { to, id, partition, bucket_type, bucket }, result } => {
+            Done::Scanned { .. } => {}
+        }
+    }
+
+    fn hand_over_page(&mut self, scanner: Scanner, result: Result<Page, LoadFailed>) {
+        let Self { cx, node, shard, coordinator, handing_on, exchanges } = self;
+        let mut around = Around { cx, node, shard };
+        match scanner {
+            Scanner::List(list) => coordinator.on_own_page(&mut around, list, result),
+            Scanner::Peer { to, id, partition, bucket_type, bucket } => {
                 around.answer_keys((to, id, partition), (&bucket_type, bucket.as_ref()), result);
             }
-            Done::Scanned { scanner: Scanner::Handoff(_), .. } => {}
+            Scanner::Handoff(target) => handing_on.on_page(&mut around, target, result),
+            Scanner::Leaf(task) => exchanges.on_leaf_page(&mut around, task, result),
+            Scanner::Range(scan) => around.on_range_page(&scan, result),
         }
     }
 
@@ -129,6 +147,7 @@ impl Replica {
                 for node in &mut status.nodes {
                     let run = self.handing_on.run(node.id);
                     node.handing_on = run.map(|run| (run.rows, now.saturating_sub(run.began)));
+                    node.exchange = self.exchanges.exchange(node.id, now);
                 }
                 self.cx.reply(ticket, Response::Status(status));
             }
@@ -163,6 +182,12 @@ impl Replica {
             PeerMessage::PropertiesReply(reply) => {
                 around.node.on_properties_reply(around.cx, from, reply);
             }
+            PeerMessage::Roots(_)
+            | PeerMessage::RootsReply(_)
+            | PeerMessage::Leaves(_)
+            | PeerMessage::LeavesReply(_)
+            | PeerMessage::Range(_)
+            | PeerMessage::RangeReply(_) => self.on_exchange(from, id, message),
             PeerMessage::Hint(hint) => around.on_hint(from, id, hint),
             PeerMessage::HintReply(reply) => {
                 let (handing_on, mut around) = self.split_handoff();
@@ -180,18 +205,36 @@ impl Replica {
         }
     }
 
+    /// What belongs to anti-entropy.
+    fn on_exchange(&mut self, from: NodeId, id: u64, message: PeerMessage) {
+        let (exchanges, mut around) = self.split_exchanges();
+        match message {
+            PeerMessage::Roots(roots) => exchanges.on_roots(&mut around, (from, id), &roots),
+            PeerMessage::RootsReply(reply) => exchanges.on_roots_reply(&mut around, id, &reply),
+            PeerMessage::Leaves(leaves) => around.on_leaves((from, id), &leaves),
+            PeerMessage::LeavesReply(reply) => exchanges.on_leaves_reply(&mut around, id, &reply),
+            PeerMessage::Range(range) => around.on_range(from, id, range),
+            PeerMessage::RangeReply(reply) => exchanges.on_range_reply(&mut around, from, id, reply),
+            _ => {}
+        }
+    }
+
     /// A request has certainly not been done by `node`.
     fn on_failed(&mut self, node: NodeId, id: u64, failure: Failure) {
         let (coordinator, mut around) = self.split();
         coordinator.on_undelivered(&mut around, node, id, failure);
         let (handing_on, mut around) = self.split_handoff();
         handing_on.on_failed(&mut around, id);
+        let (exchanges, mut around) = self.split_exchanges();
+        exchanges.on_failed(&mut around, id);
     }
 
     fn on_peer_up(&mut self, peer: NodeId) {
         self.node.on_peer_up(&mut self.cx, &mut self.shard, peer);
         let (handing_on, mut around) = self.split_handoff();
         handing_on.on_back(&mut around, peer);
+        let (exchanges, mut around) = self.split_exchanges();
+        exchanges.on_reachable(&mut around, peer);
     }
 
     fn on_peer_suspect(&mut self, peer: NodeId) {
@@ -204,6 +247,8 @@ impl Replica {
         let (coordinator, mut around) = self.split();
         around.node.on_peer_down(around.cx, around.shard, peer);
         coordinator.on_peer_down(&mut around, peer);
+        let (exchanges, mut around) = self.split_exchanges();
+        exchanges.on_gone(&mut around, peer);
     }
 
     fn on_committed(&mut self, written: u64, synced: u64) {
@@ -213,10 +258,11 @@ impl Replica {
 
     fn on_timer(&mut self) {
         for timer in self.cx.timers.due(self.cx.now.monotonic) {
-            let Self { cx, node, shard, coordinator, handing_on } = self;
+            let Self { cx, node, shard, coordinator, handing_on, exchanges } = self;
             let mut around = Around { cx, node, shard };
             match timer {
                 Timer::HandoffRound => handing_on.on_round(&mut around),
+                Timer::AntiEntropy => exchanges.on_timer(&mut around),
                 Timer::Handoff => handing_on.on_timer(&mut around),
                 Timer::Hello => around.node.say_hello_to_all(around.cx, around.shard),
                 Timer::Gossip => around.node.on_gossip_timer(around.cx, around.shard),

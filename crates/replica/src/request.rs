@@ -228,4 +228,19 @@ pub struct NodeStatus {
     pub hints: Backlog,
     /// How far that has come, if it is under way: copies handed on, and since how many microseconds.
     pub handing_on: Option<(u64, u64)>,
+    /// The exchange that is under way with it, if one is.
+    pub exchange: Option<Exchange>,
+}
+
+/// How far the comparison with another replica has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// Partitions and leaves that differ and are still to be looked at.
+    pub partitions: u64,
+    /// See [`Self::partitions`].
+    pub leaves: u64,
+    /// Keys that were mended.
+    pub keys: u64,
+    /// Since how many microseconds it goes.
+    pub age: u64,
 }

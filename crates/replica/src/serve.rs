@@ -123,20 +123,26 @@ impl Around<'_> {
 
     /// Whether this node may act on a request at all. A later epoch than ours is adopted.
     fn admit(&mut self, from: NodeId, header: &RequestHeader, place: &Place) -> Result<(), Status> {
-        self.node.lineage.hear_point(from, &header.point);
-        // A fallback has no record of the partition, and obeys its epochs all the same.
-        let ours = self.shard.epoch(place.partition).unwrap_or_else(|| self.node.map.epoch(place.partition));
         if header.partition != place.partition {
             return Err(Status::NotOwner);
         }
+        self.admit_partition(from, header)
+    }
+
+    /// The same for a request that is about no single key.
+    pub(crate) fn admit_partition(&mut self, from: NodeId, header: &RequestHeader) -> Result<(), Status> {
+        self.node.lineage.hear_point(from, &header.point);
+        let partition = header.partition;
+        // A fallback has no record of the partition, and obeys its epochs all the same.
+        let ours = self.shard.epoch(partition).unwrap_or_else(|| self.node.map.epoch(partition));
         // Compared as numbers: an older coordinator must not act on what this replica has left behind.
         let theirs = Epoch { generation: header.generation, number: header.epoch };
         if theirs < ours {
             return Err(Status::Stale);
         }
         if theirs > ours {
-            self.node.map.adopt(place.partition, theirs);
-            self.shard.adopt(self.cx, place.partition, theirs);
+            self.node.map.adopt(partition, theirs);
+            self.shard.adopt(self.cx, partition, theirs);
         }
         Ok(())
     }
@@ -313,7 +319,12 @@ pub(crate) fn request_header(
     }
 }
 
-fn reply_header(node: &Node, shard: &Shard, partition: PartitionId, status: Status) -> ReplyHeader {
+pub(crate) fn reply_header(
+    node: &Node,
+    shard: &Shard,
+    partition: PartitionId,
+    status: Status,
+) -> ReplyHeader {
     let (tenure, life, known) = shard.tenures(partition);
     let epoch = shard.epoch(partition).unwrap_or_else(|| node.map.epoch(partition));
     ReplyHeader {

@@ -1,6 +1,6 @@
 //! From what was stored to a running replica: a new tenure on every partition, always.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gramme_codec::{Codec, DecodeError};
 use gramme_object::Stamp;
@@ -10,6 +10,7 @@ use gramme_vclock::Actor;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::antientropy::Exchanges;
 use crate::config::Config;
 use crate::coordinator::Coordinator;
 use crate::cx::Cx;
@@ -88,6 +89,7 @@ impl Replica {
             timers: Timers::default(),
             stamp: Stamp::default(),
             open_tickets: 0,
+            dirty: BTreeSet::new(),
             out: Vec::new(),
             next_request: rng.random(),
             rng,
@@ -98,7 +100,8 @@ impl Replica {
         let tenure = Tenure { actor: Some(Actor(cx.rng.random())), born: boot };
         let shard = Shard::new(partitions, hints, tenure, secret.random());
         let coordinator = Coordinator::default();
-        let mut replica = Self { cx, node, shard, coordinator, handing_on: HandingOn::new() };
+        let (handing_on, exchanges) = (HandingOn::new(), Exchanges::new());
+        let mut replica = Self { cx, node, shard, coordinator, handing_on, exchanges };
         replica.begin();
         out.append(&mut replica.cx.out);
         Ok(replica)

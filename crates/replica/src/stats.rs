@@ -61,6 +61,14 @@ pub struct Stats {
     pub hints_failed: u64,
     /// Copies that others had kept for this node.
     pub hints_received: u64,
+    /// Exchanges with other replicas that went through.
+    pub exchanges: u64,
+    /// Exchanges that were broken off.
+    pub exchanges_failed: u64,
+    /// Leaves whose keys were compared.
+    pub leaves_compared: u64,
+    /// Keys that exchanges have mended, here or there.
+    pub keys_mended: u64,
     /// Rows that could not be read.
     pub load_failures: u64,
     /// How many reads saw no version, one, two, three, more (the paper's section 6.3).

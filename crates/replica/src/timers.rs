@@ -9,6 +9,8 @@ pub(crate) enum Timer {
     Hello,
     /// Gossip.
     Gossip,
+    /// Compare with other replicas.
+    AntiEntropy,
     /// Look for copies that can be handed on.
     HandoffRound,
     /// The handing on of copies.

@@ -11,6 +11,10 @@ pub struct Healed {
     pub alone: u64,
     /// Hinted copies that their nodes took.
     pub handed_on: u64,
+    /// Exchanges that looked at keys.
+    pub exchanges: u64,
+    /// Objects that exchanges brought.
+    pub brought: u64,
 }
 
 impl Healed {
@@ -19,16 +23,18 @@ impl Healed {
         self.stood_in += other.stood_in;
         self.alone += other.alone;
         self.handed_on += other.handed_on;
+        self.exchanges += other.exchanges;
+        self.brought += other.brought;
     }
 }
 
 impl fmt::Display for Healed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { stood_in, alone, handed_on } = self;
+        let Self { stood_in, alone, handed_on, exchanges, brought } = self;
         write!(
             f,
             "{stood_in} writes acknowledged by fallbacks too, {alone} by them alone; {handed_on} hinted copies \
-             handed on"
+             handed on; {exchanges} ranges compared, {brought} objects brought"
         )
     }
 }

@@ -284,6 +284,54 @@ messages! {
         pub header: ReplyHeader,
     }
 
+    /// Asks whether all that sender and receiver share is the same.
+    pub struct Roots {
+        /// A digest of the sums of all partitions that both own.
+        pub digest: u128,
+    }
+
+    /// Answers [`Roots`].
+    pub struct RootsReply {
+        /// If it is not the same, the sums of the partitions that are not empty; else nothing.
+        pub roots: Vec<(PartitionId, Sum)>,
+    }
+
+    /// Asks for the leaves of partitions.
+    pub struct Leaves {
+        /// Which.
+        pub partitions: Vec<PartitionId>,
+    }
+
+    /// Answers [`Leaves`].
+    pub struct LeavesReply {
+        /// Of each partition the leaves that are not empty, by number.
+        pub leaves: Vec<(PartitionId, Vec<(u32, Sum)>)>,
+    }
+
+    /// Asks to compare all keys of a partition between two places with those of the sender.
+    pub struct Range {
+        /// The request.
+        pub header: RequestHeader,
+        /// The first place.
+        pub first: u64,
+        /// The last place.
+        pub last: u64,
+        /// The sender's keys, with the digests of their clocks.
+        pub keys: Vec<(Key, u128)>,
+    }
+
+    /// Answers [`Range`].
+    pub struct RangeReply {
+        /// How it went.
+        pub header: ReplyHeader,
+        /// Objects that the asker lacks, or has otherwise.
+        pub objects: Vec<(Key, Bytes)>,
+        /// Keys of which the replica lacks something.
+        pub wants: Vec<Key>,
+        /// Up to which place all was compared.
+        pub through: u64,
+    }
+
     /// What members say to each other of the cluster and its members. Never answered as a request is.
     pub struct Gossip {
         /// What is said.
@@ -296,6 +344,17 @@ messages! {
         pub method: u16,
     }
 }
+
+/// Keys added up: how many, and the sum of the digests of their clocks, modulo 2^128.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// How many.
+    pub count: u64,
+    /// The sum.
+    pub sum: u128,
+}
+
+gramme_codec::structs! { Sum { count: u64, sum: u128 } }
 
 /// How a request to a replica went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -423,6 +482,18 @@ numbered! {
         Hint(Hint) = 16,
         /// See [`HintReply`].
         HintReply(HintReply) = 17,
+        /// See [`Roots`].
+        Roots(Roots) = 18,
+        /// See [`RootsReply`].
+        RootsReply(RootsReply) = 19,
+        /// See [`Leaves`].
+        Leaves(Leaves) = 20,
+        /// See [`LeavesReply`].
+        LeavesReply(LeavesReply) = 21,
+        /// See [`Range`].
+        Range(Range) = 22,
+        /// See [`RangeReply`].
+        RangeReply(RangeReply) = 23,
     }
 }
 
@@ -439,6 +510,9 @@ impl PeerMessage {
                 | Self::Unsupported(_)
                 | Self::KeysReply(_)
                 | Self::HintReply(_)
+                | Self::RootsReply(_)
+                | Self::LeavesReply(_)
+                | Self::RangeReply(_)
         )
     }
 }

@@ -14,8 +14,9 @@ use gramme_wire::client::{
 };
 use gramme_wire::peer::{
     Claimed, Class, Durability, Forward, ForwardReply, Gossip, Hello, Hint, HintReply, Keys, KeysReply,
-    Point, Properties, PropertiesHeld, PropertiesReply, Put, PutDone, Read, ReadReply, Repair, ReplyHeader,
-    RequestHeader, Room, Standing, Start, Status, Unsupported, Write, WriteReply,
+    Leaves, LeavesReply, Point, Properties, PropertiesHeld, PropertiesReply, Put, PutDone, Range, RangeReply,
+    Read, ReadReply, Repair, ReplyHeader, RequestHeader, Room, Roots, RootsReply, Standing, Start, Status,
+    Sum, Unsupported, Write, WriteReply,
 };
 use gramme_wire::{ClientMessage, PeerMessage, WireError};
 use proptest::prelude::*;
@@ -58,6 +59,10 @@ fn reply(status: Status) -> ReplyHeader {
         floors: Bytes::new(),
         point: Point { start: 17, position: 14 },
     }
+}
+
+const fn sum() -> Sum {
+    Sum { count: 2, sum: 1 << 90 }
 }
 
 fn said() -> gramme_gossip::Message {
@@ -141,6 +146,17 @@ fn peer_messages() -> Vec<PeerMessage> {
         PeerMessage::Gossip(Gossip { said: said() }),
         PeerMessage::Hint(Hint { header: header(), key: key(), object: "o".into() }),
         PeerMessage::HintReply(HintReply { header: reply(Status::HintsFull) }),
+        PeerMessage::Roots(Roots { digest: 1 }),
+        PeerMessage::RootsReply(RootsReply { roots: vec![(header().partition, sum())] }),
+        PeerMessage::Leaves(Leaves { partitions: vec![header().partition] }),
+        PeerMessage::LeavesReply(LeavesReply { leaves: vec![(header().partition, vec![(63, sum())])] }),
+        PeerMessage::Range(Range { header: header(), first: 1, last: 2, keys: vec![(key(), 3)] }),
+        PeerMessage::RangeReply(RangeReply {
+            header: reply(Status::DoneSynced),
+            objects: vec![(key(), "o".into())],
+            wants: vec![key()],
+            through: 2,
+        }),
         PeerMessage::Keys(Keys {
             header: header(),
             bucket_type: "default".into(),

@@ -72,6 +72,15 @@ fn render(status: &Value) -> String {
     }
     for node in status["nodes"].as_array().into_iter().flatten() {
         remarks += &hints(node);
+        if let Some(leaves) = node["exchange"]["leaves"].as_u64().filter(|leaves| *leaves > 0) {
+            let exchange = &node["exchange"];
+            remarks += &format!(
+                "\ncomparing with {}: {} partitions and {leaves} leaves to look at, {} keys mended\n",
+                text(&node["id"]),
+                exchange["partitions"],
+                exchange["keys"],
+            );
+        }
         if let Some(off) = node["clock_off_ms"].as_u64() {
             let id = text(&node["id"]);
             remarks += &format!(

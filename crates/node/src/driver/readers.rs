@@ -139,14 +139,15 @@ fn read(store: &Store, job: Job) -> Input {
 }
 
 fn page(store: &Store, rows: Rows, after: Option<&Place>, limit: usize) -> Result<Page, String> {
-    const ALL: PartitionId = PartitionId { prefix: 0, depth: 0 };
-    let (space, partition) = match rows {
-        Rows::Partition(partition) => (Space::Data, partition),
-        Rows::Hints(target) => (Space::Hints(target), ALL),
+    let (space, partition, first, last) = match rows {
+        Rows::Partition(partition) => {
+            let depth = u32::from(partition.depth);
+            let first = u64::from(partition.prefix).checked_shl(64 - depth).unwrap_or(0);
+            (Space::Data, partition, first, first | u64::MAX.checked_shr(depth).unwrap_or(0))
+        }
+        Rows::Range { partition, first, last } => (Space::Data, partition, first, last),
+        Rows::Hints(target) => (Space::Hints(target), PartitionId { prefix: 0, depth: 0 }, 0, u64::MAX),
     };
-    let depth = u32::from(partition.depth);
-    let first = u64::from(partition.prefix).checked_shl(64 - depth).unwrap_or(0);
-    let last = first | u64::MAX.checked_shr(depth).unwrap_or(0);
     let range = Range { space: space_of(space), first, last, after: after.map(name) };
     let page = store.scan(&range, limit).map_err(|error| error.to_string())?;
     let place = |name: Name| {

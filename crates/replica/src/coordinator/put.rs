@@ -439,6 +439,7 @@ impl Coordinator {
         failure: Failure,
     ) {
         if let Some(put) = self.puts.get_mut(&id) {
+            around.cx.dirty.insert(node);
             let verdict = put.counted.on_failure(node, failure);
             self.on_put_verdict(around, id, verdict);
         }

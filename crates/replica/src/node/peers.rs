@@ -280,6 +280,7 @@ impl Node {
                 partitions,
                 hints: Backlog::default(),
                 handing_on: None,
+                exchange: None,
             };
         }
         let peer = self.peers.peers.get(&id);
@@ -297,6 +298,7 @@ impl Node {
             partitions,
             hints: shard.backlogs().get(&id).copied().unwrap_or_default(),
             handing_on: None,
+            exchange: None,
         }
     }
 }

@@ -19,21 +19,21 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gramme_merkle::Digest;
+use gramme_merkle::{Digest, Leaf};
 use gramme_object::{Key, Object, clock_bytes, limits};
 use gramme_plant::planted;
 use gramme_quorum::Tenure;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::Dot;
-use gramme_wire::peer::{Class, Room, Status};
+use gramme_wire::peer::{Class, Room, Status, Sum};
 
 pub(crate) use commits::Level;
 pub use hints::Backlog;
 pub(crate) use hints::recovered as recovered_hints;
 pub(crate) use overlay::Ready;
-pub(crate) use partition::{Fresh, Partition, Uncounted};
+pub(crate) use partition::{Fresh, Partition, Uncounted, sum_of};
 pub use record::RecordError;
-pub(crate) use work::{Brought, Done, Lost, Reader, Scanner, Writer};
+pub(crate) use work::{Brought, Done, Lost, RangeScan, Reader, Scanner, Writer};
 
 use crate::cx::Cx;
 use crate::io::{Change, Effect, LoadFailed, Page, Rows};
@@ -111,6 +111,16 @@ impl Shard {
     /// Whether all partitions count.
     pub(crate) const fn all_count(&self) -> bool {
         self.uncounted.is_none()
+    }
+
+    /// All keys of each partition, added up.
+    pub(crate) fn totals(&self) -> impl Iterator<Item = (PartitionId, Leaf)> {
+        self.partitions.iter().map(|(id, owned)| (*id, owned.total()))
+    }
+
+    /// The leaves of a partition that are not empty.
+    pub(crate) fn leaves(&self, partition: PartitionId) -> Vec<(u32, Sum)> {
+        self.partitions.get(&partition).map(Partition::leaves).unwrap_or_default()
     }
 
     /// What is kept for others.
@@ -273,6 +283,21 @@ impl Shard {
         let scan = self.next_scan;
         self.scans.insert(scan, scanner);
         cx.out.push(Effect::Scan { scan, rows: Rows::Partition(partition), after, limit });
+    }
+
+    /// Reads the first rows of a partition between two places.
+    pub(crate) fn scan_range(
+        &mut self,
+        cx: &mut Cx,
+        (partition, first, last): (PartitionId, u64, u64),
+        limit: usize,
+        scanner: Scanner,
+    ) {
+        self.next_scan += 1;
+        let scan = self.next_scan;
+        self.scans.insert(scan, scanner);
+        let rows = Rows::Range { partition, first, last };
+        cx.out.push(Effect::Scan { scan, rows, after: None, limit });
     }
 
     /// Reads a page of what is kept for another node.
@@ -600,7 +625,8 @@ fn decoded(stored: Bytes) -> Result<Ready, LoadFailed> {
     Ok(Ready { object: Arc::new(object), stored, digest: None, staged: None })
 }
 
-fn digest_of(key: &Key, object: &Object) -> Digest {
+/// What a key adds to its leaf.
+pub(crate) fn digest_of(key: &Key, object: &Object) -> Digest {
     Digest::of(key.as_bytes(), &clock_bytes(object))
 }
 

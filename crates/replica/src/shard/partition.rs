@@ -8,6 +8,7 @@ use gramme_plant::planted;
 use gramme_quorum::Tenure;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::{Actor, Dot, SeenSet};
+use gramme_wire::peer::Sum;
 
 use super::record::{Note, Record, RecordError, Role, State};
 use crate::config::LEAF_BITS;
@@ -127,6 +128,12 @@ impl Partition {
 
     pub(crate) const fn total(&self) -> Leaf {
         self.total
+    }
+
+    /// The leaves that are not empty, by number.
+    pub(crate) fn leaves(&self) -> Vec<(u32, Sum)> {
+        let leaves = (0..1 << LEAF_BITS).map(|number| (number, self.tree.leaf(number)));
+        leaves.filter(|(_, leaf)| leaf.count > 0).map(|(number, leaf)| (number, sum_of(leaf))).collect()
     }
 
     pub(crate) const fn bytes(&self) -> u64 {
@@ -250,6 +257,11 @@ impl Partition {
         };
         Change::Partition { partition: self.id, total: self.total, record: record.encode() }
     }
+}
+
+/// A leaf as it is sent.
+pub(crate) const fn sum_of(leaf: Leaf) -> Sum {
+    Sum { count: leaf.count, sum: leaf.sum }
 }
 
 /// The record of a partition that holds nothing yet.

@@ -1,7 +1,7 @@
 //! What the shard is asked to do, for whom, and what it says that it has done.
 
 use bytes::Bytes;
-use gramme_object::Object;
+use gramme_object::{Key, Object};
 use gramme_quorum::Seat;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::Dot;
@@ -45,6 +45,21 @@ pub(crate) enum Scanner {
     Peer { to: NodeId, id: u64, partition: PartitionId, bucket_type: String, bucket: Option<Bytes> },
     /// What is kept for this node is to be handed on.
     Handoff(NodeId),
+    /// A leaf that this node compares with another's.
+    Leaf(u64),
+    /// Another node compares.
+    Range(Box<RangeScan>),
+}
+
+/// A comparison that another node asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct RangeScan {
+    pub(crate) to: NodeId,
+    pub(crate) id: u64,
+    pub(crate) partition: PartitionId,
+    pub(crate) last: u64,
+    /// Its keys, with the digests of their clocks.
+    pub(crate) keys: Vec<(Key, u128)>,
 }
 
 /// A state to merge.

@@ -189,7 +189,7 @@ impl Bench {
     /// Rows in their order, as the disk has them.
     fn page(&self, rows: Rows, after: Option<&Place>, limit: usize) -> Page {
         let partition = match rows {
-            Rows::Partition(partition) => partition,
+            Rows::Partition(partition) | Rows::Range { partition, .. } => partition,
             Rows::Hints(target) => return self.hint_page(target, after),
         };
         let rows = self.objects.iter().map(|(key, stored)| {

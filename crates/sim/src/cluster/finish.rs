@@ -23,9 +23,9 @@ use crate::history::{Broken, Kind, ReadRecord};
 const PROGRESS_WITHIN: u64 = 60_000_000;
 /// After how much time nothing that was begun may be left.
 const DRAIN: u64 = 20_000_000;
-/// In how much time hinted copies must have been handed on once all is healed; a delivery may be lost, and the next
-/// is made by the next round.
-const HANDED_ON_WITHIN: u64 = 60_000_000;
+/// In how much time all that was missed must be where it belongs, once all is healed: as long as the pauses between
+/// exchanges become, twice, since one may be lost.
+const HEALED_WITHIN: u64 = 150_000_000;
 /// How often each key is read in the end, after a read that repairs.
 const PASSES: usize = 2;
 
@@ -183,19 +183,41 @@ impl Cluster {
         self.clients.iter_mut().for_each(|client| client.goals.clear());
         self.end_faults(None);
         self.turn_until(self.now + DRAIN);
-        self.demand_handoff();
+        self.demand_healing();
     }
 
-    /// What was kept for others reaches them, though nobody reads anything.
-    fn demand_handoff(&mut self) {
-        let until = self.now + HANDED_ON_WITHIN;
-        while self.kept().is_some() && self.now < until {
+    /// What was kept for others reaches them, and replicas become equal, though nobody reads anything.
+    fn demand_healing(&mut self) {
+        let until = self.now + HEALED_WITHIN;
+        while (self.kept().is_some() || self.unequal().is_some()) && self.now < until {
             self.turn_until(self.now + 1_000_000);
         }
         if let Some((node, target, kept)) = self.kept() {
             let what = format!("node {node} still keeps {kept} copies for node {target}");
             self.broken(Broken::NoProgress(what));
         }
+        if let Some(what) = self.unequal() {
+            self.broken(Broken::Unequal(format!("without any read: {what}")));
+        }
+    }
+
+    /// A key of which two owners hold different versions; a damaged copy is mended by nobody.
+    fn unequal(&self) -> Option<String> {
+        let dots = |node: usize, key: &gramme_object::Key| {
+            let stored = self.nodes[node].disk.objects().get(key).cloned().unwrap_or_default();
+            if stored.is_empty() {
+                return Vec::new();
+            }
+            let object = Object::decode(&stored);
+            object.map(|object| object.versions().dots().collect()).unwrap_or_default()
+        };
+        (0..self.keys.len()).find_map(|number| {
+            let owners = self.history.keys[number].owners.iter().copied();
+            let owners = owners.filter(|node| !self.nodes[*node].has_flipped_bits);
+            let shown: Vec<_> = owners.map(|node| (node, dots(node, &self.keys[number].key))).collect();
+            let is_equal = shown.windows(2).all(|pair| pair[0].1 == pair[1].1);
+            (!is_equal).then(|| format!("the replicas of key {number} differ: {shown:?}"))
+        })
     }
 
     /// Some node that keeps copies for another, and how many. A damaged copy takes nothing.

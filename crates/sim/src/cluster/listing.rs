@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use gramme_object::Key;
 use gramme_replica::{ClientRequest, Cursor, LoadFailed, Page, Place, Response, Rows, Scope, Space, Ticket};
+use gramme_ring::PartitionId;
 use rand::RngExt;
 
 use super::nemesis::scope_of;
@@ -160,14 +162,8 @@ impl Cluster {
             return Err(LoadFailed);
         }
         let mut rows = match rows {
-            Rows::Partition(partition) => {
-                let rows = disk.objects().iter().map(|(key, stored)| {
-                    let hash = keyspace().hash(key.as_bytes());
-                    let partition = self.layout.partition_of(hash);
-                    (Place { space: Space::Data, partition, hash, key: key.clone() }, stored.clone())
-                });
-                rows.filter(|(place, _)| place.partition == partition).collect()
-            }
+            Rows::Partition(partition) => self.data(node, partition, (0, u64::MAX)),
+            Rows::Range { partition, first, last } => self.data(node, partition, (first, last)),
             Rows::Hints(target) => disk.hints_for(target),
         };
         rows.retain(|(place, _)| after.is_none_or(|after| place > after));
@@ -177,5 +173,15 @@ impl Cluster {
         rows.truncate(most);
         let next = rows.last().filter(|_| has_more).map(|(place, _)| place.clone());
         Ok(Page { rows, next })
+    }
+
+    /// The data of a partition between two places, as a node's disk has it.
+    fn data(&self, node: usize, of: PartitionId, (first, last): (u64, u64)) -> Vec<(Place, Bytes)> {
+        let rows = self.nodes[node].disk.objects().iter().map(|(key, stored)| {
+            let hash = keyspace().hash(key.as_bytes());
+            let partition = self.layout.partition_of(hash);
+            (Place { space: Space::Data, partition, hash, key: key.clone() }, stored.clone())
+        });
+        rows.filter(|(place, _)| place.partition == of && (first..=last).contains(&place.hash.0)).collect()
     }
 }

@@ -344,9 +344,16 @@ impl Cluster {
     }
 
     fn note_healing(&mut self, message: &PeerMessage) {
-        if let PeerMessage::HintReply(reply) = message {
-            let is_done = matches!(reply.header.status, Status::DoneSynced | Status::Covered);
-            self.healed.handed_on += u64::from(is_done);
+        match message {
+            PeerMessage::HintReply(reply) => {
+                let is_done = matches!(reply.header.status, Status::DoneSynced | Status::Covered);
+                self.healed.handed_on += u64::from(is_done);
+            }
+            PeerMessage::RangeReply(reply) => {
+                self.healed.exchanges += 1;
+                self.healed.brought += reply.objects.len() as u64;
+            }
+            _ => {}
         }
     }
 

@@ -108,6 +108,12 @@ fn render_node(node: &NodeStatus, status: &Status) -> Value {
             "handed_on": node.handing_on.map(|(copies, _)| copies),
             "for_ms": node.handing_on.map(|(_, micros)| millis(micros)),
         },
+        "exchange": node.exchange.map(|exchange| json!({
+            "partitions": exchange.partitions,
+            "leaves": exchange.leaves,
+            "keys": exchange.keys,
+            "for_ms": millis(exchange.age),
+        })),
     })
 }
 

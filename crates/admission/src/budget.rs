@@ -3,8 +3,9 @@
 /// Kept in millionths, so that what a short time brings is not rounded away.
 const MILLIONTHS: u64 = 1_000_000;
 
+/// See the crate's documentation. All is O(1).
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub struct Budget {
     per_second: u64,
     /// Below zero after something that was larger than what was left.
     left: i64,
@@ -12,13 +13,16 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    pub(crate) fn new(per_second: u64) -> Self {
+    /// So many bytes a second, and a second's worth to begin with.
+    #[must_use]
+    pub fn new(per_second: u64) -> Self {
         // A rate of nothing would never send anything again.
         let per_second = per_second.clamp(1, 1 << 40);
         Self { per_second, left: (per_second * MILLIONTHS).cast_signed(), filled: 0 }
     }
 
-    pub(crate) fn set(&mut self, per_second: u64) {
+    /// So many bytes a second from now on.
+    pub fn set(&mut self, per_second: u64) {
         *self = Self { left: self.left, filled: self.filled, ..Self::new(per_second) };
         self.left = self.left.min(self.most());
     }
@@ -27,8 +31,8 @@ impl Budget {
         (self.per_second * MILLIONTHS).cast_signed()
     }
 
-    /// Lets it fill, never above what a second brings.
-    pub(crate) fn fill(&mut self, now: u64) {
+    /// Lets it fill until now, in microseconds that never go back; never above what a second brings.
+    pub fn fill(&mut self, now: u64) {
         // More than a minute pays for anything.
         let elapsed = now.saturating_sub(self.filled).min(60 * MILLIONTHS);
         let more = elapsed.saturating_mul(self.per_second).cast_signed();
@@ -37,16 +41,19 @@ impl Budget {
     }
 
     /// Whether something may be sent, however large it is: what it takes too much is missing next time.
-    pub(crate) const fn has_some(&self) -> bool {
+    #[must_use]
+    pub const fn has_some(&self) -> bool {
         self.left > 0
     }
 
-    pub(crate) fn take(&mut self, bytes: u64) {
+    /// Takes what is sent, whether it is there or not.
+    pub fn take(&mut self, bytes: u64) {
         self.left = self.left.saturating_sub(bytes.saturating_mul(MILLIONTHS).cast_signed());
     }
 
-    /// When something may be sent again.
-    pub(crate) const fn ready_at(&self) -> u64 {
+    /// When something may be sent again, in microseconds.
+    #[must_use]
+    pub const fn ready_at(&self) -> u64 {
         let missing = self.left.saturating_neg();
         if missing < 0 { self.filled } else { self.filled + missing.unsigned_abs() / self.per_second + 1 }
     }

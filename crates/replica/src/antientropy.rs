@@ -1,0 +1,458 @@
+//! Anti-entropy (section 4.7 of the paper): replicas of a partition compare what they hold, and mend what differs.
+//!
+//! Who is compared with when is `gramme-antientropy`'s. Here trees are compared, and rows read and sent. A leaf is
+//! gone through a page of rows at a time: this node sends its keys with the digests of their clocks, the other answers
+//! with the objects that this one lacks and names those that it lacks itself. Nothing is remembered by whoever
+//! answers. Rows are read as they were last committed: what is under way is the same in a moment.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use gramme_antientropy::{AntiEntropy, Config, Effect, Input, compare};
+use gramme_object::{Key, Object};
+use gramme_quorum::Seat;
+use gramme_ring::{NodeId, PartitionId};
+use gramme_wire::PeerMessage;
+use gramme_wire::peer::{
+    Class, Leaves, LeavesReply, Range, RangeReply, Repair, Roots, RootsReply, Status, Sum,
+};
+
+use crate::config::LEAF_BITS;
+use crate::coordinator::{Around, failure};
+use crate::io::{LoadFailed, Page};
+use crate::place::Place;
+use crate::request::Exchange;
+use crate::serve::{repair_level, reply_header, request_header};
+use crate::shard::{Brought, RangeScan, Scanner, Writer, digest_of, sum_of};
+use crate::timers::Timer;
+
+/// Rows that are compared at once.
+const ROWS: usize = 128;
+/// Bytes of objects in one answer, but for one that is larger by itself.
+const ANSWER: usize = 1 << 20;
+/// How long an answer, and what is sent to mend, is worth sending, in microseconds.
+const TTL: u64 = Config::USUAL.patience;
+
+/// What a request asked.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Roots(NodeId),
+    Leaves(NodeId),
+    Range(u64),
+}
+
+/// A leaf that is gone through.
+#[derive(Debug)]
+struct Task {
+    peer: NodeId,
+    partition: PartitionId,
+    /// The first place that was not compared yet, and the last one of the leaf.
+    next: u64,
+    last: u64,
+    /// The rows that are being compared: the other may want some.
+    rows: Vec<(Place, Bytes)>,
+    keys: u64,
+    bytes: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Exchanges {
+    machine: AntiEntropy,
+    asked: BTreeMap<u64, Asked>,
+    tasks: BTreeMap<u64, Task>,
+    timer: Option<u64>,
+}
+
+impl Exchanges {
+    pub(crate) fn new() -> Self {
+        let machine = AntiEntropy::new(Config::USUAL);
+        Self { machine, asked: BTreeMap::new(), tasks: BTreeMap::new(), timer: None }
+    }
+
+    /// How far the exchange with a node has come, if one is under way.
+    pub(crate) fn exchange(&self, peer: NodeId, now: u64) -> Option<Exchange> {
+        let found = self.machine.exchanges().find(|exchange| exchange.peer == peer)?;
+        let (partitions, leaves) = (found.partitions as u64, found.leaves as u64);
+        Some(Exchange { partitions, leaves, keys: found.keys, age: now.saturating_sub(found.began) })
+    }
+
+    pub(crate) fn on_reachable(&mut self, around: &mut Around<'_>, peer: NodeId) {
+        self.step(around, Input::Reachable(peer));
+    }
+
+    pub(crate) fn on_gone(&mut self, around: &mut Around<'_>, peer: NodeId) {
+        self.step(around, Input::Gone(peer));
+    }
+
+    pub(crate) fn on_dirty(&mut self, around: &mut Around<'_>) {
+        for peer in std::mem::take(&mut around.cx.dirty) {
+            self.step(around, Input::Dirty(peer));
+        }
+    }
+
+    pub(crate) fn on_timer(&mut self, around: &mut Around<'_>) {
+        self.timer = None;
+        self.step(around, Input::Timer);
+    }
+
+    /// A request has certainly not been answered.
+    pub(crate) fn on_failed(&mut self, around: &mut Around<'_>, id: u64) {
+        let peer = match self.asked.remove(&id) {
+            Some(Asked::Roots(peer) | Asked::Leaves(peer)) => Some(peer),
+            Some(Asked::Range(task)) => self.tasks.get(&task).map(|task| task.peer),
+            None => None,
+        };
+        if let Some(peer) = peer {
+            self.step(around, Input::Failed(peer));
+        }
+    }
+
+    // What others ask.
+
+    /// Another node asks whether what it shares with this one is the same.
+    pub(crate) fn on_roots(&mut self, around: &mut Around<'_>, (from, id): (NodeId, u64), roots: &Roots) {
+        let shared = around.shared_with(from);
+        let is_same = digest_of_all(&shared) == roots.digest;
+        let roots = if is_same { Vec::new() } else { shared };
+        around.cx.send_as(Class::Background, from, id, TTL, PeerMessage::RootsReply(RootsReply { roots }));
+        if is_same {
+            self.step(around, Input::Same(from));
+        }
+    }
+
+    // What they answer.
+
+    pub(crate) fn on_roots_reply(&mut self, around: &mut Around<'_>, id: u64, reply: &RootsReply) {
+        let Some(Asked::Roots(peer)) = self.asked.remove(&id) else { return };
+        let differing = match reply.roots.is_empty() {
+            true => Vec::new(),
+            false => differing(&around.shared_with(peer), &reply.roots),
+        };
+        self.step(around, Input::Roots { peer, differing });
+    }
+
+    pub(crate) fn on_leaves_reply(&mut self, around: &mut Around<'_>, id: u64, reply: &LeavesReply) {
+        let Some(Asked::Leaves(peer)) = self.asked.remove(&id) else { return };
+        let mut all = Vec::new();
+        for (partition, theirs) in reply.leaves.iter().filter(|(id, _)| around.shard.owns(*id)) {
+            let leaves = differing(&around.shard.leaves(*partition), theirs);
+            all.extend(
+                leaves.into_iter().filter(|leaf| *leaf >> LEAF_BITS == 0).map(|leaf| (*partition, leaf)),
+            );
+        }
+        self.step(around, Input::Leaves { peer, differing: all });
+    }
+
+    pub(crate) fn on_range_reply(
+        &mut self,
+        around: &mut Around<'_>,
+        from: NodeId,
+        id: u64,
+        reply: RangeReply,
+    ) {
+        let Some(Asked::Range(number)) = self.asked.remove(&id) else { return };
+        around.node.lineage.hear_point(from, &reply.header.point);
+        let Some(task) = self.tasks.get_mut(&number).filter(|_| self.machine.awaits(number)) else { return };
+        let is_done = matches!(failure(reply.header.status), None) && reply.through >= task.next;
+        if !is_done || !task.take(around, &reply) {
+            let peer = task.peer;
+            return self.step(around, Input::Failed(peer));
+        }
+        if reply.through >= task.last {
+            let (keys, bytes) = (task.keys, task.bytes);
+            self.tasks.remove(&number);
+            return self.step(around, Input::Mended { task: number, keys, bytes });
+        }
+        task.next = reply.through + 1;
+        self.go_on(around, number);
+    }
+
+    /// Rows of a leaf were read: asks the other to compare them with its own.
+    pub(crate) fn on_leaf_page(
+        &mut self,
+        around: &mut Around<'_>,
+        number: u64,
+        result: Result<Page, LoadFailed>,
+    ) {
+        let Some(task) = self.tasks.get_mut(&number).filter(|_| self.machine.awaits(number)) else { return };
+        let peer = task.peer;
+        let Ok(page) = result else { return self.step(around, Input::Failed(peer)) };
+        let last = through(&page, task.last);
+        task.rows = page.rows;
+        let keys = digests(&task.rows).map(|(place, digest)| (place.key.clone(), digest)).collect();
+        let Around { cx, node, .. } = around;
+        let id = cx.next_request();
+        let header = request_header(cx, node, task.partition, id, Class::Background);
+        let range = Range { header, first: task.next, last, keys };
+        self.asked.insert(id, Asked::Range(number));
+        cx.send_as(Class::Background, peer, id, TTL, PeerMessage::Range(range));
+    }
+
+    fn go_on(&self, around: &mut Around<'_>, number: u64) {
+        let Some(task) = self.tasks.get(&number) else { return };
+        let range = (task.partition, task.next, task.last);
+        around.shard.scan_range(around.cx, range, ROWS, Scanner::Leaf(number));
+    }
+
+    fn step(&mut self, around: &mut Around<'_>, input: Input) {
+        let mut effects = Vec::new();
+        self.machine.step(around.cx.now.monotonic, input, &mut effects);
+        self.tasks.retain(|number, _| self.machine.awaits(*number));
+        for effect in effects {
+            self.perform(around, effect);
+        }
+        let stats = self.machine.stats();
+        around.cx.stats.exchanges = stats.exchanges;
+        around.cx.stats.exchanges_failed = stats.failed;
+        around.cx.stats.leaves_compared = stats.leaves;
+        around.cx.stats.keys_mended = stats.keys;
+        self.set_timer(around);
+    }
+
+    fn perform(&mut self, around: &mut Around<'_>, effect: Effect) {
+        match effect {
+            Effect::CompareRoots { peer } => {
+                let digest = digest_of_all(&around.shared_with(peer));
+                self.ask(around, Asked::Roots(peer), peer, PeerMessage::Roots(Roots { digest }));
+            }
+            Effect::CompareLeaves { peer, partitions } => {
+                self.ask(around, Asked::Leaves(peer), peer, PeerMessage::Leaves(Leaves { partitions }));
+            }
+            Effect::Mend { task, peer, partition, leaf } => {
+                let (next, last) = leaf_range(partition, leaf);
+                let new = Task { peer, partition, next, last, rows: Vec::new(), keys: 0, bytes: 0 };
+                self.tasks.insert(task, new);
+                self.go_on(around, task);
+            }
+        }
+    }
+
+    fn ask(&mut self, around: &mut Around<'_>, asked: Asked, peer: NodeId, message: PeerMessage) {
+        let id = around.cx.next_request();
+        self.asked.insert(id, asked);
+        around.cx.send_as(Class::Background, peer, id, TTL, message);
+    }
+
+    fn set_timer(&mut self, around: &mut Around<'_>) {
+        if self.machine.exchanges().next().is_none() {
+            // What was not answered in time is for nobody.
+            self.asked.clear();
+        }
+        let due = self.machine.next_timer();
+        if let Some(due) = due.filter(|due| self.timer.is_none_or(|timer| *due < timer)) {
+            if let Some(timer) = self.timer.replace(due) {
+                around.cx.timers.cancel(timer, Timer::AntiEntropy);
+            }
+            around.cx.timers.set(due, Timer::AntiEntropy);
+        }
+    }
+}
+
+impl Task {
+    /// Merges what this node lacked, and sends what the other lacks. Says whether there was room for it.
+    fn take(&mut self, around: &mut Around<'_>, reply: &RangeReply) -> bool {
+        for (key, stored) in &reply.objects {
+            if !self.merge(around, key, stored) {
+                return false;
+            }
+        }
+        for key in &reply.wants {
+            if let Some((place, stored)) = self.rows.iter().find(|(place, _)| place.key == *key) {
+                let is_counted = reply.objects.iter().any(|(other, _)| other == key);
+                self.keys += u64::from(!is_counted);
+                self.bytes += stored.len() as u64;
+                send_repair(around, self.peer, place, stored.clone());
+            }
+        }
+        self.rows.clear();
+        true
+    }
+
+    fn merge(&mut self, around: &mut Around<'_>, key: &Key, stored: &Bytes) -> bool {
+        let place = around.node.map.place(key.clone());
+        let Ok(object) = Object::decode(stored) else { return true };
+        if place.partition != self.partition {
+            return true;
+        }
+        let Around { cx, node, shard } = around;
+        if !shard.has_room_for(object.has_value()) || shard.is_full(cx, Class::Background) {
+            return false;
+        }
+        self.keys += 1;
+        self.bytes += stored.len() as u64;
+        let level = (repair_level(node, key), Class::Background);
+        shard.merge(cx, &place, Brought { object, stored: stored.clone() }, Writer::Nobody, level);
+        true
+    }
+}
+
+impl Around<'_> {
+    /// The sums of the partitions that this node and another both own, but for empty ones.
+    fn shared_with(&self, peer: NodeId) -> Vec<(PartitionId, Sum)> {
+        let layout = self.node.map.layout();
+        let owned =
+            self.shard.totals().filter(|(id, total)| total.count > 0 && layout.slot_of(*id, peer).is_some());
+        owned.map(|(id, total)| (id, sum_of(total))).collect()
+    }
+
+    /// Another node asks for the leaves of partitions.
+    pub(crate) fn on_leaves(&mut self, (from, id): (NodeId, u64), leaves: &Leaves) {
+        let owned = leaves.partitions.iter().filter(|id| self.shard.owns(**id));
+        let few = owned.take(Config::USUAL.partitions);
+        let leaves = few.map(|id| (*id, self.shard.leaves(*id))).collect();
+        self.cx.send_as(Class::Background, from, id, TTL, PeerMessage::LeavesReply(LeavesReply { leaves }));
+    }
+
+    /// Another node asks to compare its keys between two places.
+    pub(crate) fn on_range(&mut self, from: NodeId, id: u64, range: Range) {
+        let Range { header, first, last, keys } = range;
+        let partition = header.partition;
+        let admitted = self.admit_partition(from, &header).and_then(|()| {
+            let is_crowded = self.shard.is_crowded(self.cx);
+            if !self.shard.owns(partition) {
+                Err(Status::NotOwner)
+            } else if is_crowded {
+                Err(Status::Busy)
+            } else {
+                Ok(())
+            }
+        });
+        let scan = RangeScan { to: from, id, partition, last, keys };
+        match admitted {
+            Ok(()) => {
+                let range = (partition, first, last);
+                self.shard.scan_range(self.cx, range, ROWS, Scanner::Range(Box::new(scan)));
+            }
+            Err(status) => self.answer_range(&scan, status, Compared::default()),
+        }
+    }
+
+    /// The rows that another node's keys are to be compared with were read.
+    pub(crate) fn on_range_page(&mut self, scan: &RangeScan, result: Result<Page, LoadFailed>) {
+        match result {
+            Ok(page) => {
+                let compared = self.compare(scan, &page);
+                self.answer_range(scan, Status::DoneSynced, compared);
+            }
+            Err(LoadFailed) => self.answer_range(scan, Status::DiskError, Compared::default()),
+        }
+    }
+
+    fn compare(&self, scan: &RangeScan, page: &Page) -> Compared {
+        let mut through = through(page, scan.last);
+        let hash = |key: &Key| self.node.map.place(key.clone()).hash.0;
+        let theirs: Vec<_> = scan.keys.iter().map(|(key, digest)| ((hash(key), key), *digest)).collect();
+        let ours = digests(&page.rows).map(|(place, digest)| ((place.hash.0, &place.key), digest));
+        let found = compare(ours, theirs.into_iter().filter(|((hash, _), _)| *hash <= through));
+        let (mut objects, mut bytes) = (Vec::new(), 0);
+        for (hash, key) in found.ours {
+            let row = page.rows.iter().find(|(place, _)| place.key == *key);
+            let Some((_, stored)) = row else { continue };
+            if bytes > 0 && bytes + stored.len() > ANSWER {
+                // What is left is compared again.
+                through = hash - 1;
+                break;
+            }
+            bytes += stored.len();
+            objects.push((key.clone(), stored.clone()));
+        }
+        let wants = found.theirs.into_iter().filter(|(hash, _)| *hash <= through);
+        Compared { objects, wants: wants.map(|(_, key)| key.clone()).collect(), through }
+    }
+
+    fn answer_range(&mut self, scan: &RangeScan, status: Status, compared: Compared) {
+        let header = reply_header(self.node, self.shard, scan.partition, status);
+        let Compared { objects, wants, through } = compared;
+        let reply = RangeReply { header, objects, wants, through };
+        self.cx.send_as(Class::Background, scan.to, scan.id, TTL, PeerMessage::RangeReply(reply));
+    }
+}
+
+/// What came of comparing a page.
+#[derive(Default)]
+struct Compared {
+    objects: Vec<(Key, Bytes)>,
+    wants: Vec<Key>,
+    through: u64,
+}
+
+fn send_repair(around: &mut Around<'_>, to: NodeId, place: &Place, object: Bytes) {
+    let Around { cx, node, .. } = around;
+    let id = cx.next_request();
+    let header = request_header(cx, node, place.partition, id, Class::Background);
+    let repair = Repair { header, key: place.key.clone(), seat: Seat::default(), object };
+    cx.send_as(Class::Background, to, id, TTL, PeerMessage::Repair(repair));
+}
+
+/// The rows that can be read, with the digests of their clocks. One that cannot is as good as absent: the other's
+/// copy is sent for it.
+fn digests(rows: &[(Place, Bytes)]) -> impl Iterator<Item = (&Place, u128)> {
+    rows.iter().filter_map(|(place, stored)| {
+        let object = Object::decode(stored).ok()?;
+        Some((place, digest_of(&place.key, &object).0))
+    })
+}
+
+/// Up to which place a page has all rows there are.
+fn through(page: &Page, last: u64) -> u64 {
+    page.next.as_ref().and(page.rows.last()).map_or(last, |(place, _)| place.hash.0)
+}
+
+/// The first and the last place of a leaf.
+fn leaf_range(partition: PartitionId, leaf: u32) -> (u64, u64) {
+    let depth = u32::from(partition.depth);
+    let above = u64::from(partition.prefix).checked_shl(64 - depth).unwrap_or(0);
+    let width = 64 - depth - u32::from(LEAF_BITS);
+    let first = above | u64::from(leaf) << width;
+    (first, first | (1 << width) - 1)
+}
+
+/// One digest of many sums.
+fn digest_of_all(sums: &[(PartitionId, Sum)]) -> u128 {
+    let mut hasher = blake3::Hasher::new();
+    for (partition, Sum { count, sum }) in sums {
+        hasher.update(&partition.prefix.to_le_bytes());
+        hasher.update(&[partition.depth]);
+        hasher.update(&count.to_le_bytes());
+        hasher.update(&sum.to_le_bytes());
+    }
+    hasher.finalize().as_bytes().first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
+}
+
+/// The names under which two lists have different sums; what one has not is empty there.
+fn differing<N: Copy + Ord>(ours: &[(N, Sum)], theirs: &[(N, Sum)]) -> Vec<N> {
+    let of = |sums: &[(N, Sum)]| sums.iter().copied().collect::<BTreeMap<N, Sum>>();
+    let (ours, theirs) = (of(ours), of(theirs));
+    let names: std::collections::BTreeSet<N> = ours.keys().chain(theirs.keys()).copied().collect();
+    names.into_iter().filter(|name| ours.get(name) != theirs.get(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_leaves_of_all_partitions_are_the_ring() {
+        for depth in [0, 1, 4, 10] {
+            let mut next = 0;
+            for prefix in 0..1_u32 << depth {
+                for leaf in 0..1 << LEAF_BITS {
+                    let (first, last) = leaf_range(PartitionId { prefix, depth }, leaf);
+                    assert_eq!(first, next, "{depth} {prefix} {leaf}");
+                    assert_eq!(gramme_merkle::leaf_of(first << depth, LEAF_BITS), leaf);
+                    next = last.wrapping_add(1);
+                }
+            }
+            assert_eq!(next, 0, "{depth}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_differs_from_what_is_there() {
+        let sum = |count| Sum { count, sum: 7 };
+        let ours = [(1, sum(1)), (2, sum(1)), (3, sum(1))];
+        assert_eq!(differing(&ours, &[(1, sum(1)), (2, sum(2)), (4, sum(1))]), [2, 3, 4]);
+        assert_eq!(differing(&ours, &ours), [0; 0]);
+    }
+}
