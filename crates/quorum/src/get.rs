@@ -190,7 +190,7 @@ impl GetRequest {
     }
 
     fn is_satisfied(&self) -> bool {
-        let owners = self.owners(|heard| counts(heard));
+        let owners = self.owners(counts);
         let is_sure = owners > 0 || self.objects().any(|(_, object)| !object.versions().is_empty());
         self.roll.is_reached(|member| counts(member.heard.as_ref()))
             && owners >= usize::from(self.primaries)
@@ -231,7 +231,7 @@ impl GetRequest {
 
     fn shortfall(&self) -> Shortfall {
         // Where fallbacks alone have answered, and know of nothing, nobody has.
-        let has_owner = self.owners(|heard| counts(heard)) > 0;
+        let has_owner = self.owners(counts) > 0;
         let mut shortfall = self.roll.shortfall(
             |member| counts(member.heard.as_ref()) && (has_owner || member.is_owner),
             |member| match &member.heard {

@@ -70,23 +70,25 @@ impl Coordinator {
             stand_in_for_silent(around, place.partition, &mut request, None);
         }
         let (id, deadline) = (around.cx.next_request(), around.cx.after(asked.timeout));
-        let members: Vec<NodeId> = request.members().collect();
         around.cx.timers.set(deadline, Timer::Get(id));
         let get = Get { ticket, place, allow_mult, against, request, deadline };
+        let me = around.cx.me();
+        for to in get.request.members().filter(|&to| to != me) {
+            send_read(around, id, &get, to);
+        }
+        let is_own = get.request.awaits(me);
         self.gets.insert(id, get);
-        members.into_iter().for_each(|to| self.ask(around, id, to));
+        if is_own {
+            self.ask(around, id, me);
+        }
     }
 
     /// Asks a node, perhaps this one, for what it has of a get's key.
     fn ask(&mut self, around: &mut Around<'_>, id: u64, to: NodeId) {
         let Some(get) = self.gets.get(&id) else { return };
-        let Around { cx, node, shard } = around;
-        if to != cx.me() {
-            let ttl = get.deadline.saturating_sub(cx.now.monotonic);
-            let header = request_header(cx, node, get.place.partition, id, Class::Foreground);
-            let read = Read { header, key: get.place.key.clone(), asked: Vec::new() };
-            cx.send(to, id, ttl, PeerMessage::Read(read));
-        } else if shard.is_crowded(cx) {
+        if to != around.cx.me() {
+            send_read(around, id, get, to);
+        } else if around.shard.is_crowded(around.cx) {
             self.on_get_failure(around, id, to, Failure::Busy);
         } else {
             around.read(&get.place, Reader::Get(id));
@@ -277,6 +279,14 @@ impl Coordinator {
             self.on_get_verdict(around, id, verdict);
         }
     }
+}
+
+fn send_read(around: &mut Around<'_>, id: u64, get: &Get, to: NodeId) {
+    let Around { cx, node, .. } = around;
+    let ttl = get.deadline.saturating_sub(cx.now.monotonic);
+    let header = request_header(cx, node, get.place.partition, id, Class::Foreground);
+    let read = Read { header, key: get.place.key.clone(), asked: Vec::new() };
+    cx.send(to, id, ttl, PeerMessage::Read(read));
 }
 
 /// What a client is shown of what was found.

@@ -5,29 +5,31 @@
 //! with the objects that this one lacks and names those that it lacks itself. Nothing is remembered by whoever
 //! answers. Rows are read as they were last committed: what is under way is the same in a moment.
 
-use std::collections::BTreeMap;
+mod answer;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use gramme_antientropy::{AntiEntropy, Config, Effect, Input, compare};
+use gramme_antientropy::{AntiEntropy, Config, Effect, Input};
 use gramme_object::{Key, Object};
 use gramme_quorum::Seat;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::PeerMessage;
-use gramme_wire::peer::{
-    Class, Leaves, LeavesReply, Range, RangeReply, Repair, Roots, RootsReply, Status, Sum,
-};
+use gramme_wire::peer::{Class, Leaves, LeavesReply, Range, RangeReply, Repair, Roots, RootsReply, Sum};
 
 use crate::config::LEAF_BITS;
 use crate::coordinator::{Around, failure};
 use crate::io::{LoadFailed, Page};
 use crate::place::Place;
 use crate::request::Exchange;
-use crate::serve::{repair_level, reply_header, request_header};
-use crate::shard::{Brought, RangeScan, Scanner, Writer, digest_of, sum_of};
+use crate::serve::{repair_level, request_header};
+use crate::shard::{Brought, Scanner, Writer, digest_of};
 use crate::timers::Timer;
 
 /// Rows that are compared at once.
 const ROWS: usize = 128;
+/// Leaves that are remembered of one exchange.
+const LOOKED_AT: usize = 4_096;
 /// Bytes of objects in one answer, but for one that is larger by itself.
 const ANSWER: usize = 1 << 20;
 /// How long an answer, and what is sent to mend, is worth sending, in microseconds.
@@ -53,6 +55,8 @@ struct Task {
     rows: Vec<(Place, Bytes)>,
     keys: u64,
     bytes: u64,
+    /// Whether it is just as the last exchange left it.
+    is_as_before: bool,
 }
 
 /// See the module.
@@ -61,13 +65,30 @@ pub(crate) struct Exchanges {
     machine: AntiEntropy,
     asked: BTreeMap<u64, Asked>,
     tasks: BTreeMap<u64, Task>,
+    /// The leaves that the last exchange with a peer has looked at, with what both held then. One that is as it was has
+    /// something in it that cannot be mended, and is no reason to compare again soon.
+    looked_at: BTreeMap<NodeId, Looks>,
     timer: Option<u64>,
+}
+
+/// Differing leaves, with our sum and theirs: those of the last exchange, and of the present one.
+#[derive(Debug, Default)]
+struct Looks {
+    before: BTreeMap<(PartitionId, u32), (Sum, Sum)>,
+    now: BTreeMap<(PartitionId, u32), (Sum, Sum)>,
+}
+
+impl Looks {
+    fn is_as_before(&self, leaf: (PartitionId, u32)) -> bool {
+        self.now.get(&leaf).is_some_and(|sums| self.before.get(&leaf) == Some(sums))
+    }
 }
 
 impl Exchanges {
     pub(crate) fn new() -> Self {
         let machine = AntiEntropy::new(Config::USUAL);
-        Self { machine, asked: BTreeMap::new(), tasks: BTreeMap::new(), timer: None }
+        let (asked, tasks, looked_at) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { machine, asked, tasks, looked_at, timer: None }
     }
 
     /// How far the exchange with a node has come, if one is under way.
@@ -82,6 +103,7 @@ impl Exchanges {
     }
 
     pub(crate) fn on_gone(&mut self, around: &mut Around<'_>, peer: NodeId) {
+        self.looked_at.remove(&peer);
         self.step(around, Input::Gone(peer));
     }
 
@@ -136,10 +158,18 @@ impl Exchanges {
         let Some(Asked::Leaves(peer)) = self.asked.remove(&id) else { return };
         let mut all = Vec::new();
         for (partition, theirs) in reply.leaves.iter().filter(|(id, _)| around.shard.owns(*id)) {
-            let leaves = differing(&around.shard.leaves(*partition), theirs);
-            all.extend(
-                leaves.into_iter().filter(|leaf| *leaf >> LEAF_BITS == 0).map(|leaf| (*partition, leaf)),
-            );
+            let ours = around.shard.leaves(*partition);
+            let leaves = differing(&ours, theirs).into_iter().filter(|leaf| *leaf >> LEAF_BITS == 0);
+            for leaf in leaves {
+                let sum = |sums: &[(u32, Sum)]| {
+                    sums.iter().find(|(number, _)| *number == leaf).map(|(_, sum)| *sum).unwrap_or_default()
+                };
+                let looks = self.looked_at.entry(peer).or_default();
+                if looks.now.len() < LOOKED_AT {
+                    looks.now.insert((*partition, leaf), (sum(&ours), sum(theirs)));
+                }
+                all.push((*partition, leaf));
+            }
         }
         self.step(around, Input::Leaves { peer, differing: all });
     }
@@ -154,13 +184,14 @@ impl Exchanges {
         let Some(Asked::Range(number)) = self.asked.remove(&id) else { return };
         around.node.lineage.hear_point(from, &reply.header.point);
         let Some(task) = self.tasks.get_mut(&number).filter(|_| self.machine.awaits(number)) else { return };
-        let is_done = matches!(failure(reply.header.status), None) && reply.through >= task.next;
+        let is_done = failure(reply.header.status).is_none() && reply.through >= task.next;
         if !is_done || !task.take(around, &reply) {
             let peer = task.peer;
             return self.step(around, Input::Failed(peer));
         }
         if reply.through >= task.last {
-            let (keys, bytes) = (task.keys, task.bytes);
+            // What was sent before and has changed nothing is not mended by sending it again.
+            let (keys, bytes) = (if task.is_as_before { 0 } else { task.keys }, task.bytes);
             self.tasks.remove(&number);
             return self.step(around, Input::Mended { task: number, keys, bytes });
         }
@@ -213,6 +244,8 @@ impl Exchanges {
     fn perform(&mut self, around: &mut Around<'_>, effect: Effect) {
         match effect {
             Effect::CompareRoots { peer } => {
+                let looks = self.looked_at.entry(peer).or_default();
+                looks.before = std::mem::take(&mut looks.now);
                 let digest = digest_of_all(&around.shared_with(peer));
                 self.ask(around, Asked::Roots(peer), peer, PeerMessage::Roots(Roots { digest }));
             }
@@ -221,7 +254,10 @@ impl Exchanges {
             }
             Effect::Mend { task, peer, partition, leaf } => {
                 let (next, last) = leaf_range(partition, leaf);
-                let new = Task { peer, partition, next, last, rows: Vec::new(), keys: 0, bytes: 0 };
+                let is_as_before =
+                    self.looked_at.get(&peer).is_some_and(|looks| looks.is_as_before((partition, leaf)));
+                let rows = Vec::new();
+                let new = Task { peer, partition, next, last, rows, keys: 0, bytes: 0, is_as_before };
                 self.tasks.insert(task, new);
                 self.go_on(around, task);
             }
@@ -287,96 +323,6 @@ impl Task {
     }
 }
 
-impl Around<'_> {
-    /// The sums of the partitions that this node and another both own, but for empty ones.
-    fn shared_with(&self, peer: NodeId) -> Vec<(PartitionId, Sum)> {
-        let layout = self.node.map.layout();
-        let owned =
-            self.shard.totals().filter(|(id, total)| total.count > 0 && layout.slot_of(*id, peer).is_some());
-        owned.map(|(id, total)| (id, sum_of(total))).collect()
-    }
-
-    /// Another node asks for the leaves of partitions.
-    pub(crate) fn on_leaves(&mut self, (from, id): (NodeId, u64), leaves: &Leaves) {
-        let owned = leaves.partitions.iter().filter(|id| self.shard.owns(**id));
-        let few = owned.take(Config::USUAL.partitions);
-        let leaves = few.map(|id| (*id, self.shard.leaves(*id))).collect();
-        self.cx.send_as(Class::Background, from, id, TTL, PeerMessage::LeavesReply(LeavesReply { leaves }));
-    }
-
-    /// Another node asks to compare its keys between two places.
-    pub(crate) fn on_range(&mut self, from: NodeId, id: u64, range: Range) {
-        let Range { header, first, last, keys } = range;
-        let partition = header.partition;
-        let admitted = self.admit_partition(from, &header).and_then(|()| {
-            let is_crowded = self.shard.is_crowded(self.cx);
-            if !self.shard.owns(partition) {
-                Err(Status::NotOwner)
-            } else if is_crowded {
-                Err(Status::Busy)
-            } else {
-                Ok(())
-            }
-        });
-        let scan = RangeScan { to: from, id, partition, last, keys };
-        match admitted {
-            Ok(()) => {
-                let range = (partition, first, last);
-                self.shard.scan_range(self.cx, range, ROWS, Scanner::Range(Box::new(scan)));
-            }
-            Err(status) => self.answer_range(&scan, status, Compared::default()),
-        }
-    }
-
-    /// The rows that another node's keys are to be compared with were read.
-    pub(crate) fn on_range_page(&mut self, scan: &RangeScan, result: Result<Page, LoadFailed>) {
-        match result {
-            Ok(page) => {
-                let compared = self.compare(scan, &page);
-                self.answer_range(scan, Status::DoneSynced, compared);
-            }
-            Err(LoadFailed) => self.answer_range(scan, Status::DiskError, Compared::default()),
-        }
-    }
-
-    fn compare(&self, scan: &RangeScan, page: &Page) -> Compared {
-        let mut through = through(page, scan.last);
-        let hash = |key: &Key| self.node.map.place(key.clone()).hash.0;
-        let theirs: Vec<_> = scan.keys.iter().map(|(key, digest)| ((hash(key), key), *digest)).collect();
-        let ours = digests(&page.rows).map(|(place, digest)| ((place.hash.0, &place.key), digest));
-        let found = compare(ours, theirs.into_iter().filter(|((hash, _), _)| *hash <= through));
-        let (mut objects, mut bytes) = (Vec::new(), 0);
-        for (hash, key) in found.ours {
-            let row = page.rows.iter().find(|(place, _)| place.key == *key);
-            let Some((_, stored)) = row else { continue };
-            if bytes > 0 && bytes + stored.len() > ANSWER {
-                // What is left is compared again.
-                through = hash - 1;
-                break;
-            }
-            bytes += stored.len();
-            objects.push((key.clone(), stored.clone()));
-        }
-        let wants = found.theirs.into_iter().filter(|(hash, _)| *hash <= through);
-        Compared { objects, wants: wants.map(|(_, key)| key.clone()).collect(), through }
-    }
-
-    fn answer_range(&mut self, scan: &RangeScan, status: Status, compared: Compared) {
-        let header = reply_header(self.node, self.shard, scan.partition, status);
-        let Compared { objects, wants, through } = compared;
-        let reply = RangeReply { header, objects, wants, through };
-        self.cx.send_as(Class::Background, scan.to, scan.id, TTL, PeerMessage::RangeReply(reply));
-    }
-}
-
-/// What came of comparing a page.
-#[derive(Default)]
-struct Compared {
-    objects: Vec<(Key, Bytes)>,
-    wants: Vec<Key>,
-    through: u64,
-}
-
 fn send_repair(around: &mut Around<'_>, to: NodeId, place: &Place, object: Bytes) {
     let Around { cx, node, .. } = around;
     let id = cx.next_request();
@@ -405,7 +351,7 @@ fn leaf_range(partition: PartitionId, leaf: u32) -> (u64, u64) {
     let above = u64::from(partition.prefix).checked_shl(64 - depth).unwrap_or(0);
     let width = 64 - depth - u32::from(LEAF_BITS);
     let first = above | u64::from(leaf) << width;
-    (first, first | (1 << width) - 1)
+    (first, first | ((1 << width) - 1))
 }
 
 /// One digest of many sums.
@@ -424,7 +370,7 @@ fn digest_of_all(sums: &[(PartitionId, Sum)]) -> u128 {
 fn differing<N: Copy + Ord>(ours: &[(N, Sum)], theirs: &[(N, Sum)]) -> Vec<N> {
     let of = |sums: &[(N, Sum)]| sums.iter().copied().collect::<BTreeMap<N, Sum>>();
     let (ours, theirs) = (of(ours), of(theirs));
-    let names: std::collections::BTreeSet<N> = ours.keys().chain(theirs.keys()).copied().collect();
+    let names: BTreeSet<N> = ours.keys().chain(theirs.keys()).copied().collect();
     names.into_iter().filter(|name| ours.get(name) != theirs.get(name)).collect()
 }
 

@@ -1,0 +1,105 @@
+//! What this node answers when another compares with it. Nothing is remembered between two questions.
+
+use bytes::Bytes;
+use gramme_antientropy::{Config, compare};
+use gramme_object::Key;
+use gramme_ring::{NodeId, PartitionId};
+use gramme_wire::PeerMessage;
+use gramme_wire::peer::{Class, Leaves, LeavesReply, Range, RangeReply, Status, Sum};
+
+use super::{ANSWER, ROWS, TTL, digests, through};
+use crate::coordinator::Around;
+use crate::io::{LoadFailed, Page};
+use crate::serve::reply_header;
+use crate::shard::{RangeScan, Scanner, sum_of};
+
+impl Around<'_> {
+    /// The sums of the partitions that this node and another both own, but for empty ones.
+    pub(super) fn shared_with(&self, peer: NodeId) -> Vec<(PartitionId, Sum)> {
+        let layout = self.node.map.layout();
+        let owned =
+            self.shard.totals().filter(|(id, total)| total.count > 0 && layout.slot_of(*id, peer).is_some());
+        owned.map(|(id, total)| (id, sum_of(total))).collect()
+    }
+
+    /// Another node asks for the leaves of partitions.
+    pub(crate) fn on_leaves(&mut self, (from, id): (NodeId, u64), leaves: &Leaves) {
+        let owned = leaves.partitions.iter().filter(|id| self.shard.owns(**id));
+        let few = owned.take(Config::USUAL.partitions);
+        let leaves = few.map(|id| (*id, self.shard.leaves(*id))).collect();
+        self.cx.send_as(Class::Background, from, id, TTL, PeerMessage::LeavesReply(LeavesReply { leaves }));
+    }
+
+    /// Another node asks to compare its keys between two places.
+    pub(crate) fn on_range(&mut self, from: NodeId, id: u64, range: Range) {
+        let Range { header, first, last, keys } = range;
+        let partition = header.partition;
+        let admitted = self.admit_partition(from, &header).and_then(|()| {
+            let is_crowded = self.shard.is_crowded(self.cx);
+            if !self.shard.owns(partition) {
+                Err(Status::NotOwner)
+            } else if is_crowded {
+                Err(Status::Busy)
+            } else {
+                Ok(())
+            }
+        });
+        let scan = RangeScan { to: from, id, partition, last, keys };
+        match admitted {
+            Ok(()) => {
+                let range = (partition, first, last);
+                self.shard.scan_range(self.cx, range, ROWS, Scanner::Range(Box::new(scan)));
+            }
+            Err(status) => self.answer_range(&scan, status, Compared::default()),
+        }
+    }
+
+    /// The rows that another node's keys are to be compared with were read.
+    pub(crate) fn on_range_page(&mut self, scan: &RangeScan, result: Result<Page, LoadFailed>) {
+        match result {
+            Ok(page) => {
+                let compared = self.compare(scan, &page);
+                self.answer_range(scan, Status::DoneSynced, compared);
+            }
+            Err(LoadFailed) => self.answer_range(scan, Status::DiskError, Compared::default()),
+        }
+    }
+
+    fn compare(&self, scan: &RangeScan, page: &Page) -> Compared {
+        let mut through = through(page, scan.last);
+        let hash = |key: &Key| self.node.map.place(key.clone()).hash.0;
+        let theirs: Vec<_> = scan.keys.iter().map(|(key, digest)| ((hash(key), key), *digest)).collect();
+        let ours = digests(&page.rows).map(|(place, digest)| ((place.hash.0, &place.key), digest));
+        let found = compare(ours, theirs.into_iter().filter(|((hash, _), _)| *hash <= through));
+        let (mut objects, mut bytes, mut last) = (Vec::new(), 0, None);
+        for (hash, key) in found.ours {
+            let row = page.rows.iter().find(|(place, _)| place.key == *key);
+            let Some((_, stored)) = row else { continue };
+            if let Some(last) = last.filter(|last| *last < hash && bytes + stored.len() > ANSWER) {
+                // What is left is compared again.
+                through = last;
+                break;
+            }
+            last = Some(hash);
+            bytes += stored.len();
+            objects.push((key.clone(), stored.clone()));
+        }
+        let wants = found.theirs.into_iter().filter(|(hash, _)| *hash <= through);
+        Compared { objects, wants: wants.map(|(_, key)| key.clone()).collect(), through }
+    }
+
+    fn answer_range(&mut self, scan: &RangeScan, status: Status, compared: Compared) {
+        let header = reply_header(self.node, self.shard, scan.partition, status);
+        let Compared { objects, wants, through } = compared;
+        let reply = RangeReply { header, objects, wants, through };
+        self.cx.send_as(Class::Background, scan.to, scan.id, TTL, PeerMessage::RangeReply(reply));
+    }
+}
+
+/// What came of comparing a page.
+#[derive(Default)]
+struct Compared {
+    objects: Vec<(Key, Bytes)>,
+    wants: Vec<Key>,
+    through: u64,
+}
