@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Show the cluster as one node sees it
     Status(StatusArgs),
+    /// Let a node that lost data count again, and give up what nobody else has
+    AcceptLoss(AcceptLossArgs),
     /// Drive load against a cluster and measure it
     Bench(BenchArgs),
 }
@@ -161,6 +163,13 @@ pub(crate) struct StatusArgs {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AcceptLossArgs {
+    /// The node that lost data: its HTTP address
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) node: String,
 }
 
 #[derive(Clone, Debug, Args)]

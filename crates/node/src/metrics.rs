@@ -42,6 +42,7 @@ impl Operation {
             ClientRequest::Properties { .. }
             | ClientRequest::Keys { .. }
             | ClientRequest::SetProperties { .. }
+            | ClientRequest::AcceptLoss
             | ClientRequest::Status => Self::other,
         }
     }
@@ -81,7 +82,7 @@ impl Metrics {
             Response::Keys(result) => result.is_err(),
             Response::Properties(result) => result.is_err(),
             Response::SetProperties(result) => result.is_err(),
-            Response::Status(_) => false,
+            Response::Status(_) | Response::LossAccepted(_) => false,
         };
         let result = if failed { Result::error } else { Result::ok };
         self.latency.get_or_create(&Labels { operation, result }).observe(took.as_secs_f64());

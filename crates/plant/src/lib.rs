@@ -80,6 +80,10 @@ bugs! {
     KeepFallbackActor,
     /// count an owner and whoever stands in for it as two
     SeatTwice,
+    /// say in every exchange that all is the same
+    AllTheSame,
+    /// count again after a loss before everything was pulled
+    RememberEarly,
 }
 
 static ACTIVE: AtomicUsize = AtomicUsize::new(usize::MAX);

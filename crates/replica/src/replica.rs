@@ -83,9 +83,14 @@ impl Replica {
 
     /// Hands what the shard has done to whoever asked for it.
     fn hand_over(&mut self, done: Done) {
-        if let Done::Scanned { scanner, result } = done {
-            return self.hand_over_page(scanner, result);
-        }
+        let done = match done {
+            Done::Scanned { scanner, result } => return self.hand_over_page(scanner, result),
+            Done::Written { writer: Writer::Exchange(task), status } => {
+                let (exchanges, mut around) = self.split_exchanges();
+                return exchanges.on_merged(&mut around, task, status);
+            }
+            done => done,
+        };
         let (coordinator, mut around) = self.split();
         match done {
             Done::Loaded { put, result } => coordinator.on_loaded(&mut around, put, result),
@@ -141,6 +146,14 @@ impl Replica {
                 let Around { cx, node, shard } = around;
                 node.start_property_change(cx, shard, ticket, scope, &change, timeout);
             }
+            ClientRequest::AcceptLoss => {
+                let Around { cx, shard, .. } = around;
+                let lost: Vec<_> = shard.amnesiac().collect();
+                if !lost.is_empty() {
+                    shard.remember(cx, &lost);
+                }
+                cx.reply(ticket, Response::LossAccepted(lost.len()));
+            }
             ClientRequest::Status => {
                 let mut status = around.node.status(around.cx, around.shard);
                 let now = around.cx.now.monotonic;
@@ -164,7 +177,10 @@ impl Replica {
                 let Around { cx, node, shard } = &mut around;
                 if node.on_hello(cx, shard, from, hello) {
                     coordinator.discount_own(&mut around);
+                    self.exchanges.on_lost();
                 }
+                let (exchanges, mut around) = self.split_exchanges();
+                exchanges.on_hello(&mut around, from);
             }
             PeerMessage::Read(read) => around.on_read(from, id, read),
             PeerMessage::ReadReply(reply) => coordinator.on_read_reply(&mut around, from, id, &reply),

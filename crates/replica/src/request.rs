@@ -56,6 +56,8 @@ pub enum ClientRequest {
     },
     /// What this node knows of the cluster.
     Status,
+    /// An administrator accepts that what this node has lost, and nobody else has, is gone: it counts again.
+    AcceptLoss,
 }
 
 /// A client's put or delete.
@@ -98,6 +100,8 @@ pub enum Response {
     SetProperties(Result<(), PropertiesError>),
     /// To a question for the status.
     Status(Status),
+    /// To an acceptance of loss: how many partitions count again.
+    LossAccepted(usize),
 }
 
 /// What a get found.
@@ -197,6 +201,10 @@ pub struct Status {
     pub members: u64,
     /// How many partitions there are.
     pub partitions: u32,
+    /// How many of this node's own may lack what they acknowledged.
+    pub amnesiac: u64,
+    /// Who must still say that it keeps nothing for this node before these can count again.
+    pub waits_for: Vec<NodeId>,
     /// Every member.
     pub nodes: Vec<NodeStatus>,
 }

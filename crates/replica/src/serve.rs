@@ -242,7 +242,7 @@ impl Around<'_> {
                 let header = reply_header(self.node, self.shard, partition, status);
                 return self.cx.send(to, id, REPLY_TTL, PeerMessage::HintReply(HintReply { header }));
             }
-            Writer::Put(_) | Writer::Properties(..) | Writer::Nobody => return,
+            Writer::Put(_) | Writer::Exchange(_) | Writer::Properties(..) | Writer::Nobody => return,
         };
         // What counts for nothing says so, however well it went.
         let status = if failure(status).is_none() { counted(self.shard, partition, status) } else { status };

@@ -73,7 +73,7 @@ pub(crate) const fn timeout_of(request: &ClientRequest) -> u32 {
         | ClientRequest::Keys { timeout, .. }
         | ClientRequest::SetProperties { timeout, .. } => *timeout,
         ClientRequest::Put(put) => put.timeout,
-        ClientRequest::Properties(_) | ClientRequest::Status => 0,
+        ClientRequest::Properties(_) | ClientRequest::Status | ClientRequest::AcceptLoss => 0,
     }
 }
 

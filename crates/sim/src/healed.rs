@@ -15,6 +15,8 @@ pub struct Healed {
     pub exchanges: u64,
     /// Objects that exchanges brought.
     pub brought: u64,
+    /// Nodes that had lost data, and count again.
+    pub remembered: u64,
 }
 
 impl Healed {
@@ -25,16 +27,17 @@ impl Healed {
         self.handed_on += other.handed_on;
         self.exchanges += other.exchanges;
         self.brought += other.brought;
+        self.remembered += other.remembered;
     }
 }
 
 impl fmt::Display for Healed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { stood_in, alone, handed_on, exchanges, brought } = self;
+        let Self { stood_in, alone, handed_on, exchanges, brought, remembered } = self;
         write!(
             f,
             "{stood_in} writes acknowledged by fallbacks too, {alone} by them alone; {handed_on} hinted copies \
-             handed on; {exchanges} ranges compared, {brought} objects brought"
+             handed on; {exchanges} ranges compared, {brought} objects brought; {remembered} nodes count again"
         )
     }
 }

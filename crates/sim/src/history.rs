@@ -146,6 +146,9 @@ pub struct Damage {
     pub key: Option<usize>,
     /// Whether synced data went too, not only what was not synced yet.
     pub synced: bool,
+    /// When the node counted again, with all that others still had.
+    #[serde(default)]
+    pub mended: Option<u64>,
 }
 
 /// A promise that the simulator itself saw broken, with no client involved.

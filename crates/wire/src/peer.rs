@@ -196,6 +196,8 @@ messages! {
         pub answers: u64,
         /// Whether some of its partitions count for nothing, because they are amnesiac or unproven.
         pub counts: bool,
+        /// How many copies it keeps for the receiver.
+        pub hints: u64,
     }
 
     /// One start of a directory: a random name, and where in the log the next one began. The last start is
@@ -294,6 +296,8 @@ messages! {
     pub struct RootsReply {
         /// If it is not the same, the sums of the partitions that are not empty; else nothing.
         pub roots: Vec<(PartitionId, Sum)>,
+        /// Those of them that count for nothing at the receiver of the question.
+        pub uncounted: Vec<PartitionId>,
     }
 
     /// Asks for the leaves of partitions.

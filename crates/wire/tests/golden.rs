@@ -117,6 +117,7 @@ fn peer_messages() -> Vec<PeerMessage> {
             heard: Some(Standing { point: Point { start: 10, position: 11 }, boot: 12, seal: 13 }),
             answers: 14,
             counts: true,
+            hints: 15,
         }),
         PeerMessage::Read(Read { header: header(), key: key(), asked: vec![Dot::new(Actor(1), 2)] }),
         PeerMessage::ReadReply(ReadReply {
@@ -147,7 +148,10 @@ fn peer_messages() -> Vec<PeerMessage> {
         PeerMessage::Hint(Hint { header: header(), key: key(), object: "o".into() }),
         PeerMessage::HintReply(HintReply { header: reply(Status::HintsFull) }),
         PeerMessage::Roots(Roots { digest: 1 }),
-        PeerMessage::RootsReply(RootsReply { roots: vec![(header().partition, sum())] }),
+        PeerMessage::RootsReply(RootsReply {
+            roots: vec![(header().partition, sum())],
+            uncounted: vec![header().partition],
+        }),
         PeerMessage::Leaves(Leaves { partitions: vec![header().partition] }),
         PeerMessage::LeavesReply(LeavesReply { leaves: vec![(header().partition, vec![(63, sum())])] }),
         PeerMessage::Range(Range { header: header(), first: 1, last: 2, keys: vec![(key(), 3)] }),

@@ -18,6 +18,7 @@ const CLIENTS: usize = 8;
 
 pub(crate) fn run(programs: &Programs) -> anyhow::Result<()> {
     two_of_five_are_away(programs)?;
+    a_wiped_node_counts_again(programs)?;
     a_cluster_is_cut_in_two(programs)
 }
 
@@ -38,6 +39,36 @@ fn two_of_five_are_away(programs: &Programs) -> anyhow::Result<()> {
     dev.restart(1)?;
     dev.wait_until_whole()?;
     wait_until_equal(&nodes, REPLICAS * KEYS)
+}
+
+/// A node that comes back with an empty disk gets everything back by itself, and then counts.
+fn a_wiped_node_counts_again(programs: &Programs) -> anyhow::Result<()> {
+    const KEYS: usize = 1_000;
+    let mut dev = Dev::found(&programs.gramme, 3)?;
+    dev.wait_until_whole()?;
+    let nodes: Vec<Http> = (0..3).map(|at| dev.http(at)).collect();
+    // An empty store of the same node, as after its disk was replaced: from before anything was written.
+    dev.stop(2, rustix::process::Signal::TERM)?;
+    let (data, kept) = (dev.node_dir(2).join("data"), dev.node_dir(2).join("kept"));
+    ensure!(crate::run::succeeds("cp", &["-r", "-p", &super::text(&data), &super::text(&kept)]), "a copy");
+    dev.restart(2)?;
+    dev.wait_until_whole()?;
+    write_all(&nodes, "wiped", KEYS)?;
+    wait_until_equal(&nodes, REPLICAS * KEYS)?;
+    dev.kill(2)?;
+    std::fs::remove_dir_all(&data)?;
+    std::fs::rename(&kept, &data)?;
+    dev.restart(2)?;
+    wait_for("the loss is noticed", || amnesiac(&nodes[2]).is_some_and(|partitions| partitions > 0))?;
+    wait_until_equal(&nodes, REPLICAS * KEYS)?;
+    wait_for("the node counts again", || amnesiac(&nodes[2]) == Some(0))?;
+    dev.wait_until_whole()?;
+    nodes[2].get(&format!("{}?r=3&pr=3", path("wiped", 7)))?.is(200).map(drop)
+}
+
+/// Partitions that may lack what they acknowledged.
+fn amnesiac(node: &Http) -> Option<u64> {
+    node.get("/admin/status").ok()?.json().ok()?["amnesiac"].as_u64()
 }
 
 /// Both sides take writes, of the same keys too; siblings stay.

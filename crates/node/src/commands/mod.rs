@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod accept_loss;
 pub(crate) mod bench;
 pub(crate) mod cluster_file;
 pub(crate) mod dev;

@@ -23,6 +23,26 @@ pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<()> {
     write_out(render(&status).as_bytes())
 }
 
+/// What the asked node has lost, and what must happen before it counts again.
+fn amnesia(status: &Value) -> String {
+    let Some(partitions) = status["amnesiac"].as_u64().filter(|partitions| *partitions > 0) else {
+        return String::new();
+    };
+    let waits_for = status["waits_for"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let waits_for: Vec<&str> = waits_for.collect();
+    let next = match waits_for.is_empty() {
+        true => {
+            "it is comparing with their other owners, and counts again when nothing is missing".to_owned()
+        }
+        false => format!("it waits to hear from {} that nothing is kept for it there", waits_for.join(", ")),
+    };
+    let node = status["node"].as_str().unwrap_or_default();
+    format!(
+        "\n{partitions} partitions of this node may lack what they acknowledged, and count for nothing: {next}. If \
+         those nodes will not come back, `gramme accept-loss --node …` gives up what {node} alone had\n"
+    )
+}
+
 /// What the asked node keeps for another, and how far it has come with handing that on.
 fn hints(node: &Value) -> String {
     let hints = &node["hints"];
@@ -70,6 +90,7 @@ fn render(status: &Value) -> String {
     if let Some(conflict) = status["conflict"].as_str() {
         remarks += &format!("\n{conflict}\n");
     }
+    remarks += &amnesia(status);
     for node in status["nodes"].as_array().into_iter().flatten() {
         remarks += &hints(node);
         if let Some(leaves) = node["exchange"]["leaves"].as_u64().filter(|leaves| *leaves > 0) {

@@ -75,7 +75,11 @@ pub(crate) fn answer(ring: u64, response: Response) -> Option<ClientMessage> {
             };
             ClientMessage::PutReply(PutReply { ring, outcome: outcome.map(stored) })
         }
-        Response::Keys(_) | Response::Properties(_) | Response::SetProperties(_) | Response::Status(_) => {
+        Response::Keys(_)
+        | Response::Properties(_)
+        | Response::SetProperties(_)
+        | Response::Status(_)
+        | Response::LossAccepted(_) => {
             return None;
         }
     })

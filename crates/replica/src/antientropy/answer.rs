@@ -22,6 +22,16 @@ impl Around<'_> {
         owned.map(|(id, total)| (id, sum_of(total))).collect()
     }
 
+    /// The partitions that this node and another both own, and that count for nothing here.
+    pub(super) fn uncounted_with(&self, peer: NodeId) -> Vec<PartitionId> {
+        if self.shard.all_count() {
+            return Vec::new();
+        }
+        let layout = self.node.map.layout();
+        let owned = self.shard.totals().map(|(id, _)| id);
+        owned.filter(|id| layout.slot_of(*id, peer).is_some() && self.shard.counts(*id).is_err()).collect()
+    }
+
     /// Another node asks for the leaves of partitions.
     pub(crate) fn on_leaves(&mut self, (from, id): (NodeId, u64), leaves: &Leaves) {
         let owned = leaves.partitions.iter().filter(|id| self.shard.owns(**id));

@@ -5,6 +5,7 @@
 //! with the objects that this one lacks and names those that it lacks itself. Nothing is remembered by whoever
 //! answers. Rows are read as they were last committed: what is under way is the same in a moment.
 
+mod amnesia;
 mod answer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,10 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use gramme_antientropy::{AntiEntropy, Config, Effect, Input};
 use gramme_object::{Key, Object};
+use gramme_plant::planted;
 use gramme_quorum::Seat;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::PeerMessage;
-use gramme_wire::peer::{Class, Leaves, LeavesReply, Range, RangeReply, Repair, Roots, RootsReply, Sum};
+use gramme_wire::peer::{
+    Class, Leaves, LeavesReply, Range, RangeReply, Repair, Roots, RootsReply, Status, Sum,
+};
 
 use crate::config::LEAF_BITS;
 use crate::coordinator::{Around, failure};
@@ -25,6 +29,7 @@ use crate::request::Exchange;
 use crate::serve::{repair_level, request_header};
 use crate::shard::{Brought, Scanner, Writer, digest_of};
 use crate::timers::Timer;
+use amnesia::Proof;
 
 /// Rows that are compared at once.
 const ROWS: usize = 128;
@@ -55,6 +60,11 @@ struct Task {
     rows: Vec<(Place, Bytes)>,
     keys: u64,
     bytes: u64,
+    /// Up to which place all was compared, and how much that came is still being merged.
+    through: u64,
+    merging: usize,
+    /// Whether all that came was taken.
+    is_whole: bool,
     /// Whether it is just as the last exchange left it.
     is_as_before: bool,
 }
@@ -68,6 +78,7 @@ pub(crate) struct Exchanges {
     /// The leaves that the last exchange with a peer has looked at, with what both held then. One that is as it was has
     /// something in it that cannot be mended, and is no reason to compare again soon.
     looked_at: BTreeMap<NodeId, Looks>,
+    proof: Proof,
     timer: Option<u64>,
 }
 
@@ -88,7 +99,7 @@ impl Exchanges {
     pub(crate) fn new() -> Self {
         let machine = AntiEntropy::new(Config::USUAL);
         let (asked, tasks, looked_at) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { machine, asked, tasks, looked_at, timer: None }
+        Self { machine, asked, tasks, looked_at, proof: Proof::default(), timer: None }
     }
 
     /// How far the exchange with a node has come, if one is under way.
@@ -105,6 +116,19 @@ impl Exchanges {
     pub(crate) fn on_gone(&mut self, around: &mut Around<'_>, peer: NodeId) {
         self.looked_at.remove(&peer);
         self.step(around, Input::Gone(peer));
+    }
+
+    /// This node has lost data: nothing is proven of it any more.
+    pub(crate) fn on_lost(&mut self) {
+        self.proof.clear();
+    }
+
+    /// Another node has spoken. One that can prove something to this node is asked soon.
+    pub(crate) fn on_hello(&mut self, around: &mut Around<'_>, from: NodeId) {
+        if around.cx.stats.amnesiac_partitions > 0 {
+            self.proof.end_amnesia(around);
+            self.step(around, Input::Dirty(from));
+        }
     }
 
     pub(crate) fn on_dirty(&mut self, around: &mut Around<'_>) {
@@ -135,9 +159,10 @@ impl Exchanges {
     /// Another node asks whether what it shares with this one is the same.
     pub(crate) fn on_roots(&mut self, around: &mut Around<'_>, (from, id): (NodeId, u64), roots: &Roots) {
         let shared = around.shared_with(from);
-        let is_same = digest_of_all(&shared) == roots.digest;
+        let is_same = digest_of_all(&shared) == roots.digest || planted!(AllTheSame);
         let roots = if is_same { Vec::new() } else { shared };
-        around.cx.send_as(Class::Background, from, id, TTL, PeerMessage::RootsReply(RootsReply { roots }));
+        let reply = RootsReply { roots, uncounted: around.uncounted_with(from) };
+        around.cx.send_as(Class::Background, from, id, TTL, PeerMessage::RootsReply(reply));
         if is_same {
             self.step(around, Input::Same(from));
         }
@@ -151,7 +176,9 @@ impl Exchanges {
             true => Vec::new(),
             false => differing(&around.shared_with(peer), &reply.roots),
         };
+        self.proof.on_roots(around, peer, &differing, &reply.uncounted);
         self.step(around, Input::Roots { peer, differing });
+        self.proof.end_amnesia(around);
     }
 
     pub(crate) fn on_leaves_reply(&mut self, around: &mut Around<'_>, id: u64, reply: &LeavesReply) {
@@ -160,6 +187,7 @@ impl Exchanges {
         for (partition, theirs) in reply.leaves.iter().filter(|(id, _)| around.shard.owns(*id)) {
             let ours = around.shard.leaves(*partition);
             let leaves = differing(&ours, theirs).into_iter().filter(|leaf| *leaf >> LEAF_BITS == 0);
+            let before = all.len();
             for leaf in leaves {
                 let sum = |sums: &[(u32, Sum)]| {
                     sums.iter().find(|(number, _)| *number == leaf).map(|(_, sum)| *sum).unwrap_or_default()
@@ -170,8 +198,10 @@ impl Exchanges {
                 }
                 all.push((*partition, leaf));
             }
+            self.proof.on_leaves(peer, *partition, all.len() - before);
         }
         self.step(around, Input::Leaves { peer, differing: all });
+        self.proof.end_amnesia(around);
     }
 
     pub(crate) fn on_range_reply(
@@ -185,18 +215,39 @@ impl Exchanges {
         around.node.lineage.hear_point(from, &reply.header.point);
         let Some(task) = self.tasks.get_mut(&number).filter(|_| self.machine.awaits(number)) else { return };
         let is_done = failure(reply.header.status).is_none() && reply.through >= task.next;
-        if !is_done || !task.take(around, &reply) {
+        if !is_done || !task.take(around, number, &reply) {
             let peer = task.peer;
             return self.step(around, Input::Failed(peer));
         }
-        if reply.through >= task.last {
-            // What was sent before and has changed nothing is not mended by sending it again.
-            let (keys, bytes) = (if task.is_as_before { 0 } else { task.keys }, task.bytes);
-            self.tasks.remove(&number);
-            return self.step(around, Input::Mended { task: number, keys, bytes });
+        self.advance(around, number);
+    }
+
+    /// Something that an exchange brought is merged, or was not taken.
+    pub(crate) fn on_merged(&mut self, around: &mut Around<'_>, number: u64, status: Status) {
+        let Some(task) = self.tasks.get_mut(&number) else { return };
+        task.merging = task.merging.saturating_sub(1);
+        match failure(status) {
+            None => task.keys += 1,
+            // It stays as it is, and stops no other.
+            Some(_) => task.is_whole = false,
         }
-        task.next = reply.through + 1;
-        self.go_on(around, number);
+        self.advance(around, number);
+    }
+
+    /// Goes on with a leaf, once all that came is merged.
+    fn advance(&mut self, around: &mut Around<'_>, number: u64) {
+        let Some(task) = self.tasks.get_mut(&number).filter(|task| task.merging == 0) else { return };
+        if task.through < task.last {
+            task.next = task.through + 1;
+            return self.go_on(around, number);
+        }
+        // What was sent before and has changed nothing is not mended by sending it again.
+        let keys = if task.is_as_before { 0 } else { task.keys };
+        let (bytes, peer, partition, is_whole) = (task.bytes, task.peer, task.partition, task.is_whole);
+        self.tasks.remove(&number);
+        self.step(around, Input::Mended { task: number, keys, bytes });
+        self.proof.on_leaf(peer, partition, is_whole);
+        self.proof.end_amnesia(around);
     }
 
     /// Rows of a leaf were read: asks the other to compare them with its own.
@@ -244,6 +295,7 @@ impl Exchanges {
     fn perform(&mut self, around: &mut Around<'_>, effect: Effect) {
         match effect {
             Effect::CompareRoots { peer } => {
+                self.proof.begin(peer, around.cx.now.monotonic);
                 let looks = self.looked_at.entry(peer).or_default();
                 looks.before = std::mem::take(&mut looks.now);
                 let digest = digest_of_all(&around.shared_with(peer));
@@ -256,8 +308,19 @@ impl Exchanges {
                 let (next, last) = leaf_range(partition, leaf);
                 let is_as_before =
                     self.looked_at.get(&peer).is_some_and(|looks| looks.is_as_before((partition, leaf)));
-                let rows = Vec::new();
-                let new = Task { peer, partition, next, last, rows, keys: 0, bytes: 0, is_as_before };
+                let new = Task {
+                    peer,
+                    partition,
+                    next,
+                    last,
+                    rows: Vec::new(),
+                    keys: 0,
+                    bytes: 0,
+                    through: 0,
+                    merging: 0,
+                    is_whole: true,
+                    is_as_before,
+                };
                 self.tasks.insert(task, new);
                 self.go_on(around, task);
             }
@@ -287,9 +350,10 @@ impl Exchanges {
 
 impl Task {
     /// Merges what this node lacked, and sends what the other lacks. Says whether there was room for it.
-    fn take(&mut self, around: &mut Around<'_>, reply: &RangeReply) -> bool {
+    fn take(&mut self, around: &mut Around<'_>, number: u64, reply: &RangeReply) -> bool {
+        self.through = reply.through;
         for (key, stored) in &reply.objects {
-            if !self.merge(around, key, stored) {
+            if !self.merge(around, number, (key, stored)) {
                 return false;
             }
         }
@@ -305,20 +369,22 @@ impl Task {
         true
     }
 
-    fn merge(&mut self, around: &mut Around<'_>, key: &Key, stored: &Bytes) -> bool {
+    fn merge(&mut self, around: &mut Around<'_>, number: u64, (key, stored): (&Key, &Bytes)) -> bool {
         let place = around.node.map.place(key.clone());
-        let Ok(object) = Object::decode(stored) else { return true };
-        if place.partition != self.partition {
+        let decoded = Object::decode(stored).ok().filter(|_| place.partition == self.partition);
+        let Some(object) = decoded else {
+            self.is_whole = false;
             return true;
-        }
+        };
         let Around { cx, node, shard } = around;
         if !shard.has_room_for(object.has_value()) || shard.is_full(cx, Class::Background) {
             return false;
         }
-        self.keys += 1;
+        self.merging += 1;
         self.bytes += stored.len() as u64;
         let level = (repair_level(node, key), Class::Background);
-        shard.merge(cx, &place, Brought { object, stored: stored.clone() }, Writer::Nobody, level);
+        let brought = Brought { object, stored: stored.clone() };
+        shard.merge(cx, &place, brought, Writer::Exchange(number), level);
         true
     }
 }

@@ -31,6 +31,8 @@ struct Peer {
     /// Since when it is in its present state.
     since: u64,
     hello: Option<(Hello, u64)>,
+    /// Since when it keeps no copies for this node, as far as it has said so since the last loss.
+    drained: Option<u64>,
 }
 
 impl Peer {
@@ -144,6 +146,7 @@ impl Node {
             heard: self.lineage.remembered(&self.map, node),
             answers: self.peers.hello(node).map_or(0, |hello| hello.boot),
             counts: shard.all_count(),
+            hints: shard.backlogs().get(&node).map_or(0, |backlog| backlog.copies.count),
         };
         // It never expires: what it says of the receiver must arrive, however late.
         let id = cx.next_request();
@@ -169,7 +172,11 @@ impl Node {
         }
         let has_lost = hello.heard.as_ref().is_some_and(|heard| self.is_lost(cx, shard, heard));
         let peer = self.peers.peers.entry(from).or_default();
+        peer.drained = (hello.hints == 0).then(|| peer.drained.unwrap_or(cx.now.monotonic));
         peer.hello = Some((hello, cx.now.monotonic));
+        if has_lost {
+            self.peers.peers.values_mut().for_each(|peer| peer.drained = None);
+        }
         if is_new {
             self.say_hello(cx, shard, from);
         }
@@ -197,6 +204,22 @@ impl Node {
                 true
             }
         }
+    }
+
+    /// Since when no other member keeps copies for this node; nothing if one does, or has not said so since the last
+    /// loss.
+    pub(crate) fn drained_since(&self, cx: &Cx) -> Option<u64> {
+        let drained = |node| self.peers.peers.get(&node).and_then(|peer: &Peer| peer.drained);
+        cx.config.others().map(drained).try_fold(0, |latest, drained| Some(latest.max(drained?)))
+    }
+
+    fn not_drained(&self, cx: &Cx) -> Vec<NodeId> {
+        if cx.stats.amnesiac_partitions == 0 {
+            return Vec::new();
+        }
+        let is_drained =
+            |node: &NodeId| self.peers.peers.get(node).is_some_and(|peer| peer.drained.is_some());
+        cx.config.others().filter(|node| !is_drained(node)).collect()
     }
 
     /// The others have had their time to speak.
@@ -257,6 +280,8 @@ impl Node {
             properties: self.buckets.digest(),
             members: self.members.root(),
             partitions: 1 << layout.depth(),
+            amnesiac: cx.stats.amnesiac_partitions,
+            waits_for: self.not_drained(cx),
             nodes,
         }
     }

@@ -383,6 +383,19 @@ impl Shard {
         self.count_uncounted(cx);
     }
 
+    /// The partitions that may lack what they acknowledged.
+    pub(crate) fn amnesiac(&self) -> impl Iterator<Item = PartitionId> {
+        self.partitions.iter().filter(|(_, owned)| owned.is_amnesiac()).map(|(id, _)| *id)
+    }
+
+    /// Lets amnesiac partitions count again. What was merged before stands before this in the log.
+    pub(crate) fn remember(&mut self, cx: &mut Cx, partitions: &[PartitionId]) {
+        let rows: Vec<Change> =
+            partitions.iter().filter_map(|id| Some(self.partitions.get_mut(id)?.remember())).collect();
+        self.commits.commit(cx, rows, Level::Synced, Class::Foreground);
+        self.count_uncounted(cx);
+    }
+
     /// Lets those partitions count of which `is_proven` says so.
     pub(crate) fn prove(&mut self, cx: &mut Cx, is_proven: impl Fn(PartitionId) -> bool) {
         for (id, owned) in self.partitions.iter_mut().filter(|(_, owned)| !owned.is_proven()) {

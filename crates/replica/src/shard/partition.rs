@@ -199,6 +199,12 @@ impl Partition {
         self.is_amnesiac = true;
     }
 
+    /// Nothing is missing any more; returns what is to be stored.
+    pub(crate) fn remember(&mut self) -> Change {
+        self.is_amnesiac = false;
+        self.record()
+    }
+
     /// Learns another member's tenure; a later birth replaces an earlier.
     pub(crate) fn learn(&mut self, node: NodeId, tenure: Tenure) {
         let known = self.known.entry(node).or_default();

@@ -30,6 +30,8 @@ pub(crate) enum Writer {
     Peer { to: NodeId, id: u64, partition: PartitionId, seat: Seat },
     /// Another node, that had kept it for this one.
     Hint { to: NodeId, id: u64, partition: PartitionId },
+    /// A comparison with another replica.
+    Exchange(u64),
     /// A record of bucket properties.
     Properties(Scope, (u64, u64)),
     /// Read repair by this node: nobody waits.

@@ -407,6 +407,7 @@ pub(crate) fn greeting() -> Hello {
         heard: None,
         answers: 0,
         counts: true,
+        hints: 0,
     }
 }
 

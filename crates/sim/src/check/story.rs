@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::history::{Fate, History, Kind, ReadRecord, WriteId, WriteRecord};
+use crate::history::{Damage, Fate, History, Kind, ReadRecord, WriteId, WriteRecord};
 
 pub(super) struct Story<'a> {
     pub(super) history: &'a History,
@@ -122,13 +122,26 @@ impl<'a> Story<'a> {
     /// How many of `id`'s acknowledged copies may have been destroyed between its sending and `until`: those
     /// on destroyed disks, and those not synced on nodes that lost their power.
     pub(super) fn destroyed(&self, id: WriteId, until: u64) -> u8 {
+        self.missing(id, until, |_| true)
+    }
+
+    /// How many of them were still missing when a read began. A node that counts again has what others still had.
+    fn missing_at(&self, id: WriteId, read: &ReadRecord) -> u8 {
+        let destroyed = self.destroyed(id, read.answered);
+        if destroyed >= self.write(id).fate.primaries() {
+            return destroyed;
+        }
+        self.missing(id, read.answered, |damage| damage.mended.is_none_or(|mended| mended > read.sent))
+    }
+
+    fn missing(&self, id: WriteId, until: u64, is_missing: impl Fn(&Damage) -> bool) -> u8 {
         let write = self.write(id);
         let Fate::Acked { copies, fallbacks, synced, .. } = write.fate else { return 0 };
         let owners = &self.history.keys[write.key].owners;
         // Who stood in may be any node.
         let may_hold = |node| fallbacks > 0 || owners.contains(&node);
         let (mut disks, mut any) = (BTreeSet::new(), BTreeSet::new());
-        for damage in &self.history.damage {
+        for damage in self.history.damage.iter().filter(|damage| is_missing(damage)) {
             let concerns = damage.key.is_none_or(|key| key == write.key) && may_hold(damage.node);
             if concerns && damage.at >= write.sent && damage.at <= until {
                 any.insert(damage.node);
@@ -156,6 +169,6 @@ impl<'a> Story<'a> {
     /// Whether a read must meet a replica that still has `id`.
     pub(super) fn must_meet(&self, id: WriteId, copies: u8, read: &ReadRecord) -> bool {
         let met = (copies + read.r).saturating_sub(self.history.replicas);
-        met > 0 && met > self.destroyed(id, read.answered)
+        met > 0 && met > self.missing_at(id, read)
     }
 }

@@ -189,16 +189,26 @@ impl Cluster {
     /// What was kept for others reaches them, and replicas become equal, though nobody reads anything.
     fn demand_healing(&mut self) {
         let until = self.now + HEALED_WITHIN;
-        while (self.kept().is_some() || self.unequal().is_some()) && self.now < until {
+        while self.unhealed().is_some() && self.now < until {
             self.turn_until(self.now + 1_000_000);
         }
-        if let Some((node, target, kept)) = self.kept() {
-            let what = format!("node {node} still keeps {kept} copies for node {target}");
-            self.broken(Broken::NoProgress(what));
+        if let Some(broken) = self.unhealed() {
+            self.broken(broken);
         }
-        if let Some(what) = self.unequal() {
-            self.broken(Broken::Unequal(format!("without any read: {what}")));
-        }
+    }
+
+    fn unhealed(&self) -> Option<Broken> {
+        let kept = |(node, target, kept)| {
+            Broken::NoProgress(format!("node {node} still keeps {kept} copies for node {target}"))
+        };
+        let unequal = || Some(Broken::Unequal(format!("without any read: {}", self.unequal()?)));
+        let forgetful = || {
+            // A damaged copy proves nothing to others, and cannot be made whole.
+            let has_flips = self.nodes.iter().any(|node| node.has_flipped_bits);
+            let node = (0..self.nodes.len()).find(|node| self.is_amnesiac(*node) && !has_flips)?;
+            Some(Broken::NoProgress(format!("node {node} has all that it lost, and counts for nothing")))
+        };
+        self.kept().map(kept).or_else(unequal).or_else(forgetful)
     }
 
     /// A key of which two owners hold different versions; a damaged copy is mended by nobody.
@@ -368,21 +378,11 @@ impl Cluster {
         }
     }
 
-    /// A node whose disk was lost has been told so by the others, and counts for nothing: all replicas of a key
-    /// cannot be had, whatever it answers.
+    /// A node whose disk was lost has been told so by the others, and has counted for nothing for a while.
     fn demand_notice(&mut self) {
         let is_owned = |key: &crate::history::KeyRecord| key.owners.contains(&self.victim);
-        let Some(number) = self.history.keys.iter().position(is_owned) else { return };
-        if self.counts.of(Fault::DiskLost) == 0 {
-            return;
-        }
-        let (key, pr) = (self.keys[number].key.clone(), Threshold::Default);
-        let (timeout, against) = (clients::TIMEOUT, bytes::Bytes::new());
-        let request =
-            ClientRequest::Get { key, r: Threshold::All, pr, timeout, sloppy: Some(false), against };
-        let ticket = self.ask_directly(number % self.nodes.len(), request);
-        self.turn_until(self.now + 2_000_000);
-        if let Some(Response::Get(Ok(_))) = self.answers.remove(&ticket) {
+        let has_lost = self.counts.of(Fault::DiskLost) > 0 && self.history.keys.iter().any(is_owned);
+        if has_lost && !self.nodes[self.victim].was_amnesiac {
             let what = format!("node {} has lost its disk, and counts as if it had not", self.victim);
             self.broken(Broken::Misbehaved(what));
         }

@@ -62,6 +62,9 @@ struct Node {
     /// By how much its wall clock is off, in microseconds.
     clock_offset: i64,
     has_flipped_bits: bool,
+    /// It has said that it may lack what it acknowledged.
+    was_amnesiac: bool,
+    is_amnesiac: bool,
     /// Its next start works for a while before it meets the others.
     starts_alone: bool,
     /// A commit of this process failed: it must end.
@@ -279,6 +282,8 @@ impl Node {
             woke: 0,
             clock_offset: 0,
             has_flipped_bits: false,
+            was_amnesiac: false,
+            is_amnesiac: false,
             starts_alone: false,
             has_failed: false,
             fatal: None,

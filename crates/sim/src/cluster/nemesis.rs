@@ -147,7 +147,7 @@ impl Cluster {
         let lost = self.nodes[node].disk.lose_power(&mut self.random.disk);
         self.batches_destroyed += lost as u64;
         self.stop(node);
-        self.history.damage.push(Damage { node, at: self.now, key: None, synced: false });
+        self.history.damage.push(Damage { node, at: self.now, key: None, synced: false, mended: None });
         self.start_later(node, 1_500_000);
     }
 
@@ -224,7 +224,7 @@ impl Cluster {
         self.counts.note(Fault::BitFlip);
         self.nodes[node].has_flipped_bits = true;
         let key = self.keys.iter().position(|named| named.key == key);
-        self.history.damage.push(Damage { node, at: self.now, key, synced: true });
+        self.history.damage.push(Damage { node, at: self.now, key, synced: true, mended: None });
     }
 
     fn lose_disk(&mut self) {
@@ -244,7 +244,7 @@ impl Cluster {
     /// The node's data was replaced while it was not running.
     fn replace_data(&mut self, node: usize) {
         self.stop(node);
-        self.history.damage.push(Damage { node, at: self.now, key: None, synced: true });
+        self.history.damage.push(Damage { node, at: self.now, key: None, synced: true, mended: None });
         self.start_later(node, 500_000);
     }
 

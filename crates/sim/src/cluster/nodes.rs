@@ -10,7 +10,7 @@ use rand::RngExt;
 use super::{Cluster, Hold, id_of, keyspace, node_of};
 use crate::event::Event;
 use crate::fault::Fault;
-use crate::history::Broken;
+use crate::history::{Broken, Damage};
 use crate::network::{Fate, Packet};
 
 /// The clock on the wall when a run begins: some day, in microseconds.
@@ -183,10 +183,22 @@ impl Cluster {
     /// Whatever its disk does, a node keeps no more for it than it was told to. Its own records are few.
     fn check_bounds(&mut self, node: usize) {
         const RECORDS: u64 = 200;
+        let is_amnesiac = self.is_amnesiac(node);
+        if self.nodes[node].is_amnesiac && !is_amnesiac {
+            self.healed.remembered += 1;
+            let lost = |damage: &&mut Damage| damage.node == node && damage.synced && damage.key.is_none();
+            self.history.damage.iter_mut().filter(lost).for_each(|damage| damage.mended = Some(self.now));
+        }
+        self.nodes[node].is_amnesiac = is_amnesiac;
+        self.nodes[node].was_amnesiac |= is_amnesiac;
         let staged = self.nodes[node].replica.as_ref().map_or(0, |replica| replica.stats().staged_batches);
         if staged > self.settings.staged as u64 + RECORDS {
             self.broken(Broken::Unbounded(format!("node {node} has {staged} batches staged")));
         }
+    }
+
+    pub(super) fn is_amnesiac(&self, node: usize) -> bool {
+        self.nodes[node].replica.as_ref().is_some_and(|replica| replica.stats().amnesiac_partitions > 0)
     }
 
     /// Ends the processes that have said that they cannot go on.

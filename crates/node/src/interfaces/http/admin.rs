@@ -55,6 +55,14 @@ fn ready(handle: &Handle) -> Result<Response, HttpError> {
     Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", message))
 }
 
+/// The node's partitions count again, whatever they lack.
+pub(super) async fn accept_loss(handle: &Handle) -> Result<Response, HttpError> {
+    match handle.ask(ClientRequest::AcceptLoss).await {
+        Some(Answer::LossAccepted(partitions)) => Ok(json_page(&json!({ "partitions": partitions }))),
+        _ => Err(HttpError::going_down(true)),
+    }
+}
+
 async fn status(handle: &Handle) -> Result<Response, HttpError> {
     let asked = tokio::time::timeout(PATIENCE, handle.ask(ClientRequest::Status)).await;
     match asked {
@@ -82,6 +90,8 @@ fn render(status: &Status, handle: &Handle) -> Value {
         "ready": handle.shared.is_ready(),
         "conflict": handle.shared.conflict(),
         "partitions": status.partitions,
+        "amnesiac": status.amnesiac,
+        "waits_for": status.waits_for.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "nodes": nodes,
     })
 }
@@ -147,6 +157,7 @@ fn index() -> Value {
         "ping": "/ping",
         "stats": "/stats",
         "status": "/admin/status",
+        "accept_loss": "/admin/accept-loss",
         "metrics": "/metrics",
         "live": "/livez",
         "ready": "/readyz",

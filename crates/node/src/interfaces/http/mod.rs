@@ -97,6 +97,8 @@ async fn route(handle: &Handle, request: Request) -> Result<Response, HttpError>
             props::put(handle, props::of_type(name), &parts, body).await
         }
         (Resource::TypeProperties(_), _) => Err(HttpError::method("GET, HEAD, PUT")),
+        (Resource::AcceptLoss, Method::POST) => admin::accept_loss(handle).await,
+        (Resource::AcceptLoss, _) => Err(HttpError::method("POST")),
         (Resource::Admin(page), Method::GET | Method::HEAD) => admin::get(handle, page).await,
         (Resource::Admin(_), _) => Err(HttpError::method("GET, HEAD")),
     }

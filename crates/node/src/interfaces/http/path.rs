@@ -42,6 +42,8 @@ pub(super) enum Resource {
     /// The buckets of a type.
     Buckets(String),
     Admin(Page),
+    /// What a node has lost is to be accepted as lost.
+    AcceptLoss,
 }
 
 const PAGES: [(&str, Page); 7] = [
@@ -57,6 +59,9 @@ const PAGES: [(&str, Page); 7] = [
 pub(super) fn parse(path: &str) -> Result<Resource, HttpError> {
     if let Some((_, page)) = PAGES.iter().find(|(known, _)| *known == path) {
         return Ok(Resource::Admin(*page));
+    }
+    if path == "/admin/accept-loss" {
+        return Ok(Resource::AcceptLoss);
     }
     let unknown = || HttpError::no_such_resource(path);
     let segments: Vec<&str> = path.strip_prefix('/').ok_or_else(unknown)?.split('/').collect();
