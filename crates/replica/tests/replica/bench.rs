@@ -249,6 +249,12 @@ impl Bench {
         self.step(Input::Committed { written: self.committed, synced: self.committed });
     }
 
+    /// Under which number it has sent its last message of this name.
+    pub(crate) fn last_id(&self, name: &str) -> u64 {
+        let of_name = self.sent.iter().rev().find(|(.., message)| message.name() == name);
+        of_name.map(|(_, id, _)| *id).expect("a message of this name")
+    }
+
     /// What it was started with.
     pub(crate) fn config(&self) -> Config {
         config(self.nodes, BOUNDS)

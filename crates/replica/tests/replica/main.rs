@@ -1,5 +1,6 @@
 //! One replica, its inputs handed over one by one, its commits held back until the test lets them through.
 
+mod amnesia;
 mod bench;
 mod bounds;
 mod contexts;
