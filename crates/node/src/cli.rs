@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Show the cluster as one node sees it
     Status(StatusArgs),
+    /// Show what each node holds of a key
+    Explain(ExplainArgs),
     /// Let a node that lost data count again, and give up what nobody else has
     AcceptLoss(AcceptLossArgs),
     /// Drive load against a cluster and measure it
@@ -158,6 +160,21 @@ pub(crate) struct WriteArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) endpoint: Endpoint,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The bucket and the key, with a slash between them
+    #[arg(value_name = "BUCKET/KEY")]
+    pub(crate) key: String,
+    /// The bucket's type
+    #[arg(long = "type", default_value = "default")]
+    pub(crate) bucket_type: String,
     #[command(flatten)]
     pub(crate) endpoint: Endpoint,
     /// As JSON

@@ -41,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Put(args) => commands::put::run(&args),
         Command::Delete(args) => commands::put::run_delete(&args),
         Command::Status(args) => commands::status::run(&args),
+        Command::Explain(args) => commands::explain::run(&args),
         Command::AcceptLoss(args) => commands::accept_loss::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
     };

@@ -43,6 +43,7 @@ impl Operation {
             | ClientRequest::Keys { .. }
             | ClientRequest::SetProperties { .. }
             | ClientRequest::AcceptLoss
+            | ClientRequest::Explain { .. }
             | ClientRequest::Status => Self::other,
         }
     }
@@ -82,6 +83,7 @@ impl Metrics {
             Response::Keys(result) => result.is_err(),
             Response::Properties(result) => result.is_err(),
             Response::SetProperties(result) => result.is_err(),
+            Response::Explained(explained) => explained.is_none(),
             Response::Status(_) | Response::LossAccepted(_) => false,
         };
         let result = if failed { Result::error } else { Result::ok };

@@ -29,8 +29,8 @@ pub use node::{
 pub use place::{Place, Space};
 pub use replica::Replica;
 pub use request::{
-    ClientPut, ClientRequest, Cursor, Exchange, Found, KeysPage, NodeStatus, PropertiesError, Response,
-    Status, Stored,
+    ClientPut, ClientRequest, Cursor, Exchange, Explained, Found, Held, Holder, KeysPage, NodeStatus,
+    PropertiesError, Response, Status, Stored,
 };
 pub use shard::{Backlog, RecordError};
 pub use start::StartError;

@@ -97,6 +97,9 @@ impl Replica {
             Done::Read { reader: Reader::Get(get), place, result } => {
                 coordinator.on_own_read(&mut around, get, &place, result);
             }
+            Done::Read { reader: Reader::Explain(explain), place, result } => {
+                coordinator.on_explained_here(&mut around, explain, &place, result);
+            }
             Done::Read { reader: Reader::Peer { to, id, asked }, place, result } => {
                 around.answer_read((to, id), &place, &asked, result);
             }
@@ -145,6 +148,9 @@ impl Replica {
             ClientRequest::SetProperties { scope, change, timeout } => {
                 let Around { cx, node, shard } = around;
                 node.start_property_change(cx, shard, ticket, scope, &change, timeout);
+            }
+            ClientRequest::Explain { key, timeout } => {
+                coordinator.start_explain(&mut around, ticket, (key, timeout));
             }
             ClientRequest::AcceptLoss => {
                 let Around { cx, shard, .. } = around;
@@ -286,6 +292,7 @@ impl Replica {
                 Timer::Get(id) => coordinator.on_get_deadline(&mut around, id),
                 Timer::Put(id) => coordinator.on_put_deadline(&mut around, id),
                 Timer::Forward(id) => coordinator.on_forward_deadline(around.cx, id),
+                Timer::Explain(id) => coordinator.on_explain_deadline(&mut around, id),
                 Timer::List(id) => coordinator.on_list_deadline(around.cx, id),
                 Timer::Properties(id) => around.node.on_property_change_deadline(around.cx, id),
             }

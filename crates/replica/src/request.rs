@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use gramme_gossip::Opinion;
 use gramme_object::{Content, Key, Object};
-use gramme_quorum::{GetError, PutError, Receipt, Threshold};
+use gramme_quorum::{Failure, GetError, PutError, Receipt, Threshold};
 use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::peer::Room;
 
@@ -54,6 +54,13 @@ pub enum ClientRequest {
         /// How long the client waits, in milliseconds.
         timeout: u32,
     },
+    /// What each node that may hold something of a key holds of it.
+    Explain {
+        /// The key.
+        key: Key,
+        /// How long to wait for others, in milliseconds.
+        timeout: u32,
+    },
     /// What this node knows of the cluster.
     Status,
     /// An administrator accepts that what this node has lost, and nobody else has, is gone: it counts again.
@@ -100,6 +107,8 @@ pub enum Response {
     SetProperties(Result<(), PropertiesError>),
     /// To a question for the status.
     Status(Status),
+    /// To a question for what nodes hold; nothing if too many are asked at once.
+    Explained(Option<Explained>),
     /// To an acceptance of loss: how many partitions count again.
     LossAccepted(usize),
 }
@@ -141,6 +150,44 @@ pub struct Stored {
     pub receipt: Receipt,
     /// With `return_body`, what is stored.
     pub object: Option<Object>,
+}
+
+/// What the nodes hold of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// The key's partition.
+    pub partition: PartitionId,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Owners by slot, then those that may stand in, in the order of the preference list.
+    pub holders: Vec<Holder>,
+}
+
+/// What one node holds of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Which.
+    pub node: NodeId,
+    /// The slot that it owns; nothing for one that may stand in.
+    pub slot: Option<u8>,
+    /// What this node thinks of it.
+    pub state: Opinion,
+    /// What it holds: of an owner its copy, of a fallback what it keeps for owners.
+    pub held: Held,
+}
+
+/// What a node has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// This; an empty object if it knows of nothing.
+    Copy {
+        /// The versions.
+        object: Object,
+        /// Why the copy counts for nothing, if it does.
+        uncounted: Option<Failure>,
+    },
+    /// Nothing useful, and why.
+    Unknown(Failure),
 }
 
 /// Why a bucket's properties were not read or changed.

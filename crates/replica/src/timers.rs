@@ -21,6 +21,7 @@ pub(crate) enum Timer {
     Put(u64),
     Forward(u64),
     List(u64),
+    Explain(u64),
     Properties(u64),
 }
 

@@ -71,6 +71,7 @@ pub(crate) const fn timeout_of(request: &ClientRequest) -> u32 {
     match request {
         ClientRequest::Get { timeout, .. }
         | ClientRequest::Keys { timeout, .. }
+        | ClientRequest::Explain { timeout, .. }
         | ClientRequest::SetProperties { timeout, .. } => *timeout,
         ClientRequest::Put(put) => put.timeout,
         ClientRequest::Properties(_) | ClientRequest::Status | ClientRequest::AcceptLoss => 0,

@@ -4,6 +4,7 @@ pub(crate) mod accept_loss;
 pub(crate) mod bench;
 pub(crate) mod cluster_file;
 pub(crate) mod dev;
+pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod node;
 pub(crate) mod ports;

@@ -143,20 +143,27 @@ fn is_not_sent(error: &ureq::Error) -> bool {
     }
 }
 
-/// The path of the key that was typed.
-fn key_path(args: &KeyArgs) -> anyhow::Result<String> {
-    let Some((bucket, key)) = args.key.split_once('/') else {
-        return Err(failure(USAGE, format!("'{}': BUCKET/KEY is wanted", args.key)));
+/// The bucket and key that were typed, as they stand in a path.
+fn names(typed: &str) -> anyhow::Result<(String, String)> {
+    let Some((bucket, key)) = typed.split_once('/') else {
+        return Err(failure(USAGE, format!("'{typed}': BUCKET/KEY is wanted")));
     };
     if bucket.is_empty() || key.is_empty() {
-        return Err(failure(USAGE, format!("'{}': bucket and key have at least one letter each", args.key)));
+        return Err(failure(USAGE, format!("'{typed}': bucket and key have at least one letter each")));
     }
-    let encode = |text: &str| encode_segment(text.as_bytes());
-    Ok(format!("/types/{}/buckets/{}/keys/{}", encode(&args.bucket_type), encode(bucket), encode(key)))
+    Ok((encode_segment(bucket.as_bytes()), encode_segment(key.as_bytes())))
+}
+
+/// The path of a key's explanation.
+pub(crate) fn explain_path(bucket_type: &str, typed: &str) -> anyhow::Result<String> {
+    let (bucket, key) = names(typed)?;
+    Ok(format!("/admin/explain/types/{}/{bucket}/{key}", encode_segment(bucket_type.as_bytes())))
 }
 
 /// The path of a request about a key, with what every such request says.
 pub(crate) fn key_request(args: &KeyArgs) -> anyhow::Result<String> {
+    let (bucket, key) = names(&args.key)?;
+    let bucket_type = encode_segment(args.bucket_type.as_bytes());
     let sloppy = args.sloppy.map(|sloppy| format!("&sloppy={sloppy}")).unwrap_or_default();
-    Ok(format!("{}?timeout={}{sloppy}", key_path(args)?, args.timeout))
+    Ok(format!("/types/{bucket_type}/buckets/{bucket}/keys/{key}?timeout={}{sloppy}", args.timeout))
 }

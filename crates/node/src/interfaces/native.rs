@@ -79,6 +79,7 @@ pub(crate) fn answer(ring: u64, response: Response) -> Option<ClientMessage> {
         | Response::Properties(_)
         | Response::SetProperties(_)
         | Response::Status(_)
+        | Response::Explained(_)
         | Response::LossAccepted(_) => {
             return None;
         }

@@ -163,7 +163,7 @@ impl Coordinator {
         reply: &ReadReply,
     ) {
         // Those that come after the end say nothing that is not in the next hello.
-        let Some(get) = self.gets.get(&id) else { return };
+        let Some(get) = self.gets.get(&id) else { return self.on_explain_reply(around, from, id, reply) };
         let partition = get.place.partition;
         around.node.lineage.hear_point(from, &reply.header.point);
         around.shard.learn(partition, from, reply.header.tenure);

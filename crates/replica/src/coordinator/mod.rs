@@ -1,6 +1,7 @@
 //! Requests that this node coordinates or hands on.
 
 mod duplicates;
+mod explain;
 mod forward;
 mod get;
 mod list;
@@ -30,6 +31,7 @@ pub(crate) struct Coordinator {
     puts: BTreeMap<u64, put::Put>,
     forwards: BTreeMap<u64, forward::Forward>,
     lists: BTreeMap<u64, list::List>,
+    explains: BTreeMap<u64, explain::Explain>,
     duplicates: Duplicates,
 }
 
@@ -43,7 +45,7 @@ pub(crate) struct Around<'a> {
 impl Coordinator {
     /// How many requests are under way, those among them that are answered and listen for late replies too.
     pub(crate) fn under_way(&self) -> usize {
-        self.gets.len() + self.puts.len() + self.forwards.len() + self.lists.len()
+        self.gets.len() + self.puts.len() + self.forwards.len() + self.lists.len() + self.explains.len()
     }
 
     /// Only what is not answered counts fully: one slow replica keeps many answered requests, which must not
@@ -63,6 +65,8 @@ impl Coordinator {
             self.on_forward_not_begun(around, id, to, failure);
         } else if self.lists.contains_key(&id) {
             self.on_list_failure(around, id, to, failure);
+        } else {
+            self.on_explain_failure(around, id, to, failure);
         }
     }
 

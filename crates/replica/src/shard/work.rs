@@ -17,6 +17,8 @@ use crate::place::Place;
 pub(crate) enum Reader {
     /// A get that this node coordinates.
     Get(u64),
+    /// An explanation that this node gives.
+    Explain(u64),
     /// Another coordinator.
     Peer { to: NodeId, id: u64, asked: Vec<Dot> },
 }

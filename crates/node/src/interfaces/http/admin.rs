@@ -127,7 +127,7 @@ fn render_node(node: &NodeStatus, status: &Status) -> Value {
     })
 }
 
-const fn state(opinion: Opinion) -> &'static str {
+pub(super) const fn state(opinion: Opinion) -> &'static str {
     match opinion {
         Opinion::Alive => "alive",
         Opinion::Suspect => "suspect",
@@ -158,13 +158,14 @@ fn index() -> Value {
         "stats": "/stats",
         "status": "/admin/status",
         "accept_loss": "/admin/accept-loss",
+        "explain": "/admin/explain/{bucket}/{key}",
         "metrics": "/metrics",
         "live": "/livez",
         "ready": "/readyz",
     })
 }
 
-fn json_page(value: &Value) -> Response {
+pub(super) fn json_page(value: &Value) -> Response {
     text("application/json", format!("{value}\n"))
 }
 

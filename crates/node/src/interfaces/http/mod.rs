@@ -19,6 +19,7 @@ mod admin;
 mod body;
 mod error;
 mod etag;
+mod explain;
 mod listing;
 mod object;
 mod params;
@@ -97,6 +98,8 @@ async fn route(handle: &Handle, request: Request) -> Result<Response, HttpError>
             props::put(handle, props::of_type(name), &parts, body).await
         }
         (Resource::TypeProperties(_), _) => Err(HttpError::method("GET, HEAD, PUT")),
+        (Resource::Explain(name), Method::GET | Method::HEAD) => explain::get(handle, &name).await,
+        (Resource::Explain(_), _) => Err(HttpError::method("GET, HEAD")),
         (Resource::AcceptLoss, Method::POST) => admin::accept_loss(handle).await,
         (Resource::AcceptLoss, _) => Err(HttpError::method("POST")),
         (Resource::Admin(page), Method::GET | Method::HEAD) => admin::get(handle, page).await,

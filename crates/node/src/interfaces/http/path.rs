@@ -42,6 +42,8 @@ pub(super) enum Resource {
     /// The buckets of a type.
     Buckets(String),
     Admin(Page),
+    /// What the nodes hold of a key.
+    Explain(ObjectName),
     /// What a node has lost is to be accepted as lost.
     AcceptLoss,
 }
@@ -59,6 +61,9 @@ const PAGES: [(&str, Page); 7] = [
 pub(super) fn parse(path: &str) -> Result<Resource, HttpError> {
     if let Some((_, page)) = PAGES.iter().find(|(known, _)| *known == path) {
         return Ok(Resource::Admin(*page));
+    }
+    if let Some(name) = path.strip_prefix("/admin/explain/") {
+        return explain(name);
     }
     if path == "/admin/accept-loss" {
         return Ok(Resource::AcceptLoss);
@@ -89,6 +94,24 @@ pub(super) fn parse(path: &str) -> Result<Resource, HttpError> {
         ["keys", _, _, ..] => Err(HttpError::bad_path("a key's slashes are written %2F")),
         _ => Err(unknown()),
     }
+}
+
+/// `BUCKET/KEY`, or `types/TYPE/BUCKET/KEY`.
+fn explain(name: &str) -> Result<Resource, HttpError> {
+    let segments: Vec<&str> = name.split('/').collect();
+    let (bucket_type, bucket, key, typed) = match segments[..] {
+        [bucket, key] => ("default", bucket, key, false),
+        ["types", bucket_type, bucket, key] => (bucket_type, bucket, key, true),
+        _ => {
+            return Err(HttpError::bad_path(
+                "/admin/explain/{bucket}/{key} is wanted; slashes are written %2F",
+            ));
+        }
+    };
+    let bucket_type = String::from_utf8(decode(bucket_type)?);
+    let bucket_type = bucket_type.map_err(|_| HttpError::bad_path("a bucket type is text"))?;
+    let bucket = BucketName { bucket_type, bucket: decode(bucket)?, typed };
+    Ok(Resource::Explain(ObjectName { bucket, key: decode(key)? }))
 }
 
 fn decode(segment: &str) -> Result<Vec<u8>, HttpError> {
@@ -140,6 +163,21 @@ mod tests {
             ("lww".into(), b"a/b".to_vec(), vec![0, 255])
         );
         assert_eq!(object("/buckets/keys/keys/props").2, b"props");
+    }
+
+    #[test]
+    fn a_key_is_explained_by_its_bucket_and_name() {
+        let explained = |path: &str| match parse(path) {
+            Ok(Resource::Explain(name)) => Some((name.bucket.bucket_type, name.bucket.bucket, name.key)),
+            _ => None,
+        };
+        let of =
+            |name: &str, bucket: &[u8], key: &[u8]| Some((name.to_owned(), bucket.to_vec(), key.to_vec()));
+        assert_eq!(explained("/admin/explain/b/a%2Fk"), of("default", b"b", b"a/k"));
+        assert_eq!(explained("/admin/explain/types/lww/b/k"), of("lww", b"b", b"k"));
+        for wrong in ["/admin/explain/b", "/admin/explain/a/b/c", "/admin/explain/types/%ff/b/k"] {
+            assert_eq!(explained(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -1,0 +1,86 @@
+//! `gramme explain`: what each node holds of a key.
+
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+use serde_json::Value;
+
+use crate::cli::ExplainArgs;
+use crate::commands::get::write_out;
+use crate::commands::remote::{Call, Remote, explain_path};
+
+pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
+    let remote = Remote::new(&args.endpoint, Duration::from_secs(1))?;
+    let path = explain_path(&args.bucket_type, &args.key)?;
+    let answer = remote.call(&Call { method: "GET", path, ..Call::default() })?;
+    if answer.status != 200 {
+        return Err(answer.error());
+    }
+    if args.json {
+        return write_out(&answer.body);
+    }
+    let explained: Value = serde_json::from_slice(&answer.body)?;
+    write_out(render(&explained).as_bytes())
+}
+
+fn render(explained: &Value) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["node", "role", "state", "holds"]);
+    for holder in explained["preference_list"].as_array().into_iter().flatten() {
+        let text = |name: &str| holder[name].as_str().unwrap_or_default().to_owned();
+        let role = match holder["slot"].as_u64() {
+            Some(slot) => format!("owner {slot}"),
+            None => "fallback".to_owned(),
+        };
+        let mut holds = holds(holder);
+        if let Some(why) = holder["uncounted"].as_str() {
+            holds += &format!(" (counts for nothing: {why})");
+        }
+        table.add_row([text("node"), role, text("state"), holds]);
+    }
+    format!(
+        "partition {}, epoch {}\n{}\n\n{}\n",
+        explained["partition"].as_str().unwrap_or_default(),
+        explained["epoch"],
+        table.trim_fmt(),
+        remark(explained)
+    )
+}
+
+fn holds(holder: &Value) -> String {
+    if let Some(why) = holder["unknown"].as_str() {
+        return format!("unknown: {why}");
+    }
+    let versions = holder["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_owner = holder["slot"].is_u64();
+    if versions.is_empty() {
+        return "nothing".to_owned();
+    }
+    let version = |version: &Value| {
+        let dot = version["dot"].as_str().unwrap_or_default();
+        match version["bytes"].as_u64() {
+            Some(bytes) => format!("{dot} ({bytes} bytes)"),
+            None => format!("{dot} (deleted)"),
+        }
+    };
+    let versions = versions.iter().map(version).collect::<Vec<_>>().join(", ");
+    if is_owner { versions } else { format!("{versions}, kept for an owner") }
+}
+
+/// What it comes to, and what happens next.
+fn remark(explained: &Value) -> &'static str {
+    let holders = explained["preference_list"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let keeps = |holder: &&Value| {
+        holder["slot"].is_null() && holder["versions"].as_array().is_some_and(|versions| !versions.is_empty())
+    };
+    match explained["equal"].as_bool() {
+        _ if holders.iter().any(|holder| keeps(&holder)) => {
+            "Fallbacks keep copies for owners; they are handed on when those are back."
+        }
+        Some(true) => "All owners hold the same.",
+        Some(false) => {
+            "The owners differ: a read that hears from all of them mends it, and so does the next exchange."
+        }
+        None => "Not all owners have answered.",
+    }
+}

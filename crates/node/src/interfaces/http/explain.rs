@@ -1,0 +1,80 @@
+//! What each node holds of a key. Answers in under a second, whoever is down.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use gramme_object::{Key, Object};
+use gramme_replica::{ClientRequest, Explained, Held, Holder, Response as Answer};
+use serde_json::{Value, json};
+
+use crate::driver::Handle;
+use crate::interfaces::http::admin::{json_page, state};
+use crate::interfaces::http::error::HttpError;
+use crate::interfaces::http::path::ObjectName;
+
+/// How long nodes may take to say what they hold, in milliseconds.
+const TIMEOUT: u32 = 700;
+
+pub(super) async fn get(handle: &Handle, name: &ObjectName) -> Result<Response, HttpError> {
+    let key = Key::new(&name.bucket.bucket_type, &name.bucket.bucket, &name.key)?;
+    match handle.ask(ClientRequest::Explain { key, timeout: TIMEOUT }).await {
+        Some(Answer::Explained(Some(explained))) => Ok(json_page(&render(name, &explained))),
+        Some(Answer::Explained(None)) => Err(HttpError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "many keys are being explained at once; try again",
+        )),
+        _ => Err(HttpError::going_down(false)),
+    }
+}
+
+fn render(name: &ObjectName, explained: &Explained) -> Value {
+    let Explained { partition, epoch, holders } = explained;
+    json!({
+        "type": name.bucket.bucket_type,
+        "bucket": String::from_utf8_lossy(&name.bucket.bucket),
+        "key": String::from_utf8_lossy(&name.key),
+        "partition": partition.to_string(),
+        "epoch": epoch,
+        "preference_list": holders.iter().map(holder).collect::<Vec<_>>(),
+        "equal": are_equal(holders),
+    })
+}
+
+fn holder(holder: &Holder) -> Value {
+    let (versions, uncounted, unknown) = match &holder.held {
+        Held::Copy { object, uncounted } => (Some(versions(object)), *uncounted, None),
+        Held::Unknown(why) => (None, None, Some(*why)),
+    };
+    json!({
+        "node": holder.node.to_string(),
+        "slot": holder.slot,
+        "state": state(holder.state),
+        "versions": versions,
+        "uncounted": uncounted.map(|why| why.to_string()),
+        "unknown": unknown.map(|why| why.to_string()),
+    })
+}
+
+fn versions(object: &Object) -> Vec<Value> {
+    let siblings = object.siblings().iter().map(|(dot, sibling)| {
+        json!({
+            "dot": dot.to_string(),
+            "written_ms": sibling.stamp.millis(),
+            "write_id": format!("{:016x}", sibling.write_id),
+            "deleted": sibling.is_tombstone(),
+            "bytes": sibling.content.as_ref().map(|content| content.body().len()),
+        })
+    });
+    siblings.collect()
+}
+
+/// Whether all owners have answered with the same versions; nothing if one has not answered.
+fn are_equal(holders: &[Holder]) -> Option<bool> {
+    let owners = holders.iter().filter(|holder| holder.slot.is_some());
+    let held = |holder: &Holder| match &holder.held {
+        Held::Copy { object, .. } => Some(object.versions().dots().collect::<Vec<_>>()),
+        Held::Unknown(_) => None,
+    };
+    let all: Vec<_> = owners.map(held).collect::<Option<_>>()?;
+    Some(all.windows(2).all(|pair| pair[0] == pair[1]))
+}
