@@ -64,14 +64,19 @@ pub enum Input {
         /// The leaves, by partition and number.
         differing: Vec<(PartitionId, u32)>,
     },
+    /// A part of a leaf was compared: the peer is there, and is given time for the next.
+    Compared {
+        /// The number of the [`Effect::Mend`].
+        task: u64,
+        /// Bytes that it took.
+        bytes: u64,
+    },
     /// A leaf was looked at, and what differed was sent and taken.
     Mended {
         /// The number of the [`Effect::Mend`].
         task: u64,
         /// How many keys.
         keys: u64,
-        /// Bytes that it took.
-        bytes: u64,
     },
     /// The peer does not answer, or has too much to do: the exchange ends.
     Failed(NodeId),
@@ -187,7 +192,8 @@ impl AntiEntropy {
             Input::Reachable(peer) => self.soon(now, peer),
             Input::Gone(peer) => self.forget(peer),
             Input::Dirty(peer) => {
-                if self.peers.contains_key(&peer) {
+                // One that could not be compared with lately has enough to do.
+                if self.peers.get(&peer).is_some_and(|peer| !peer.has_failed) {
                     self.soon(now, peer);
                 }
             }
@@ -202,7 +208,8 @@ impl AntiEntropy {
                     exchange.leaves.extend(differing);
                 }
             }
-            Input::Mended { task, keys, bytes } => self.on_mended(task, keys, bytes),
+            Input::Compared { task, bytes } => self.on_compared(now, task, bytes),
+            Input::Mended { task, keys } => self.on_mended(task, keys),
             Input::Failed(peer) => self.fail(now, peer),
         }
         self.pump(now, out);
@@ -212,7 +219,7 @@ impl AntiEntropy {
     fn soon(&mut self, now: u64, peer: NodeId) {
         let pause = self.config.pause;
         let next = now + pause;
-        let peer = self.peers.entry(peer).or_insert(Peer { next, pause, exchange: None });
+        let peer = self.peers.entry(peer).or_insert(Peer { next, pause, has_failed: false, exchange: None });
         (peer.next, peer.pause) = (peer.next.min(next), pause);
     }
 
@@ -234,12 +241,18 @@ impl AntiEntropy {
         exchange.asked_until.take().map(|_| exchange)
     }
 
-    fn on_mended(&mut self, task: u64, keys: u64, bytes: u64) {
-        let Some((peer, _)) = self.tasks.remove(&task) else { return };
+    fn on_compared(&mut self, now: u64, task: u64, bytes: u64) {
         self.budget.take(bytes);
+        self.stats.bytes += bytes;
+        if let Some((_, until)) = self.tasks.get_mut(&task) {
+            *until = now + self.config.patience;
+        }
+    }
+
+    fn on_mended(&mut self, task: u64, keys: u64) {
+        let Some((peer, _)) = self.tasks.remove(&task) else { return };
         self.stats.leaves += 1;
         self.stats.keys += keys;
-        self.stats.bytes += bytes;
         let exchange = self.peers.get_mut(&peer).and_then(|peer| peer.exchange.as_mut());
         if let Some(exchange) = exchange {
             exchange.in_flight = exchange.in_flight.saturating_sub(1);
@@ -254,6 +267,7 @@ impl AntiEntropy {
             && peer.exchange.take().is_some()
         {
             self.stats.failed += 1;
+            peer.has_failed = true;
             peer.pause = (peer.pause * 2).min(self.config.longest);
             peer.next = now + peer.pause;
         }
@@ -303,7 +317,7 @@ impl AntiEntropy {
                     _ => config.pause,
                 };
                 peer.next = now + peer.pause;
-                peer.exchange = None;
+                (peer.exchange, peer.has_failed) = (None, false);
             }
         }
     }

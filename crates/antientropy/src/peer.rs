@@ -51,5 +51,7 @@ pub(crate) struct Peer {
     pub(crate) next: u64,
     /// How long after an exchange that mends nothing the next one comes.
     pub(crate) pause: u64,
+    /// Whether the last exchange was broken off.
+    pub(crate) has_failed: bool,
     pub(crate) exchange: Option<Exchange>,
 }

@@ -79,7 +79,7 @@ fn one_that_mends_is_followed_by_another_soon_and_one_that_only_looks_is_not() {
     for (keys, pause) in [(0, 20), (1, 10)] {
         let mut node = Node::new(CONFIG);
         let found = node.find(1);
-        node.step(Input::Mended { task: tasks(&found)[0].0, keys, bytes: 5 });
+        node.step(Input::Mended { task: tasks(&found)[0].0, keys });
         assert_eq!(node.machine.next_timer(), Some(node.now + pause), "{keys} keys");
     }
 }
@@ -102,7 +102,7 @@ fn few_leaves_and_few_partitions_at_once_and_all_of_them_in_the_end() {
             Effect::Mend { task, partition, leaf, .. } => {
                 assert!(tasks(&effects).len() < CONFIG.at_once);
                 seen.insert((partition, leaf));
-                effects.extend(node.step(Input::Mended { task, keys: 1, bytes: 1 }));
+                effects.extend(node.step(Input::Mended { task, keys: 1 }));
             }
             Effect::CompareRoots { .. } => panic!("it has only begun"),
         }
@@ -130,11 +130,37 @@ fn silence_ends_an_exchange_wherever_it_is() {
         assert_eq!(node.now, began + CONFIG.patience, "{at}");
         assert_eq!((node.machine.exchanges().count(), node.machine.stats().failed), (0, 1), "{at}");
         // What comes late is for nobody.
-        node.step(Input::Mended { task, keys: 9, bytes: 9 });
+        node.step(Input::Mended { task, keys: 9 });
         node.step(Input::Roots { peer: B, differing: vec![partition(2)] });
         node.step(Input::Leaves { peer: B, differing: vec![(partition(2), 0)] });
         assert_eq!((node.machine.stats().keys, node.machine.next_timer()), (0, Some(node.now + 20)), "{at}");
     }
+}
+
+#[test]
+fn a_leaf_that_makes_progress_is_not_given_up() {
+    let mut node = Node::new(CONFIG);
+    let found = node.find(1);
+    let task = tasks(&found)[0].0;
+    for _ in 0..10 {
+        node.now += CONFIG.patience - 1;
+        node.step(Input::Timer);
+        node.step(Input::Compared { task, bytes: 1 });
+    }
+    assert!(node.machine.awaits(task));
+    assert_eq!((node.machine.stats().failed, node.machine.stats().bytes), (0, 10));
+}
+
+#[test]
+fn one_that_has_too_much_to_do_is_not_asked_again_at_once() {
+    let mut node = Node::new(CONFIG);
+    node.step(Input::Reachable(B));
+    node.wait();
+    node.step(Input::Failed(B));
+    let next = node.machine.next_timer();
+    assert_eq!(next, Some(node.now + 20));
+    node.step(Input::Dirty(B));
+    assert_eq!(node.machine.next_timer(), next);
 }
 
 #[test]
@@ -143,7 +169,7 @@ fn a_peer_that_is_gone_is_forgotten() {
     let found = node.find(5);
     node.step(Input::Gone(B));
     assert_eq!(node.machine.next_timer(), None);
-    assert_eq!(node.step(Input::Mended { task: tasks(&found)[0].0, keys: 1, bytes: 1 }), []);
+    assert_eq!(node.step(Input::Mended { task: tasks(&found)[0].0, keys: 1 }), []);
     node.step(Input::Dirty(B));
     assert_eq!(node.machine.next_timer(), None);
 }
@@ -165,7 +191,8 @@ fn mending_stays_within_its_bytes() {
     while node.machine.exchanges().count() > 0 {
         if let Some((task, _)) = tasks(&std::mem::take(&mut effects)).pop() {
             sent += 50;
-            effects = node.step(Input::Mended { task, keys: 1, bytes: 50 });
+            node.step(Input::Compared { task, bytes: 50 });
+            effects = node.step(Input::Mended { task, keys: 1 });
             assert!(sent <= 150 + 100 * node.now / 1_000_000, "{sent} bytes after {} µs", node.now);
         } else {
             effects = node.wait();
@@ -177,7 +204,7 @@ fn mending_stays_within_its_bytes() {
 proptest! {
     /// Whatever comes, in whatever order: few tasks under way, timers that come, and no panic.
     #[test]
-    fn nothing_is_taken_for_what_it_is_not(events in prop::collection::vec((0..9_u8, 0..40_u64), 0..200)) {
+    fn nothing_is_taken_for_what_it_is_not(events in prop::collection::vec((0..10_u8, 0..40_u64), 0..200)) {
         let mut node = Node::new(CONFIG);
         let mut under_way = BTreeSet::new();
         for (event, number) in events {
@@ -189,7 +216,8 @@ proptest! {
                 3 => Input::Same(peer),
                 4 => Input::Roots { peer, differing: (0..number as u32).map(partition).collect() },
                 5 => Input::Leaves { peer, differing: (0..number as u32).map(|leaf| (partition(1), leaf)).collect() },
-                6 => Input::Mended { task: number, keys: number, bytes: number },
+                6 => Input::Mended { task: number, keys: number },
+                8 => Input::Compared { task: number, bytes: number },
                 7 => Input::Failed(peer),
                 _ => { node.now += number; Input::Timer }
             };

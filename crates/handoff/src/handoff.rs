@@ -33,15 +33,17 @@ pub enum Input<K> {
     Round(Vec<NodeId>),
     /// A page was read.
     Page {
-        /// For whom the rows are kept.
-        target: NodeId,
+        /// The run that it was asked for.
+        run: u64,
         /// The rows and their objects, in order.
         rows: Vec<(K, Bytes)>,
         /// After which row it goes on, if it does.
         next: Option<K>,
     },
-    /// A page could not be read.
-    Unread(NodeId),
+    /// A page could not be read for this run.
+    Unread(u64),
+    /// The connection to this node is gone, and with it what was under way.
+    Gone(NodeId),
     /// A delivery has ended.
     Answered {
         /// Which.
@@ -69,6 +71,8 @@ pub enum Outcome {
 pub enum Effect<K> {
     /// Read a page of what is kept for this node.
     Scan {
+        /// To be named by [`Input::Page`].
+        run: u64,
         /// Whom.
         target: NodeId,
         /// Only rows after this one.
@@ -111,6 +115,7 @@ pub struct Stats {
 
 #[derive(Debug)]
 struct Delivery<K> {
+    run: u64,
     target: NodeId,
     row: K,
     object: Bytes,
@@ -124,7 +129,10 @@ pub struct Handoff<K> {
     budget: Budget,
     runs: BTreeMap<NodeId, Run<K>>,
     deliveries: BTreeMap<u64, Delivery<K>>,
+    /// The last number that was given to a run or a delivery.
     last: u64,
+    /// Who is served first when the budget is short: each in turn.
+    turn: NodeId,
     stats: Stats,
 }
 
@@ -134,7 +142,7 @@ impl<K: Clone> Handoff<K> {
     pub fn new(config: Config) -> Self {
         let budget = Budget::new(config.bytes_per_second);
         let (runs, deliveries) = (BTreeMap::new(), BTreeMap::new());
-        Self { config, budget, runs, deliveries, last: 0, stats: Stats::default() }
+        Self { config, budget, runs, deliveries, last: 0, turn: NodeId(0), stats: Stats::default() }
     }
 
     /// How far each run has come.
@@ -168,8 +176,12 @@ impl<K: Clone> Handoff<K> {
         self.budget.fill(now);
         match input {
             Input::Round(targets) => targets.into_iter().for_each(|target| self.begin(now, target, out)),
-            Input::Page { target, rows, next } => self.on_page(target, rows, next),
-            Input::Unread(target) => self.stop(target),
+            Input::Page { run, rows, next } => self.on_page(run, rows, next),
+            Input::Unread(run) => self.runs.retain(|_, of| of.number != run),
+            Input::Gone(target) => {
+                self.runs.remove(&target);
+                self.deliveries.retain(|_, delivery| delivery.target != target);
+            }
             Input::Answered { delivery, outcome } => self.on_answer(delivery, outcome, out),
             Input::Timer => self.expire(now),
         }
@@ -178,29 +190,28 @@ impl<K: Clone> Handoff<K> {
 
     fn begin(&mut self, now: u64, target: NodeId, out: &mut Vec<Effect<K>>) {
         if let std::collections::btree_map::Entry::Vacant(entry) = self.runs.entry(target) {
-            entry.insert(Run::new(target, now));
-            out.push(Effect::Scan { target, after: None, limit: self.config.page });
+            self.last += 1;
+            entry.insert(Run::new(self.last, target, now));
+            out.push(Effect::Scan { run: self.last, target, after: None, limit: self.config.page });
         }
     }
 
-    fn on_page(&mut self, target: NodeId, rows: Vec<(K, Bytes)>, next: Option<K>) {
+    fn on_page(&mut self, run: u64, rows: Vec<(K, Bytes)>, next: Option<K>) {
         // One that was asked for by a run that has ended is for nobody.
-        let Some(run) = self.runs.get_mut(&target).filter(|run| matches!(run.reading, Reading::UnderWay))
-        else {
-            return;
-        };
+        let Some(run) = self.runs.values_mut().find(|of| of.number == run) else { return };
         run.waiting.extend(rows);
         run.reading = next.map_or(Reading::Done, Reading::After);
     }
 
-    /// Ends a run; what it has delivered is answered all the same.
-    fn stop(&mut self, target: NodeId) {
-        self.runs.remove(&target);
+    /// The run of a number, if it has not ended.
+    fn run(&mut self, target: NodeId, number: u64) -> Option<&mut Run<K>> {
+        self.runs.get_mut(&target).filter(|run| run.number == number)
     }
 
     fn on_answer(&mut self, delivery: u64, outcome: Outcome, out: &mut Vec<Effect<K>>) {
-        let Some(Delivery { target, row, object, .. }) = self.deliveries.remove(&delivery) else { return };
-        if let Some(run) = self.runs.get_mut(&target) {
+        let Some(delivery) = self.deliveries.remove(&delivery) else { return };
+        let Delivery { run: number, target, row, object, .. } = delivery;
+        if let Some(run) = self.run(target, number) {
             run.in_flight = run.in_flight.saturating_sub(1);
         }
         match outcome {
@@ -208,20 +219,23 @@ impl<K: Clone> Handoff<K> {
                 let bytes = object.len() as u64;
                 self.stats.rows += 1;
                 self.stats.bytes += bytes;
-                if let Some(run) = self.runs.get_mut(&target) {
+                if let Some(run) = self.run(target, number) {
                     run.progress.rows += 1;
                     run.progress.bytes += bytes;
                 }
                 out.push(Effect::Forget { row, object });
             }
             Outcome::Refused => self.stats.refused += 1,
-            Outcome::Failed => self.fail(target),
+            Outcome::Failed => self.fail(target, number),
         }
     }
 
-    fn fail(&mut self, target: NodeId) {
+    /// Ends a run; what it has under way is heard of all the same.
+    fn fail(&mut self, target: NodeId, number: u64) {
         self.stats.failed += 1;
-        self.stop(target);
+        if self.run(target, number).is_some() {
+            self.runs.remove(&target);
+        }
     }
 
     /// Who has not answered in time is left alone for now. A late answer finds nothing.
@@ -229,33 +243,37 @@ impl<K: Clone> Handoff<K> {
         while let Some((&delivery, first)) = self.deliveries.first_key_value()
             && first.until <= now
         {
-            let target = first.target;
+            let (target, run) = (first.target, first.run);
             self.deliveries.remove(&delivery);
-            self.fail(target);
+            self.fail(target, run);
         }
     }
 
     /// Sends what may be sent, and has read what is wanted next.
     fn pump(&mut self, now: u64, out: &mut Vec<Effect<K>>) {
-        let Self { config, budget, runs, deliveries, last, .. } = self;
-        for run in runs.values_mut() {
-            let target = run.progress.target;
+        let Self { config, budget, runs, deliveries, last, turn, .. } = self;
+        let later = runs.range(*turn..).chain(runs.range(..*turn));
+        let order: Vec<NodeId> = later.map(|(target, _)| *target).collect();
+        for target in order {
+            let Some(run) = runs.get_mut(&target) else { continue };
             while run.in_flight < config.at_once
                 && budget.has_some()
                 && let Some((row, object)) = run.waiting.pop_front()
             {
                 budget.take(object.len() as u64);
+                *turn = NodeId(target.0.wrapping_add(1));
                 *last += 1;
                 run.in_flight += 1;
                 let until = now + config.patience;
-                let delivery = Delivery { target, row: row.clone(), object: object.clone(), until };
+                let delivery =
+                    Delivery { run: run.number, target, row: row.clone(), object: object.clone(), until };
                 deliveries.insert(*last, delivery);
                 out.push(Effect::Deliver { delivery: *last, target, row, object });
             }
             if run.waiting.is_empty() && matches!(run.reading, Reading::After(_)) {
                 let reading = std::mem::replace(&mut run.reading, Reading::UnderWay);
                 let Reading::After(row) = reading else { continue };
-                out.push(Effect::Scan { target, after: Some(row), limit: config.page });
+                out.push(Effect::Scan { run: run.number, target, after: Some(row), limit: config.page });
             }
         }
         runs.retain(|_, run| !run.is_over());

@@ -20,6 +20,7 @@ pub struct Progress {
 
 #[derive(Debug)]
 pub(crate) struct Run<K> {
+    pub(crate) number: u64,
     pub(crate) progress: Progress,
     /// Read, and not yet sent.
     pub(crate) waiting: VecDeque<(K, Bytes)>,
@@ -39,9 +40,9 @@ pub(crate) enum Reading<K> {
 }
 
 impl<K> Run<K> {
-    pub(crate) const fn new(target: NodeId, began: u64) -> Self {
+    pub(crate) const fn new(number: u64, target: NodeId, began: u64) -> Self {
         let progress = Progress { target, rows: 0, bytes: 0, began };
-        Self { progress, waiting: VecDeque::new(), in_flight: 0, reading: Reading::UnderWay }
+        Self { number, progress, waiting: VecDeque::new(), in_flight: 0, reading: Reading::UnderWay }
     }
 
     pub(crate) fn is_over(&self) -> bool {

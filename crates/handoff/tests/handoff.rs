@@ -30,13 +30,13 @@ impl Keeper {
         self.handoff.step(self.now, input, &mut effects);
         for effect in effects {
             match effect {
-                Effect::Scan { target, after, limit } => {
+                Effect::Scan { run, after, limit, .. } => {
                     let first = after.map_or(0, |after| after + 1);
                     let page: Vec<_> = self.rows.range(first..).take(limit).collect();
                     let rows: Vec<_> = page.into_iter().map(|(row, object)| (*row, object.clone())).collect();
                     let last = rows.last().map(|(row, _)| *row);
                     let next = last.filter(|last| self.rows.range(last + 1..).next().is_some());
-                    self.step(Input::Page { target, rows, next });
+                    self.step(Input::Page { run, rows, next });
                 }
                 Effect::Deliver { delivery, row, object, .. } => self.sent.push_back((delivery, row, object)),
                 Effect::Forget { row, object } => {
@@ -128,11 +128,68 @@ fn a_page_that_cannot_be_read_ends_the_run() {
     let mut handoff = Handoff::<u32>::new(CONFIG);
     let mut effects = Vec::new();
     handoff.step(0, Input::Round(vec![B]), &mut effects);
-    handoff.step(0, Input::Unread(B), &mut effects);
+    let Some(Effect::Scan { run, .. }) = effects.pop() else { panic!("a scan") };
+    handoff.step(0, Input::Unread(run), &mut effects);
     assert_eq!(handoff.runs().count(), 0);
-    // Whoever reads it at last reads for nobody.
-    handoff.step(0, Input::Page { target: B, rows: vec![(1, Bytes::new())], next: None }, &mut effects);
-    assert_eq!(effects.len(), 1, "{effects:?}");
+    // Whoever reads it at last reads for nobody, whatever has begun since.
+    handoff.step(0, Input::Round(vec![B]), &mut effects);
+    effects.clear();
+    handoff.step(0, Input::Page { run, rows: vec![(1, Bytes::new())], next: None }, &mut effects);
+    assert_eq!((effects, handoff.runs().count()), (Vec::new(), 1));
+}
+
+#[test]
+fn a_target_that_comes_back_is_served_at_once() {
+    let mut keeper = Keeper::new(10, 10);
+    keeper.step(Input::Round(vec![B]));
+    // What was under way is lost with the connection.
+    keeper.sent.clear();
+    keeper.step(Input::Gone(B));
+    assert_eq!(keeper.handoff.next_timer(), None);
+    keeper.step(Input::Round(vec![B]));
+    assert_eq!(keeper.sent.len(), CONFIG.at_once);
+}
+
+/// A late answer to one run must not let the next one send more than it may, nor end it.
+#[test]
+fn answers_to_an_ended_run_change_nothing_in_the_next() {
+    let mut keeper = Keeper::new(10, 10);
+    keeper.step(Input::Round(vec![B]));
+    keeper.answer(Outcome::Failed);
+    keeper.step(Input::Round(vec![B]));
+    let second = keeper.sent.len();
+    keeper.answer(Outcome::Kept);
+    keeper.answer(Outcome::Failed);
+    assert_eq!(keeper.sent.len(), second - 2);
+    assert_eq!(keeper.handoff.runs().count(), 1);
+}
+
+#[test]
+fn each_target_has_its_turn() {
+    let config = Config { bytes_per_second: 10, at_once: 1, patience: 1 << 40, ..CONFIG };
+    let mut handoff = Handoff::<u32>::new(config);
+    let (mut effects, mut now, mut served) = (Vec::new(), 0, Vec::new());
+    handoff.step(now, Input::Round(vec![B, NodeId(3)]), &mut effects);
+    for _ in 0..200 {
+        for effect in std::mem::take(&mut effects) {
+            let input = match effect {
+                Effect::Scan { run, .. } => {
+                    let rows = (0..50).map(|row| (row, Bytes::from_static(&[0; 100]))).collect();
+                    Input::Page { run, rows, next: None }
+                }
+                Effect::Deliver { delivery, target, .. } => {
+                    served.push(target);
+                    Input::Answered { delivery, outcome: Outcome::Kept }
+                }
+                Effect::Forget { .. } => continue,
+            };
+            handoff.step(now, input, &mut effects);
+        }
+        now = handoff.next_timer().unwrap_or(now);
+        handoff.step(now, Input::Timer, &mut effects);
+    }
+    let first = served.iter().filter(|target| **target == B).count();
+    assert!(served.len() > 20 && first.abs_diff(served.len() / 2) <= 1, "{first} of {}", served.len());
 }
 
 #[test]

@@ -248,7 +248,13 @@ impl PutRequest {
     /// Whether a member's acknowledgement counts: one of a tenure that another acknowledger knows to be over
     /// does not (its disk may have gone with it).
     fn counts(&self, member: &Member<Ack>) -> bool {
-        matches!(&member.heard, Some(Heard::Answer(ack)) if !self.is_over(ack))
+        let is_good = |member: &Member<Ack>| match &member.heard {
+            Some(Heard::Answer(ack)) => !self.is_over(ack),
+            Some(Heard::Failure(_)) | None => false,
+        };
+        // What a fallback kept may have been handed on, and gone with the owner's disk.
+        let has_lost = |owner: &Member<Ack>| matches!(owner.heard, Some(Heard::Answer(_))) && !is_good(owner);
+        is_good(member) && (member.is_owner || !self.roll.owner_of(member).is_some_and(has_lost))
     }
 
     fn is_over(&self, ack: &Ack) -> bool {
@@ -260,7 +266,7 @@ impl PutRequest {
     fn receipt(&self) -> Receipt {
         let mut receipt = Receipt::default();
         let mut zones = [0; MAX_ZONES];
-        for member in self.roll.members.iter().filter(|member| self.counts(member)) {
+        for member in self.roll.distinct(|member| self.counts(member)) {
             let Some(Heard::Answer(ack)) = &member.heard else { continue };
             let counted = usize::from(receipt.zones);
             if counted < MAX_ZONES && !zones[..counted].contains(&ack.zone) {
@@ -270,8 +276,11 @@ impl PutRequest {
             receipt.acks += 1;
             receipt.primaries += u8::from(member.is_owner);
             receipt.fallbacks += u8::from(!member.is_owner);
-            receipt.synced += u8::from(ack.synced);
         }
+        let is_synced =
+            |member: &Member<Ack>| matches!(&member.heard, Some(Heard::Answer(ack)) if ack.synced);
+        let synced = self.roll.distinct(|member| self.counts(member) && is_synced(member));
+        receipt.synced = synced.count() as u8;
         receipt
     }
 

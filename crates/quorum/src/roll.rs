@@ -219,7 +219,7 @@ impl<T> Roll<T> {
         })
     }
 
-    /// How many members `counts` picks and could still be brought.
+    /// How many members `counts` picks and could still be brought, each seat once.
     pub(crate) fn possible(
         &self,
         counts: impl Fn(&Member<T>) -> bool,
@@ -227,7 +227,29 @@ impl<T> Roll<T> {
     ) -> usize {
         let vacant: u32 = self.vacancies(is_gone).iter().map(|seats| seats.count_ones()).sum();
         let more = vacant.min(u32::from(self.spares)) as usize;
-        self.members.iter().filter(|member| counts(member)).count() + more
+        self.distinct(counts).count() + more
+    }
+
+    /// The members that `counts` picks, less those who stand in where another has filled the seat: once a hinted copy
+    /// is handed on, the two are one. Owners come first.
+    pub(crate) fn distinct(&self, counts: impl Fn(&Member<T>) -> bool) -> impl Iterator<Item = &Member<T>> {
+        let owners = self.members.iter().filter(|member| member.is_owner);
+        let fallbacks = self.members.iter().filter(|member| !member.is_owner);
+        let mut filled = [0; SETS];
+        owners.chain(fallbacks).filter(move |member| {
+            if !counts(member) {
+                return false;
+            }
+            let is_new = (0..SETS).any(|set| member.seats[set] & !filled[set] != 0);
+            (0..SETS).for_each(|set| filled[set] |= member.seats[set]);
+            is_new || member.is_owner
+        })
+    }
+
+    /// The owner of a seat that a member sits on for it.
+    pub(crate) fn owner_of(&self, fallback: &Member<T>) -> Option<&Member<T>> {
+        let shares = |owner: &&Member<T>| (0..SETS).any(|set| owner.seats[set] & fallback.seats[set] != 0);
+        self.members.iter().filter(|member| member.is_owner).find(shares)
     }
 
     fn seats_of(&self, counts: impl Fn(&Member<T>) -> bool) -> Seats {

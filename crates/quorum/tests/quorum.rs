@@ -124,6 +124,31 @@ fn a_fallback_and_the_owner_it_stands_in_for_are_one_replica() {
     assert!(done(put.on_ack(ack(B))));
 }
 
+/// Once the hinted copy is handed on, the two are one copy.
+#[test]
+fn a_receipt_counts_an_owner_and_who_stands_in_for_it_once() {
+    let mut put = PutRequest::new(&of(1), PutNeeds { primaries: 0, synced: 2 });
+    put.allow_fallbacks(1);
+    assert!(put.substitute(seat(0, 0), F));
+    assert_eq!(put.on_ack(ack(F)), PutVerdict::Wait);
+    assert_eq!(put.on_ack(ack(A)), PutVerdict::Wait, "two synced copies of one slot");
+    let PutVerdict::Done(receipt) = put.on_ack(ack(B)) else { panic!("two slots") };
+    assert_eq!((receipt.acks, receipt.primaries, receipt.fallbacks, receipt.synced), (2, 2, 0, 2));
+}
+
+/// Who stood in may have handed its copy on, and forgotten it, before the owner lost its disk.
+#[test]
+fn a_slot_whose_owner_lost_its_disk_is_not_filled_by_who_stood_in() {
+    let mut put = PutRequest::new(&of(2), PutNeeds::default());
+    put.allow_fallbacks(1);
+    assert!(put.substitute(seat(0, 0), F));
+    assert_eq!(put.on_ack(ack(F)), PutVerdict::Wait);
+    assert_eq!(put.on_ack(ack(A)), PutVerdict::Wait);
+    let knows = Ack { known: vec![(A, tenure(A, 2))], ..ack(B) };
+    assert_eq!(put.on_ack(knows), PutVerdict::Wait);
+    assert!(done(put.on_ack(ack(C))));
+}
+
 #[test]
 fn without_fallbacks_left_a_put_is_lost_with_its_owners() {
     let mut put = PutRequest::new(&of(2), PutNeeds::default());

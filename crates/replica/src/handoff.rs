@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use gramme_gossip::Opinion;
 use gramme_handoff::{Config, Effect, Handoff, Input, Outcome, Progress};
 use gramme_plant::planted;
-use gramme_ring::NodeId;
+use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Class, Hint, HintReply, Status};
 
-use crate::coordinator::Around;
+use crate::coordinator::{Around, adopt};
 use crate::io::{LoadFailed, Page};
 use crate::place::{Place, Space};
 use crate::serve::request_header;
@@ -25,8 +25,8 @@ const ROUND: u64 = 5_000_000;
 #[derive(Debug)]
 pub(crate) struct HandingOn {
     machine: Handoff<Place>,
-    /// Which delivery each request is.
-    requests: BTreeMap<u64, u64>,
+    /// Which delivery each request is, and of which partition.
+    requests: BTreeMap<u64, (u64, PartitionId)>,
     timer: Option<u64>,
 }
 
@@ -54,6 +54,10 @@ impl HandingOn {
         }
     }
 
+    pub(crate) fn on_gone(&mut self, around: &mut Around<'_>, node: NodeId) {
+        self.step(around, Input::Gone(node));
+    }
+
     fn begin(&mut self, around: &mut Around<'_>, mut targets: Vec<NodeId>) {
         targets.retain(|target| around.node.peers().state(*target) == Opinion::Alive);
         if !targets.is_empty() {
@@ -69,20 +73,24 @@ impl HandingOn {
     pub(crate) fn on_page(
         &mut self,
         around: &mut Around<'_>,
-        target: NodeId,
+        (run, target): (u64, NodeId),
         result: Result<Page, LoadFailed>,
     ) {
-        let Ok(page) = result else { return self.step(around, Input::Unread(target)) };
+        let Ok(page) = result else { return self.step(around, Input::Unread(run)) };
+        around.cx.stats.load_failures += page.unreadable as u64;
         // The disk knows rows by their names, and not which partition they are of.
         let space = Space::Hints(target);
         let place = |place: Place| Place { space, ..around.node.map.place(place.key) };
         let rows = page.rows.into_iter().map(|(row, object)| (place(row), object)).collect();
         let next = page.next.map(place);
-        self.step(around, Input::Page { target, rows, next });
+        self.step(around, Input::Page { run, rows, next });
     }
 
     pub(crate) fn on_reply(&mut self, around: &mut Around<'_>, from: NodeId, id: u64, reply: &HintReply) {
         around.node.lineage.hear_point(from, &reply.header.point);
+        if let Some((_, partition)) = self.requests.get(&id) {
+            adopt(around, *partition, &reply.header);
+        }
         let outcome = match reply.header.status {
             Status::DoneSynced | Status::Covered => Outcome::Kept,
             // It may be that key's row alone that cannot be read.
@@ -107,7 +115,7 @@ impl HandingOn {
     }
 
     fn on_outcome(&mut self, around: &mut Around<'_>, id: u64, outcome: Outcome) {
-        if let Some(delivery) = self.requests.remove(&id) {
+        if let Some((delivery, _)) = self.requests.remove(&id) {
             self.step(around, Input::Answered { delivery, outcome });
         }
     }
@@ -142,10 +150,12 @@ impl HandingOn {
     fn perform(&mut self, around: &mut Around<'_>, effect: Effect<Place>) {
         let Around { cx, node, shard } = around;
         match effect {
-            Effect::Scan { target, after, limit } => shard.scan_hints(cx, target, after, limit),
+            Effect::Scan { run, target, after, limit } => {
+                shard.scan_hints(cx, (run, target), after, limit);
+            }
             Effect::Deliver { delivery, target, row, object } => {
                 let id = cx.next_request();
-                self.requests.insert(id, delivery);
+                self.requests.insert(id, (delivery, row.partition));
                 let header = request_header(cx, node, row.partition, id, Class::Background);
                 let hint = Hint { header, key: row.key.clone(), object };
                 if planted!(HintGone) {

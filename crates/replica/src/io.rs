@@ -114,8 +114,10 @@ pub enum Rows {
 pub struct Page {
     /// Their places and stored objects.
     pub rows: Vec<(Place, Bytes)>,
-    /// After which row it goes on, if it does.
+    /// After which row it goes on, if it does: the last one that was looked at, whether it is still there or not.
     pub next: Option<Place>,
+    /// How many rows of it cannot be read. They are left out.
+    pub unreadable: usize,
 }
 
 /// Something is to be done.

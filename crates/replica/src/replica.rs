@@ -117,12 +117,16 @@ impl Replica {
     fn hand_over_page(&mut self, scanner: Scanner, result: Result<Page, LoadFailed>) {
         let Self { cx, node, shard, coordinator, handing_on, exchanges } = self;
         let mut around = Around { cx, node, shard };
+        // A listing must not leave out what cannot be read: another owner is asked.
+        let whole = |result: Result<Page, LoadFailed>| {
+            result.ok().filter(|page| page.unreadable == 0).ok_or(LoadFailed)
+        };
         match scanner {
-            Scanner::List(list) => coordinator.on_own_page(&mut around, list, result),
+            Scanner::List(list) => coordinator.on_own_page(&mut around, list, whole(result)),
             Scanner::Peer { to, id, partition, bucket_type, bucket } => {
-                around.answer_keys((to, id, partition), (&bucket_type, bucket.as_ref()), result);
+                around.answer_keys((to, id, partition), (&bucket_type, bucket.as_ref()), whole(result));
             }
-            Scanner::Handoff(target) => handing_on.on_page(&mut around, target, result),
+            Scanner::Handoff(run, target) => handing_on.on_page(&mut around, (run, target), result),
             Scanner::Leaf(task) => exchanges.on_leaf_page(&mut around, task, result),
             Scanner::Range(scan) => around.on_range_page(&scan, result),
         }
@@ -271,6 +275,8 @@ impl Replica {
         coordinator.on_peer_down(&mut around, peer);
         let (exchanges, mut around) = self.split_exchanges();
         exchanges.on_gone(&mut around, peer);
+        let (handing_on, mut around) = self.split_handoff();
+        handing_on.on_gone(&mut around, peer);
     }
 
     fn on_committed(&mut self, written: u64, synced: u64) {

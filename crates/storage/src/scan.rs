@@ -39,6 +39,8 @@ pub struct Page {
     /// After which row the range goes on, if it does: the last one that was looked at, whether it is still
     /// there or not.
     pub next: Option<Name>,
+    /// Rows that cannot be read, and why; they are left out.
+    pub unreadable: Vec<(Name, String)>,
 }
 
 enum Found {
@@ -71,13 +73,13 @@ pub(crate) fn page(shared: &Shared, range: &Range, limit: usize) -> Result<Page,
         (one, other) => one.or(other),
     };
     rows.extend(pending.into_iter().map(|(name, pending)| (name, Found::Pending(pending))));
-    let mut page = Page { rows: Vec::new(), next: known_to.clone() };
+    let mut page = Page { rows: Vec::new(), next: known_to.clone(), unreadable: Vec::new() };
     let (mut bytes, mut last) = (0, None);
     for (name, found) in rows {
         if known_to.as_ref().is_some_and(|known_to| name > *known_to) {
             break;
         }
-        if page.rows.len() == limit || bytes >= PAGE_BYTES {
+        if page.rows.len() + page.unreadable.len() == limit || bytes >= PAGE_BYTES {
             page.next = last;
             break;
         }
@@ -85,14 +87,13 @@ pub(crate) fn page(shared: &Shared, range: &Range, limit: usize) -> Result<Page,
         let object = match found {
             Found::Pending(Pending::Data { value, .. }) => value,
             Found::Pending(Pending::Removed) => continue,
-            Found::Head(key, head) => match rows::get_data(shared.engine.as_ref(), &key, &head) {
-                Ok((_, object)) => object,
-                // A checkpoint has replaced it since: it is read anew.
-                Err(_) if shared.engine.get(&key)?.as_ref() != Some(&head) => {
-                    match reread(shared, &name, &key)? {
-                        Some(object) => object,
-                        None => continue,
-                    }
+            Found::Head(key, head) => match read_row(shared, &name, &key, &head) {
+                Ok(Some(object)) => object,
+                Ok(None) => continue,
+                // One row that is damaged must not hide all others.
+                Err(ReadError::Damaged(why)) => {
+                    page.unreadable.push((name, why.to_owned()));
+                    continue;
                 }
                 Err(error) => return Err(error),
             },
@@ -101,6 +102,16 @@ pub(crate) fn page(shared: &Shared, range: &Range, limit: usize) -> Result<Page,
         page.rows.push((name, object));
     }
     Ok(page)
+}
+
+/// The object of a row by its head; nothing if it was removed since.
+fn read_row(shared: &Shared, name: &Name, key: &[u8], head: &Bytes) -> Result<Option<Bytes>, ReadError> {
+    match rows::get_data(shared.engine.as_ref(), key, head) {
+        Ok((_, object)) => Ok(Some(object)),
+        // A checkpoint has replaced it since: it is read anew.
+        Err(_) if shared.engine.get(key)?.as_ref() != Some(head) => reread(shared, name, key),
+        Err(error) => Err(error),
+    }
 }
 
 fn reread(shared: &Shared, name: &Name, key: &[u8]) -> Result<Option<Bytes>, ReadError> {

@@ -294,7 +294,9 @@ messages! {
 
     /// Answers [`Roots`].
     pub struct RootsReply {
-        /// If it is not the same, the sums of the partitions that are not empty; else nothing.
+        /// Whether all is the same.
+        pub is_same: bool,
+        /// If it is not, the sums of the partitions that are not empty.
         pub roots: Vec<(PartitionId, Sum)>,
         /// Those of them that count for nothing at the receiver of the question.
         pub uncounted: Vec<PartitionId>,
@@ -334,6 +336,8 @@ messages! {
         pub wants: Vec<Key>,
         /// Up to which place all was compared.
         pub through: u64,
+        /// Whether the replica could not read some of its own rows there.
+        pub is_damaged: bool,
     }
 
     /// What members say to each other of the cluster and its members. Never answered as a request is.

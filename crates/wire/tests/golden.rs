@@ -149,6 +149,7 @@ fn peer_messages() -> Vec<PeerMessage> {
         PeerMessage::HintReply(HintReply { header: reply(Status::HintsFull) }),
         PeerMessage::Roots(Roots { digest: 1 }),
         PeerMessage::RootsReply(RootsReply {
+            is_same: false,
             roots: vec![(header().partition, sum())],
             uncounted: vec![header().partition],
         }),
@@ -160,6 +161,7 @@ fn peer_messages() -> Vec<PeerMessage> {
             objects: vec![(key(), "o".into())],
             wants: vec![key()],
             through: 2,
+            is_damaged: true,
         }),
         PeerMessage::Keys(Keys {
             header: header(),

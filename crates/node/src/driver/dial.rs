@@ -48,7 +48,10 @@ impl Dialler {
             }
             let addresses = target.borrow_and_update().addresses.clone();
             for text in &addresses {
-                self.dial(text, &mut warned).await;
+                // The other side may have dialled meanwhile.
+                if self.protocol == Protocol::Background || !target.borrow().is_connected {
+                    self.dial(text, &mut warned).await;
+                }
             }
             tokio::time::sleep(Duration::from_millis(rng.random_range(PAUSE))).await;
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use gramme_antientropy::{Config, compare};
 use gramme_object::Key;
-use gramme_ring::{NodeId, PartitionId};
+use gramme_ring::{KeyHash, NodeId, PartitionId};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Class, Leaves, LeavesReply, Range, RangeReply, Status, Sum};
 
@@ -46,8 +46,11 @@ impl Around<'_> {
         let partition = header.partition;
         let admitted = self.admit_partition(from, &header).and_then(|()| {
             let is_crowded = self.shard.is_crowded(self.cx);
+            let is_within = |place| self.node.map.layout().partition_of(KeyHash(place)) == partition;
             if !self.shard.owns(partition) {
                 Err(Status::NotOwner)
+            } else if first > last || !is_within(first) || !is_within(last) {
+                Err(Status::Refused)
             } else if is_crowded {
                 Err(Status::Busy)
             } else {
@@ -95,13 +98,15 @@ impl Around<'_> {
             objects.push((key.clone(), stored.clone()));
         }
         let wants = found.theirs.into_iter().filter(|(hash, _)| *hash <= through);
-        Compared { objects, wants: wants.map(|(_, key)| key.clone()).collect(), through }
+        let wants = wants.map(|(_, key)| key.clone()).collect();
+        let is_damaged = page.unreadable > 0 || digests(&page.rows).count() < page.rows.len();
+        Compared { objects, wants, through, is_damaged }
     }
 
     fn answer_range(&mut self, scan: &RangeScan, status: Status, compared: Compared) {
         let header = reply_header(self.node, self.shard, scan.partition, status);
-        let Compared { objects, wants, through } = compared;
-        let reply = RangeReply { header, objects, wants, through };
+        let Compared { objects, wants, through, is_damaged } = compared;
+        let reply = RangeReply { header, objects, wants, through, is_damaged };
         self.cx.send_as(Class::Background, scan.to, scan.id, TTL, PeerMessage::RangeReply(reply));
     }
 }
@@ -112,4 +117,5 @@ struct Compared {
     objects: Vec<(Key, Bytes)>,
     wants: Vec<Key>,
     through: u64,
+    is_damaged: bool,
 }

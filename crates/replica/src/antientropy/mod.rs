@@ -22,7 +22,7 @@ use gramme_wire::peer::{
 };
 
 use crate::config::LEAF_BITS;
-use crate::coordinator::{Around, failure};
+use crate::coordinator::{Around, adopt, failure};
 use crate::io::{LoadFailed, Page};
 use crate::place::Place;
 use crate::request::Exchange;
@@ -161,7 +161,7 @@ impl Exchanges {
         let shared = around.shared_with(from);
         let is_same = digest_of_all(&shared) == roots.digest || planted!(AllTheSame);
         let roots = if is_same { Vec::new() } else { shared };
-        let reply = RootsReply { roots, uncounted: around.uncounted_with(from) };
+        let reply = RootsReply { is_same, roots, uncounted: around.uncounted_with(from) };
         around.cx.send_as(Class::Background, from, id, TTL, PeerMessage::RootsReply(reply));
         if is_same {
             self.step(around, Input::Same(from));
@@ -172,7 +172,7 @@ impl Exchanges {
 
     pub(crate) fn on_roots_reply(&mut self, around: &mut Around<'_>, id: u64, reply: &RootsReply) {
         let Some(Asked::Roots(peer)) = self.asked.remove(&id) else { return };
-        let differing = match reply.roots.is_empty() {
+        let differing = match reply.is_same {
             true => Vec::new(),
             false => differing(&around.shared_with(peer), &reply.roots),
         };
@@ -214,11 +214,14 @@ impl Exchanges {
         let Some(Asked::Range(number)) = self.asked.remove(&id) else { return };
         around.node.lineage.hear_point(from, &reply.header.point);
         let Some(task) = self.tasks.get_mut(&number).filter(|_| self.machine.awaits(number)) else { return };
+        adopt(around, task.partition, &reply.header);
         let is_done = failure(reply.header.status).is_none() && reply.through >= task.next;
         if !is_done || !task.take(around, number, &reply) {
             let peer = task.peer;
             return self.step(around, Input::Failed(peer));
         }
+        let bytes = std::mem::take(&mut task.bytes);
+        self.step(around, Input::Compared { task: number, bytes });
         self.advance(around, number);
     }
 
@@ -243,9 +246,9 @@ impl Exchanges {
         }
         // What was sent before and has changed nothing is not mended by sending it again.
         let keys = if task.is_as_before { 0 } else { task.keys };
-        let (bytes, peer, partition, is_whole) = (task.bytes, task.peer, task.partition, task.is_whole);
+        let (peer, partition, is_whole) = (task.peer, task.partition, task.is_whole);
         self.tasks.remove(&number);
-        self.step(around, Input::Mended { task: number, keys, bytes });
+        self.step(around, Input::Mended { task: number, keys });
         self.proof.on_leaf(peer, partition, is_whole);
         self.proof.end_amnesia(around);
     }
@@ -261,6 +264,7 @@ impl Exchanges {
         let peer = task.peer;
         let Ok(page) = result else { return self.step(around, Input::Failed(peer)) };
         let last = through(&page, task.last);
+        task.is_whole &= page.unreadable == 0;
         task.rows = page.rows;
         let keys = digests(&task.rows).map(|(place, digest)| (place.key.clone(), digest)).collect();
         let Around { cx, node, .. } = around;
@@ -352,6 +356,8 @@ impl Task {
     /// Merges what this node lacked, and sends what the other lacks. Says whether there was room for it.
     fn take(&mut self, around: &mut Around<'_>, number: u64, reply: &RangeReply) -> bool {
         self.through = reply.through;
+        // What it cannot read it may have acknowledged, and this node lack.
+        self.is_whole &= !reply.is_damaged;
         for (key, stored) in &reply.objects {
             if !self.merge(around, number, (key, stored)) {
                 return false;
@@ -408,7 +414,8 @@ fn digests(rows: &[(Place, Bytes)]) -> impl Iterator<Item = (&Place, u128)> {
 
 /// Up to which place a page has all rows there are.
 fn through(page: &Page, last: u64) -> u64 {
-    page.next.as_ref().and(page.rows.last()).map_or(last, |(place, _)| place.hash.0)
+    // The last row that was looked at, whether it is there or not.
+    page.next.as_ref().map_or(last, |place| place.hash.0)
 }
 
 /// The first and the last place of a leaf.

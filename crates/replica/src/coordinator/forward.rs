@@ -17,6 +17,7 @@ use crate::cx::Cx;
 use crate::node::Node;
 use crate::place::Place;
 use crate::serve::request_header;
+use crate::shard::Uncounted;
 use crate::timers::Timer;
 
 /// A put on its way through an owner.
@@ -98,10 +99,12 @@ impl Coordinator {
         let Some(Forward { place, put, failed, .. }) = self.forwards.get(&id) else { return false };
         let is_gone = failed.iter().all(|(_, failure)| failure.vacates());
         let is_fallback = is_sloppy(around.node, put) && !around.shard.owns(place.partition);
+        // One that may lack what it has named before names nothing, as with owners.
+        let is_whole = around.shard.counts(place.partition) != Err(Uncounted::Amnesiac);
         let hinted = around.node.map.hint_place(place, Seat::default());
         let bytes = put.content.as_ref().map_or(0, |content| content.as_bytes().len() as u64);
         let has_room = hinted.is_some_and(|hinted| around.admit_hint(&hinted, bytes).is_ok());
-        is_gone && is_fallback && has_room && self.may_write(around, put).is_ok()
+        is_gone && is_fallback && is_whole && has_room && self.may_write(around, put).is_ok()
     }
 
     fn stand_in(&mut self, around: &mut Around<'_>, id: u64) {

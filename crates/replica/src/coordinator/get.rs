@@ -166,7 +166,9 @@ impl Coordinator {
         let Some(get) = self.gets.get(&id) else { return self.on_explain_reply(around, from, id, reply) };
         let partition = get.place.partition;
         around.node.lineage.hear_point(from, &reply.header.point);
-        around.shard.learn(partition, from, reply.header.tenure);
+        if around.node.map.layout().slot_of(partition, from).is_some() {
+            around.shard.learn(partition, from, reply.header.tenure);
+        }
         if adopt(around, partition, &reply.header) && reply.header.status == Status::Stale {
             // It has not looked at the key: asked again, it will.
             return self.ask(around, id, from);

@@ -103,7 +103,7 @@ impl From<Uncounted> for Failure {
 }
 
 /// Learns the partition's epoch from a reply; says whether it is later than the one that was known.
-fn adopt(around: &mut Around<'_>, partition: PartitionId, header: &ReplyHeader) -> bool {
+pub(crate) fn adopt(around: &mut Around<'_>, partition: PartitionId, header: &ReplyHeader) -> bool {
     let epoch = Epoch { generation: header.generation, number: header.epoch };
     let is_later = around.node.map.adopt(partition, epoch);
     if is_later {

@@ -307,7 +307,9 @@ impl Coordinator {
         let Some(put) = self.puts.get_mut(&id) else { return };
         let partition = put.place.partition;
         around.node.lineage.hear_point(from, &reply.header.point);
-        around.shard.learn(partition, from, reply.header.tenure);
+        if around.node.map.layout().slot_of(partition, from).is_some() {
+            around.shard.learn(partition, from, reply.header.tenure);
+        }
         let is_later = adopt(around, partition, &reply.header);
         if is_later && reply.header.status == Status::Stale && !put.counted.is_answered() {
             return restart(around, id, put);
@@ -320,7 +322,10 @@ impl Coordinator {
         let zone = around.cx.config.zone(from);
         let verdict = match failure(reply.header.status) {
             None => put.counted.on_ack(ack(from, zone, put.levels.others, reply.header)),
-            Some(failure) => put.counted.on_failure(from, failure),
+            Some(failure) => {
+                around.cx.dirty.insert(from);
+                put.counted.on_failure(from, failure)
+            }
         };
         self.on_put_verdict(around, id, verdict);
     }

@@ -38,10 +38,12 @@ impl Seated for gramme_quorum::GetRequest {
     }
 }
 
-/// How many nodes there are to stand in.
+/// How many nodes may stand in for one request: twice as many as there are owners. More would not help where disks are
+/// full everywhere, and each would be sent the write.
 pub(super) fn fallbacks(node: &mut Node, partition: PartitionId) -> u8 {
-    // At most 32.
-    node.map.fallbacks(partition).len() as u8
+    let most = 2 * usize::from(node.map.replicas());
+    // At most 32 are looked at.
+    node.map.fallbacks(partition).len().min(most) as u8
 }
 
 /// Puts the next node that can be reached on a seat; nothing if there is none.

@@ -88,6 +88,11 @@ impl Hints {
         Dot::new(fallback.actor, fallback.counter)
     }
 
+    /// Data was lost: it names nothing more as whom it was.
+    pub(super) fn lose(&mut self) {
+        self.fallbacks.clear();
+    }
+
     /// Begins to read so many copies of a key, if there are any; says under which number.
     pub(super) fn begin_read(&mut self, place: &Place, reader: &Reader, copies: usize) -> Option<u64> {
         if copies == 0 {

@@ -24,7 +24,7 @@ use gramme_object::{Key, Object, clock_bytes, limits};
 use gramme_plant::planted;
 use gramme_quorum::Tenure;
 use gramme_ring::{NodeId, PartitionId};
-use gramme_vclock::Dot;
+use gramme_vclock::{Actor, Dot};
 use gramme_wire::peer::{Class, Room, Status, Sum};
 
 pub(crate) use commits::Level;
@@ -301,10 +301,16 @@ impl Shard {
     }
 
     /// Reads a page of what is kept for another node.
-    pub(crate) fn scan_hints(&mut self, cx: &mut Cx, target: NodeId, after: Option<Place>, limit: usize) {
+    pub(crate) fn scan_hints(
+        &mut self,
+        cx: &mut Cx,
+        (run, target): (u64, NodeId),
+        after: Option<Place>,
+        limit: usize,
+    ) {
         self.next_scan += 1;
         let scan = self.next_scan;
-        self.scans.insert(scan, Scanner::Handoff(target));
+        self.scans.insert(scan, Scanner::Handoff(run, target));
         cx.out.push(Effect::Scan { scan, rows: Rows::Hints(target), after, limit });
     }
 
@@ -374,6 +380,9 @@ impl Shard {
     /// Data was lost: no partition counts for anything any more.
     pub(crate) fn lose(&mut self, cx: &mut Cx, lost: Lost) {
         cx.boot = cx.boot.max(lost.born_after.saturating_add(1));
+        // Memory may have been put back with the disk: what it would name next may be named already.
+        self.hints.lose();
+        self.tenure = Tenure { actor: Some(Actor(cx.random())), born: cx.boot };
         let mut rows = vec![lost.record, crate::node::boot_record(cx.boot)];
         for owned in self.partitions.values_mut() {
             owned.lose(cx.random(), cx.boot);

@@ -47,8 +47,8 @@ pub(crate) enum Scanner {
     List(u64),
     /// Another coordinator.
     Peer { to: NodeId, id: u64, partition: PartitionId, bucket_type: String, bucket: Option<Bytes> },
-    /// What is kept for this node is to be handed on.
-    Handoff(NodeId),
+    /// What is kept for this node is to be handed on, in this run.
+    Handoff(u64, NodeId),
     /// A leaf that this node compares with another's.
     Leaf(u64),
     /// Another node compares.

@@ -52,7 +52,7 @@ impl Bench {
         roots: Vec<(PartitionId, Sum)>,
         uncounted: Vec<PartitionId>,
     ) {
-        let reply = RootsReply { roots, uncounted };
+        let reply = RootsReply { is_same: roots.is_empty(), roots, uncounted };
         self.step(Input::Message { from, id, message: PeerMessage::RootsReply(reply) });
     }
 
@@ -139,6 +139,7 @@ fn what_is_missing_must_be_taken_first() {
             objects: vec![(key(), stored)],
             wants: Vec::new(),
             through: u64::MAX,
+            is_damaged: false,
         };
         bench.step(Input::Message { from: B, id, message: PeerMessage::RangeReply(reply) });
         assert_eq!(bench.amnesiac(), 1, "nothing of it is durable yet");

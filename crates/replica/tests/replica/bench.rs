@@ -188,8 +188,9 @@ impl Bench {
 
     /// Rows in their order, as the disk has them.
     fn page(&self, rows: Rows, after: Option<&Place>, limit: usize) -> Page {
-        let partition = match rows {
-            Rows::Partition(partition) | Rows::Range { partition, .. } => partition,
+        let (partition, hashes) = match rows {
+            Rows::Partition(partition) => (partition, 0..=u64::MAX),
+            Rows::Range { partition, first, last } => (partition, first..=last),
             Rows::Hints(target) => return self.hint_page(target, after),
         };
         let rows = self.objects.iter().map(|(key, stored)| {
@@ -197,22 +198,26 @@ impl Bench {
             let partition = self.replica.layout().partition_of(hash);
             (Place { space: Space::Data, partition, hash, key: key.clone() }, stored.clone())
         });
-        let is_there =
-            |place: &Place| place.partition == partition && after.is_none_or(|after| place > after);
+        let is_there = |place: &Place| {
+            let is_after = after.is_none_or(|after| place > after);
+            place.partition == partition && hashes.contains(&place.hash.0) && is_after
+        };
         let mut rows: Vec<_> = rows.filter(|(place, _)| is_there(place)).collect();
         rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let unreadable = take_unreadable(&mut rows);
         let has_more = rows.len() > limit;
         rows.truncate(limit);
         let next = rows.last().filter(|_| has_more).map(|(place, _)| place.clone());
-        Page { rows, next }
+        Page { rows, next, unreadable }
     }
 
     /// All that is kept for a node, at once.
     fn hint_page(&self, target: NodeId, after: Option<&Place>) -> Page {
         let rows = self.hints.iter().filter(|(place, _)| place.space == Space::Hints(target));
         let rows = rows.filter(|(place, _)| after.is_none_or(|after| *place > after));
-        let rows = rows.map(|(place, stored)| (place.clone(), stored.clone())).collect();
-        Page { rows, next: None }
+        let mut rows = rows.map(|(place, stored)| (place.clone(), stored.clone())).collect();
+        let unreadable = take_unreadable(&mut rows);
+        Page { rows, next: None, unreadable }
     }
 
     /// A partition that this node owns.
@@ -358,6 +363,16 @@ impl Bench {
         assert_eq!(self.replies.len(), 1, "{:?}", self.replies);
         self.replies.pop().expect("an answer").1
     }
+}
+
+/// A row that a store finds damaged.
+pub(crate) const UNREADABLE: Bytes = Bytes::from_static(b"unreadable");
+
+/// Leaves out rows that cannot be read; says how many.
+fn take_unreadable(rows: &mut Vec<(Place, Bytes)>) -> usize {
+    let before = rows.len();
+    rows.retain(|(_, stored)| *stored != UNREADABLE);
+    before - rows.len()
 }
 
 fn tombstone(dot: Dot, read: &Context) -> Bytes {

@@ -172,7 +172,7 @@ impl Cluster {
         let has_more = rows.len() > most;
         rows.truncate(most);
         let next = rows.last().filter(|_| has_more).map(|(place, _)| place.clone());
-        Ok(Page { rows, next })
+        Ok(Page { rows, next, unreadable: 0 })
     }
 
     /// The data of a partition between two places, as a node's disk has it.
