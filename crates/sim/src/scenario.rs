@@ -61,6 +61,7 @@ impl Scenario {
             largest: 100,
             staged: 1_000,
             cached: 0,
+            hints: 1 << 30,
             calm: 1,
             faults: FaultSet::default(),
         };

@@ -30,6 +30,8 @@ pub struct Settings {
     pub staged: usize,
     /// Bytes of objects that a node keeps in memory after use.
     pub cached: u64,
+    /// Bytes that a node keeps for each other.
+    pub hints: u64,
     /// By how much faults are rarer than at their worst.
     pub calm: u64,
     /// Which faults are on.
@@ -64,6 +66,7 @@ impl Settings {
             cached: [0, 20_000, 1 << 20][rng.random_range(0..3)],
             calm: rng.random_range(1..12),
             faults: some_faults(&mut rng),
+            hints: [1_000, 20_000, 1 << 30, 1 << 30][rng.random_range(0..4)],
         }
     }
 
@@ -112,13 +115,14 @@ impl fmt::Display for Settings {
             largest,
             staged,
             cached,
+            hints,
             calm,
             faults,
         } = self;
         write!(
             f,
             "seed {seed}: {operations} operations, {nodes} nodes, N={replicas}, Q={}, {clients} clients, \
-             {keys} keys, values to {largest} bytes, {staged} batches staged, {cached} bytes cached, calm {calm}; \
+             {keys} keys, values to {largest} bytes, {staged} batches staged, {cached} bytes cached, {hints} kept for each, calm {calm}; \
              faults {faults}",
             1_u32 << depth
         )

@@ -352,3 +352,131 @@ fn a_strict_put_is_for_owners_alone() {
     let Response::Put(Err(PutError::Unavailable(shortfall))) = bench.answer() else { panic!("no answer") };
     assert!(shortfall.failed.iter().all(|(_, failure)| *failure == Failure::Down));
 }
+
+#[test]
+fn a_copy_that_cannot_be_read_stops_no_other() {
+    let mut bench = bench(8);
+    let key = bench.foreign_key();
+    let owner = bench.owners_of(&key)[0];
+    let keys = (0..).map(|number| Key::new("default", "b", format!("{number}")).expect("valid parts"));
+    let is_near = |other: &Key| bench.owners_of(other) == bench.owners_of(&key);
+    let keys: Vec<Key> = keys.filter(is_near).take(5).collect();
+    keys.iter().for_each(|key| bench.stand_in(key, 0, version(1, "x")));
+    bench.commit_all();
+    *bench.hints.values_mut().next().expect("a row") = UNREADABLE;
+    bench.sent.clear();
+    bench.step(Input::PeerUp(owner));
+    assert_eq!(bench.handed_on().len(), 4);
+}
+
+#[test]
+fn a_copy_that_is_stale_goes_at_the_epoch_that_was_told() {
+    let mut bench = bench(8);
+    let key = bench.foreign_key();
+    let owner = bench.owners_of(&key)[0];
+    bench.stand_in(&key, 0, version(1, "x"));
+    bench.commit_all();
+    bench.sent.clear();
+    bench.step(Input::PeerUp(owner));
+    let (_, id, _) = bench.handed_on().pop().expect("a copy");
+    let header = gramme_wire::peer::ReplyHeader { epoch: 2, ..header(Status::Stale) };
+    bench.step(Input::Message { from: owner, id, message: PeerMessage::HintReply(HintReply { header }) });
+    bench.step(Input::PeerUp(owner));
+    let epochs = bench.sent.iter().filter_map(|(.., message)| match message {
+        PeerMessage::Hint(hint) => Some(hint.header.epoch),
+        _ => None,
+    });
+    assert_eq!(epochs.collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_target_that_was_gone_for_a_moment_is_served_at_once() {
+    let mut bench = bench(8);
+    let key = bench.foreign_key();
+    let owner = bench.owners_of(&key)[0];
+    bench.stand_in(&key, 0, version(1, "x"));
+    bench.commit_all();
+    bench.step(Input::PeerUp(owner));
+    bench.step(Input::PeerDown(owner));
+    bench.sent.clear();
+    bench.step(Input::PeerUp(owner));
+    assert_eq!(bench.handed_on().len(), 1);
+}
+
+/// Where disks are full everywhere, asking everybody would not help.
+#[test]
+fn a_write_goes_to_few_fallbacks_however_many_refuse() {
+    let mut bench = bench(16);
+    bench.connect();
+    let owners = bench.owners_of(&key());
+    bench.put(1, client_put("x"));
+    bench.commit_all();
+    let mut sent = 0;
+    loop {
+        let writes = bench.writes();
+        if writes.is_empty() {
+            break;
+        }
+        for (to, id, _) in writes {
+            sent += usize::from(!owners.contains(&to));
+            bench.acknowledge(to, id, Status::HintsFull);
+        }
+    }
+    assert_eq!(sent, 6, "twice as many as there are owners");
+}
+
+/// A machine that was put back while it ran has its memory put back too: what it would name next is named already.
+#[test]
+fn a_fallback_that_was_put_back_names_nothing_as_whom_it_was() {
+    let mut bench = bench(8);
+    let key = bench.foreign_key();
+    let owners = bench.owners_of(&key);
+    let others: Vec<_> = (2..=8).map(NodeId).filter(|node| !owners.contains(node)).collect();
+    others.iter().for_each(|node| bench.step(Input::PeerUp(*node)));
+    let put = ClientPut { key: key.clone(), w: Threshold::One, ..client_put("x") };
+    bench.sent.clear();
+    bench.put(1, put.clone());
+    let before = bench.writes().pop().expect("a write").2.dot;
+    bench.commit_all();
+    let told = bench.says(others[0]);
+    let beyond = bench.remembered(&told, 100);
+    bench.greet(others[0], Some(beyond), WALL);
+    bench.commit_all();
+    // While it may lack what it has named it names nothing at all.
+    bench.replies.clear();
+    bench.put(2, put.clone());
+    assert!(matches!(bench.answer(), Response::Put(Err(PutError::NoCoordinator(_)))));
+    bench.step(Input::Client { ticket: Ticket(3), request: ClientRequest::AcceptLoss });
+    bench.sent.clear();
+    bench.put(4, put);
+    let after = bench.writes().pop().expect("a write").2.dot;
+    assert_ne!(before.actor, after.actor);
+}
+
+/// Those who stood in once would be in every reply for ever.
+#[test]
+fn known_tenures_are_those_of_owners() {
+    let mut bench = bench(8);
+    bench.connect();
+    let owners = bench.owners_of(&key());
+    let others: Vec<_> = owners.iter().copied().filter(|owner| *owner != ME).collect();
+    bench.step(Input::PeerDown(others[0]));
+    bench.sent.clear();
+    bench.put(1, client_put("x"));
+    bench.commit_all();
+    for (to, id, _) in bench.writes() {
+        let tenure = gramme_quorum::Tenure { actor: Some(Actor(to.0)), born: 5 };
+        let header = gramme_wire::peer::ReplyHeader { tenure, ..header(Status::DoneSynced) };
+        let reply = gramme_wire::peer::WriteReply { header, seat: Seat::default() };
+        bench.step(Input::Message { from: to, id, message: PeerMessage::WriteReply(reply) });
+    }
+    bench.sent.clear();
+    bench.write_from(others[1], Dot::new(Actor(2), 1), Context::new());
+    bench.commit_all();
+    let known = bench.sent.iter().find_map(|(.., message)| match message {
+        PeerMessage::WriteReply(reply) => Some(reply.header.known.clone()),
+        _ => None,
+    });
+    let known: Vec<NodeId> = known.expect("a reply").into_iter().map(|(node, _)| node).collect();
+    assert!(!known.is_empty() && known.iter().all(|node| owners.contains(node)), "{known:?} {owners:?}");
+}

@@ -4,6 +4,7 @@ mod amnesia;
 mod bench;
 mod bounds;
 mod contexts;
+mod exchanges;
 mod hints;
 mod listing;
 mod proof;

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use gramme_object::Key;
+use gramme_object::{Key, Object};
 use gramme_replica::{ClientRequest, Cursor, LoadFailed, Page, Place, Response, Rows, Scope, Space, Ticket};
 use gramme_ring::PartitionId;
 use rand::RngExt;
@@ -172,7 +172,11 @@ impl Cluster {
         let has_more = rows.len() > most;
         rows.truncate(most);
         let next = rows.last().filter(|_| has_more).map(|(place, _)| place.clone());
-        Ok(Page { rows, next, unreadable: 0 })
+        let looked_at = rows.len();
+        // A store finds by its checksum that a row is damaged.
+        rows.retain(|(_, stored)| Object::decode(stored).is_ok());
+        let unreadable = looked_at - rows.len();
+        Ok(Page { rows, next, unreadable })
     }
 
     /// The data of a partition between two places, as a node's disk has it.

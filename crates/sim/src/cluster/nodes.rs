@@ -12,6 +12,7 @@ use crate::event::Event;
 use crate::fault::Fault;
 use crate::history::{Broken, Damage};
 use crate::network::{Fate, Packet};
+use crate::settings::Settings;
 
 /// The clock on the wall when a run begins: some day, in microseconds.
 const EPOCH: u64 = 1_700_000_000_000_000;
@@ -65,7 +66,8 @@ impl Cluster {
 
     /// What a node takes that its disk has not.
     const fn bounds(&self) -> Bounds {
-        Bounds { batches: self.settings.staged, cached: self.settings.cached, ..Bounds::USUAL }
+        let Settings { staged: batches, cached, hints, .. } = self.settings;
+        Bounds { batches, cached, hints, ..Bounds::USUAL }
     }
 
     /// Ends a process; its disk is as it is.
