@@ -30,6 +30,8 @@ enum What {
     Path,
     /// Measure what gossip costs and how long it takes, simulated, at 10, 100 and 1,000 members
     Gossip,
+    /// Count what an exchange between two replicas reads and sends, and what keeping the hash tree costs
+    Antientropy,
     /// Measure what depends on how much is stored: new keys, cold reads, starting a node
     Store {
         /// How many keys
@@ -63,14 +65,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.what {
         None => table::run(&gramme()?, &args.rows),
         Some(What::Path) => path::run(),
-        Some(What::Gossip) => gossip(),
+        Some(What::Gossip) => example("gramme-gossip", "measure"),
+        Some(What::Antientropy) => example("gramme-replica", "mend"),
         Some(What::Store { keys }) => store::run(&gramme()?, *keys),
         Some(What::Against { program, rounds, rows }) => against::run(&gramme()?, program, *rounds, rows),
     }
 }
 
-fn gossip() -> anyhow::Result<()> {
-    let program = build("gramme-gossip", &["--example", "measure"], true)?;
+fn example(package: &str, name: &str) -> anyhow::Result<()> {
+    let program = build(package, &["--example", name], true)?;
     ensure!(Command::new(&program).status()?.success(), "{} has failed", program.display());
     Ok(())
 }

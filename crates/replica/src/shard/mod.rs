@@ -9,6 +9,7 @@
 //! whoever asked. It holds nothing that there is one of per node, so that a second shard is a second value.
 
 mod commits;
+mod counting;
 mod hints;
 mod overlay;
 mod partition;
@@ -24,7 +25,7 @@ use gramme_object::{Key, Object, clock_bytes, limits};
 use gramme_plant::planted;
 use gramme_quorum::Tenure;
 use gramme_ring::{NodeId, PartitionId};
-use gramme_vclock::{Actor, Dot};
+use gramme_vclock::Dot;
 use gramme_wire::peer::{Class, Room, Status, Sum};
 
 pub(crate) use commits::Level;
@@ -100,19 +101,6 @@ impl Shard {
         }
     }
 
-    /// Whether this node's copy of a partition counts towards R and W. What it keeps as a fallback counts if all
-    /// that is its own does: a disk that may have lost the one may have lost the other.
-    pub(crate) fn counts(&self, partition: PartitionId) -> Result<(), Uncounted> {
-        let own = self.partitions.get(&partition).map(Partition::counts);
-        let counts = own.unwrap_or_else(|| self.uncounted.map_or(Ok(()), Err));
-        if planted!(CountAmnesiac) { Ok(()) } else { counts }
-    }
-
-    /// Whether all partitions count.
-    pub(crate) const fn all_count(&self) -> bool {
-        self.uncounted.is_none()
-    }
-
     /// All keys of each partition, added up.
     pub(crate) fn totals(&self) -> impl Iterator<Item = (PartitionId, Leaf)> {
         self.partitions.iter().map(|(id, owned)| (*id, owned.total()))
@@ -126,10 +114,6 @@ impl Shard {
     /// What is kept for others.
     pub(crate) const fn backlogs(&self) -> &BTreeMap<NodeId, Backlog> {
         self.hints.backlogs()
-    }
-
-    pub(crate) fn all_proven(&self) -> bool {
-        self.partitions.values().all(Partition::is_proven)
     }
 
     pub(crate) fn has_seen(&self, partition: PartitionId, dot: Dot) -> bool {
@@ -375,61 +359,6 @@ impl Shard {
         if let Some(owned) = self.partitions.get_mut(&partition) {
             owned.learn(node, tenure);
         }
-    }
-
-    /// Data was lost: no partition counts for anything any more.
-    pub(crate) fn lose(&mut self, cx: &mut Cx, lost: Lost) {
-        cx.boot = cx.boot.max(lost.born_after.saturating_add(1));
-        // Memory may have been put back with the disk: what it would name next may be named already.
-        self.hints.lose();
-        self.tenure = Tenure { actor: Some(Actor(cx.random())), born: cx.boot };
-        let mut rows = vec![lost.record, crate::node::boot_record(cx.boot)];
-        for owned in self.partitions.values_mut() {
-            owned.lose(cx.random(), cx.boot);
-            rows.push(owned.record());
-        }
-        self.commits.commit(cx, rows, Level::Synced, Class::Foreground);
-        self.count_uncounted(cx);
-    }
-
-    /// The partitions that may lack what they acknowledged.
-    pub(crate) fn amnesiac(&self) -> impl Iterator<Item = PartitionId> {
-        self.partitions.iter().filter(|(_, owned)| owned.is_amnesiac()).map(|(id, _)| *id)
-    }
-
-    /// Lets amnesiac partitions count again. What was merged before stands before this in the log.
-    pub(crate) fn remember(&mut self, cx: &mut Cx, partitions: &[PartitionId]) {
-        let rows: Vec<Change> =
-            partitions.iter().filter_map(|id| Some(self.partitions.get_mut(id)?.remember())).collect();
-        self.commits.commit(cx, rows, Level::Synced, Class::Foreground);
-        self.count_uncounted(cx);
-    }
-
-    /// Lets those partitions count of which `is_proven` says so.
-    pub(crate) fn prove(&mut self, cx: &mut Cx, is_proven: impl Fn(PartitionId) -> bool) {
-        for (id, owned) in self.partitions.iter_mut().filter(|(_, owned)| !owned.is_proven()) {
-            if is_proven(*id) {
-                owned.prove();
-            }
-        }
-        self.count_uncounted(cx);
-    }
-
-    /// The first batch of a start: every partition's new tenure, and what else a start stores.
-    pub(crate) fn store_start(&mut self, cx: &mut Cx, mut rows: Vec<Change>) {
-        rows.extend(self.partitions.values_mut().map(Partition::record));
-        self.commits.commit(cx, rows, Level::Synced, Class::Foreground);
-        cx.stats.keys = self.partitions.values().map(|owned| owned.total().count).sum();
-        cx.stats.bytes = self.partitions.values().map(Partition::bytes).sum();
-        self.count_uncounted(cx);
-    }
-
-    fn count_uncounted(&mut self, cx: &mut Cx) {
-        self.uncounted = self.partitions.values().find_map(|owned| owned.counts().err());
-        let count =
-            |of: fn(&Partition) -> bool| self.partitions.values().filter(|owned| of(owned)).count() as u64;
-        cx.stats.amnesiac_partitions = count(Partition::is_amnesiac);
-        cx.stats.unproven_partitions = count(|owned| !owned.is_proven());
     }
 
     /// Does something with a key's object, now or once it is loaded.

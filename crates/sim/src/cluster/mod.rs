@@ -111,6 +111,8 @@ pub(crate) struct Cluster {
     is_stepping: bool,
     /// How often nodes have started: each start writes as actors of its own.
     starts: u64,
+    /// Reads that must fail, since a replica that they need counts for nothing: which, and how many of its partitions.
+    probes: BTreeMap<Ticket, (usize, u64)>,
     /// Changes of properties, by their ticket.
     changes: BTreeMap<Ticket, usize>,
     /// Listings of keys, by the ticket of the page that is asked for.
@@ -186,6 +188,7 @@ impl Cluster {
             inputs: VecDeque::new(),
             is_stepping: false,
             starts: 0,
+            probes: BTreeMap::new(),
             changes: BTreeMap::new(),
             listings: BTreeMap::new(),
             answers: BTreeMap::new(),

@@ -191,6 +191,9 @@ impl Cluster {
             let lost = |damage: &&mut Damage| damage.node == node && damage.synced && damage.key.is_none();
             self.history.damage.iter_mut().filter(lost).for_each(|damage| damage.mended = Some(self.now));
         }
+        if is_amnesiac && !self.nodes[node].is_amnesiac {
+            self.probe(node);
+        }
         self.nodes[node].is_amnesiac = is_amnesiac;
         self.nodes[node].was_amnesiac |= is_amnesiac;
         let staged = self.nodes[node].replica.as_ref().map_or(0, |replica| replica.stats().staged_batches);
@@ -200,7 +203,11 @@ impl Cluster {
     }
 
     pub(super) fn is_amnesiac(&self, node: usize) -> bool {
-        self.nodes[node].replica.as_ref().is_some_and(|replica| replica.stats().amnesiac_partitions > 0)
+        self.amnesiac(node) > 0
+    }
+
+    pub(super) fn amnesiac(&self, node: usize) -> u64 {
+        self.nodes[node].replica.as_ref().map_or(0, |replica| replica.stats().amnesiac_partitions)
     }
 
     /// Ends the processes that have said that they cannot go on.

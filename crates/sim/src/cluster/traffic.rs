@@ -2,7 +2,7 @@
 
 use gramme_object::limits;
 use gramme_plant::planted;
-use gramme_quorum::PutError;
+use gramme_quorum::{PutError, Threshold};
 use gramme_replica::{ClientRequest, Input, LWW_TYPE, Response, Ticket};
 use gramme_ring::NodeId;
 use gramme_router::Step;
@@ -143,6 +143,18 @@ impl Cluster {
         ticket
     }
 
+    /// Asks all owners of a key, one of which has just lost data: it cannot be answered.
+    pub(super) fn probe(&mut self, node: usize) {
+        let Some(number) = self.history.keys.iter().position(|key| key.owners.contains(&node)) else {
+            return;
+        };
+        let (key, ticket) = (self.keys[number].key.clone(), self.ticket());
+        let (r, pr, against) = (Threshold::All, Threshold::All, bytes::Bytes::new());
+        let request = ClientRequest::Get { key, r, pr, timeout: 500, sloppy: Some(false), against };
+        self.probes.insert(ticket, (node, self.amnesiac(node)));
+        self.hand_over(Asker::Nobody, (node + 1) % self.nodes.len(), ticket, request);
+    }
+
     /// A request reaches its node.
     pub(super) fn request(
         &mut self,
@@ -167,7 +179,7 @@ impl Cluster {
         self.counts.note(Fault::Crowd);
         for _ in 0..3 * self.most_requests() {
             let key = self.keys[self.random.nemesis.random_range(0..self.keys.len())].key.clone();
-            let (r, pr) = (gramme_quorum::Threshold::All, gramme_quorum::Threshold::Default);
+            let (r, pr) = (Threshold::All, Threshold::Default);
             let (timeout, against) = (clients::TIMEOUT, bytes::Bytes::new());
             let request = ClientRequest::Get { key, r, pr, timeout, sloppy: None, against };
             let ticket = self.ticket();
@@ -197,6 +209,13 @@ impl Cluster {
             return self.broken(Broken::Misbehaved(format!("{ticket:?} was answered twice")));
         };
         self.check_answer(&asked, &response);
+        if let Some((node, partitions)) = self.probes.remove(&ticket)
+            && matches!(response, Response::Get(Ok(_)))
+            && self.amnesiac(node) == partitions
+        {
+            let what = format!("node {node} has lost data, and counts as if it had not");
+            self.broken(Broken::Misbehaved(what));
+        }
         if let Response::Put(Ok(stored)) = &response {
             let receipt = stored.receipt;
             self.healed.stood_in += u64::from(receipt.fallbacks > 0);
