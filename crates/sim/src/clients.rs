@@ -10,7 +10,7 @@ use bytes::Bytes;
 use gramme_object::{Content, Key, Object};
 use gramme_plant::planted;
 use gramme_quorum::{Blame, PutError, Receipt, Threshold};
-use gramme_replica::{ClientPut, ClientRequest, Response, Ticket};
+use gramme_replica::{ClientPut, ClientRequest, LWW_TYPE, Response, Ticket};
 use gramme_ring::{KeyHash, NodeId};
 use gramme_router::{Call, Operation, Outcome, Router, Step, Verdict};
 use rand::RngExt;
@@ -204,7 +204,7 @@ impl Client {
     fn read(&self, key: Key, rng: &mut Rng) -> (What, ClientRequest) {
         let (r, mut count) = threshold(self.replicas, rng);
         let mut pr = Threshold::Default;
-        let sloppy = sloppy(rng);
+        let sloppy = sloppy(&key, rng);
         if sloppy.is_none() {
             // Fallbacks may answer: nothing is promised of owners.
             count = 0;
@@ -245,6 +245,7 @@ impl Client {
         }
         let pw = if now_and_then(rng) { threshold(self.replicas, rng).0 } else { Threshold::Default };
         let dw = if now_and_then(rng) { Threshold::One } else { Threshold::Default };
+        let sloppy = sloppy(&key, rng);
         let put = ClientPut {
             key,
             context: self.held[number].context.clone(),
@@ -254,7 +255,7 @@ impl Client {
             dw,
             timeout: timeout(rng),
             return_body: now_and_then(rng),
-            sloppy: sloppy(rng),
+            sloppy,
             identity: is_native.then_some((self.number as u64 + 1_000, id)),
         };
         (What::Writing { id }, ClientRequest::Put(put))
@@ -406,9 +407,10 @@ fn timeout(rng: &mut Rng) -> u32 {
     if rng.random_range(0..16) == 0 { rng.random_range(1..200) } else { TIMEOUT }
 }
 
-/// As the bucket says, or only owners.
-fn sloppy(rng: &mut Rng) -> Option<bool> {
-    (rng.random_range(0..2) == 0).then_some(false)
+/// As the bucket says, or only owners. The order of last writers can only be judged by what owners say.
+fn sloppy(key: &Key, rng: &mut Rng) -> Option<bool> {
+    let is_strict = rng.random_range(0..2) == 0 || key.bucket_type() == LWW_TYPE;
+    is_strict.then_some(false)
 }
 
 /// A threshold, and what it comes to.
