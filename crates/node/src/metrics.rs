@@ -83,7 +83,7 @@ impl Metrics {
             Response::Keys(result) => result.is_err(),
             Response::Properties(result) => result.is_err(),
             Response::SetProperties(result) => result.is_err(),
-            Response::Explained(explained) => explained.is_none(),
+            Response::Explained(result) => result.is_err(),
             Response::Status(_) | Response::LossAccepted(_) => false,
         };
         let result = if failed { Result::error } else { Result::ok };

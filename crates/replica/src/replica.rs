@@ -190,7 +190,7 @@ impl Replica {
                     self.exchanges.on_lost();
                 }
                 let (exchanges, mut around) = self.split_exchanges();
-                exchanges.on_hello(&mut around, from);
+                exchanges.on_hello(&mut around);
             }
             PeerMessage::Read(read) => around.on_read(from, id, read),
             PeerMessage::ReadReply(reply) => coordinator.on_read_reply(&mut around, from, id, &reply),
@@ -236,9 +236,9 @@ impl Replica {
         let (exchanges, mut around) = self.split_exchanges();
         match message {
             PeerMessage::Roots(roots) => exchanges.on_roots(&mut around, (from, id), &roots),
-            PeerMessage::RootsReply(reply) => exchanges.on_roots_reply(&mut around, id, &reply),
+            PeerMessage::RootsReply(reply) => exchanges.on_roots_reply(&mut around, (from, id), &reply),
             PeerMessage::Leaves(leaves) => around.on_leaves((from, id), &leaves),
-            PeerMessage::LeavesReply(reply) => exchanges.on_leaves_reply(&mut around, id, &reply),
+            PeerMessage::LeavesReply(reply) => exchanges.on_leaves_reply(&mut around, (from, id), &reply),
             PeerMessage::Range(range) => around.on_range(from, id, range),
             PeerMessage::RangeReply(reply) => exchanges.on_range_reply(&mut around, from, id, reply),
             _ => {}

@@ -107,8 +107,8 @@ pub enum Response {
     SetProperties(Result<(), PropertiesError>),
     /// To a question for the status.
     Status(Status),
-    /// To a question for what nodes hold; nothing if too many are asked at once.
-    Explained(Option<Explained>),
+    /// To a question for what nodes hold.
+    Explained(Result<Explained, GetError>),
     /// To an acceptance of loss: how many partitions count again.
     LossAccepted(usize),
 }

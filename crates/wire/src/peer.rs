@@ -196,8 +196,8 @@ messages! {
         pub answers: u64,
         /// Whether some of its partitions count for nothing, because they are amnesiac or unproven.
         pub counts: bool,
-        /// How many copies it keeps for the receiver.
-        pub hints: u64,
+        /// For whom it keeps copies.
+        pub keeps_for: Vec<NodeId>,
     }
 
     /// One start of a directory: a random name, and where in the log the next one began. The last start is
@@ -336,7 +336,7 @@ messages! {
         pub wants: Vec<Key>,
         /// Up to which place all was compared.
         pub through: u64,
-        /// Whether the replica could not read some of its own rows there.
+        /// Whether the replica could not read some of its own rows there, or counts for nothing.
         pub is_damaged: bool,
     }
 

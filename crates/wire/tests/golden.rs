@@ -117,7 +117,7 @@ fn peer_messages() -> Vec<PeerMessage> {
             heard: Some(Standing { point: Point { start: 10, position: 11 }, boot: 12, seal: 13 }),
             answers: 14,
             counts: true,
-            hints: 15,
+            keeps_for: vec![NodeId(15)],
         }),
         PeerMessage::Read(Read { header: header(), key: key(), asked: vec![Dot::new(Actor(1), 2)] }),
         PeerMessage::ReadReply(ReadReply {

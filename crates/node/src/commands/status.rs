@@ -34,7 +34,10 @@ fn amnesia(status: &Value) -> String {
         true => {
             "it is comparing with their other owners, and counts again when nothing is missing".to_owned()
         }
-        false => format!("it waits to hear from {} that nothing is kept for it there", waits_for.join(", ")),
+        false => format!(
+            "it waits to hear from {} that nothing is kept there for their owners",
+            waits_for.join(", ")
+        ),
     };
     let node = status["node"].as_str().unwrap_or_default();
     format!(

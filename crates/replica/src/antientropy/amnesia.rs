@@ -1,11 +1,11 @@
 //! How amnesia ends: with a proof that nothing is missing any more (rule 11 of `docs/causality.md`).
 //!
 //! A copy that lost data counts for nothing. That it looks like the others' now proves nothing: what it acknowledged
-//! may be on its way, or at a node that keeps it for this one. So a partition counts again only when, since the loss,
-//! every other member has said that it keeps nothing for this node, and after that an exchange with each other owner,
-//! which must count itself, went through all that differed, and everything that came was merged. An exchange that is
-//! broken off proves nothing of what it had not come to. A member that is away keeps the proof from being made; an
-//! operator can accept the loss instead.
+//! may be on its way, or at a node that keeps it for this one or another owner. So a partition counts again only
+//! when, since the loss, every other member has said that it keeps nothing for any of its owners, and after that an
+//! exchange with each other owner, which must count itself, went through all that differed, and everything that came
+//! was merged. An exchange that is broken off proves nothing of what it had not come to. A member that is away keeps
+//! the proof from being made; an operator can accept the loss instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,21 +101,18 @@ impl Proof {
     /// Lets those partitions count again of which nothing can be missing.
     pub(super) fn end_amnesia(&mut self, around: &mut Around<'_>) {
         let Around { cx, node, shard } = around;
-        let Some(drained) = node.drained_since(cx) else { return };
-        let me = cx.me();
-        let is_whole = |partition: PartitionId, peer: NodeId| {
-            planted!(RememberEarly)
-                || self.whole.get(&(partition, peer)).is_some_and(|began| *began >= drained)
-        };
-        let layout = node.map.layout();
+        let (me, layout) = (cx.me(), node.map.layout());
         if layout.replicas() == 1 {
             // What was lost was nowhere else.
             return;
         }
-        let proven: Vec<PartitionId> = shard
-            .amnesiac()
-            .filter(|partition| layout.owners_but(*partition, me).all(|peer| is_whole(*partition, peer)))
-            .collect();
+        let is_proven = |partition: &PartitionId| {
+            let Some(drained) = node.drained_since(cx, *partition) else { return false };
+            let is_whole = |peer| self.whole.get(&(*partition, peer)).is_some_and(|began| *began >= drained);
+            layout.owners_but(*partition, me).all(is_whole)
+        };
+        let proven: Vec<PartitionId> =
+            shard.amnesiac().filter(|partition| planted!(RememberEarly) || is_proven(partition)).collect();
         if !proven.is_empty() {
             self.whole.retain(|(partition, _), _| !proven.contains(partition));
             shard.remember(cx, &proven);

@@ -33,6 +33,8 @@ use amnesia::Proof;
 
 /// Rows that are compared at once.
 const ROWS: usize = 128;
+/// How often exchanges are hurried while a node must prove that it has everything, in microseconds.
+const NUDGE: u64 = 5_000_000;
 /// Leaves that are remembered of one exchange.
 const LOOKED_AT: usize = 4_096;
 /// Bytes of objects in one answer, but for one that is larger by itself.
@@ -43,8 +45,9 @@ const TTL: u64 = Config::USUAL.patience;
 /// What a request asked.
 #[derive(Clone, Copy, Debug)]
 enum Asked {
-    Roots(NodeId),
-    Leaves(NodeId),
+    /// Of this peer, in its exchange of this number.
+    Roots(NodeId, u64),
+    Leaves(NodeId, u64),
     Range(u64),
 }
 
@@ -74,6 +77,10 @@ struct Task {
 pub(crate) struct Exchanges {
     machine: AntiEntropy,
     asked: BTreeMap<u64, Asked>,
+    /// The number of the last exchange with each peer: what another was asked is for nobody any more.
+    numbers: BTreeMap<NodeId, u64>,
+    /// When everybody is asked soon again, as long as something must be proven.
+    nudge: u64,
     tasks: BTreeMap<u64, Task>,
     /// The leaves that the last exchange with a peer has looked at, with what both held then. One that is as it was has
     /// something in it that cannot be mended, and is no reason to compare again soon.
@@ -99,7 +106,8 @@ impl Exchanges {
     pub(crate) fn new() -> Self {
         let machine = AntiEntropy::new(Config::USUAL);
         let (asked, tasks, looked_at) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { machine, asked, tasks, looked_at, proof: Proof::default(), timer: None }
+        let (numbers, proof) = (BTreeMap::new(), Proof::default());
+        Self { machine, asked, numbers, nudge: 0, tasks, looked_at, proof, timer: None }
     }
 
     /// How far the exchange with a node has come, if one is under way.
@@ -115,6 +123,7 @@ impl Exchanges {
 
     pub(crate) fn on_gone(&mut self, around: &mut Around<'_>, peer: NodeId) {
         self.looked_at.remove(&peer);
+        self.numbers.remove(&peer);
         self.step(around, Input::Gone(peer));
     }
 
@@ -123,11 +132,18 @@ impl Exchanges {
         self.proof.clear();
     }
 
-    /// Another node has spoken. One that can prove something to this node is asked soon.
-    pub(crate) fn on_hello(&mut self, around: &mut Around<'_>, from: NodeId) {
-        if around.cx.stats.amnesiac_partitions > 0 {
-            self.proof.end_amnesia(around);
-            self.step(around, Input::Dirty(from));
+    /// Another node has spoken, and may have said what was missing for a proof.
+    pub(crate) fn on_hello(&mut self, around: &mut Around<'_>) {
+        if around.cx.stats.amnesiac_partitions == 0 {
+            return;
+        }
+        self.proof.end_amnesia(around);
+        let now = around.cx.now.monotonic;
+        if now >= self.nudge {
+            self.nudge = now + NUDGE;
+            around.cx.config.others().collect::<Vec<_>>().into_iter().for_each(|peer| {
+                self.step(around, Input::Dirty(peer));
+            });
         }
     }
 
@@ -145,13 +161,19 @@ impl Exchanges {
     /// A request has certainly not been answered.
     pub(crate) fn on_failed(&mut self, around: &mut Around<'_>, id: u64) {
         let peer = match self.asked.remove(&id) {
-            Some(Asked::Roots(peer) | Asked::Leaves(peer)) => Some(peer),
+            Some(Asked::Roots(peer, number) | Asked::Leaves(peer, number)) => {
+                Some(peer).filter(|peer| self.is_present(*peer, number))
+            }
             Some(Asked::Range(task)) => self.tasks.get(&task).map(|task| task.peer),
             None => None,
         };
         if let Some(peer) = peer {
             self.step(around, Input::Failed(peer));
         }
+    }
+
+    fn is_present(&self, peer: NodeId, number: u64) -> bool {
+        self.numbers.get(&peer) == Some(&number)
     }
 
     // What others ask.
@@ -170,8 +192,16 @@ impl Exchanges {
 
     // What they answer.
 
-    pub(crate) fn on_roots_reply(&mut self, around: &mut Around<'_>, id: u64, reply: &RootsReply) {
-        let Some(Asked::Roots(peer)) = self.asked.remove(&id) else { return };
+    pub(crate) fn on_roots_reply(
+        &mut self,
+        around: &mut Around<'_>,
+        (from, id): (NodeId, u64),
+        reply: &RootsReply,
+    ) {
+        let Some(Asked::Roots(peer, number)) = self.asked.remove(&id) else { return };
+        if from != peer || !self.is_present(peer, number) {
+            return;
+        }
         let differing = match reply.is_same {
             true => Vec::new(),
             false => differing(&around.shared_with(peer), &reply.roots),
@@ -181,8 +211,16 @@ impl Exchanges {
         self.proof.end_amnesia(around);
     }
 
-    pub(crate) fn on_leaves_reply(&mut self, around: &mut Around<'_>, id: u64, reply: &LeavesReply) {
-        let Some(Asked::Leaves(peer)) = self.asked.remove(&id) else { return };
+    pub(crate) fn on_leaves_reply(
+        &mut self,
+        around: &mut Around<'_>,
+        (from, id): (NodeId, u64),
+        reply: &LeavesReply,
+    ) {
+        let Some(Asked::Leaves(peer, number)) = self.asked.remove(&id) else { return };
+        if from != peer || !self.is_present(peer, number) {
+            return;
+        }
         let mut all = Vec::new();
         for (partition, theirs) in reply.leaves.iter().filter(|(id, _)| around.shard.owns(*id)) {
             let ours = around.shard.leaves(*partition);
@@ -214,6 +252,9 @@ impl Exchanges {
         let Some(Asked::Range(number)) = self.asked.remove(&id) else { return };
         around.node.lineage.hear_point(from, &reply.header.point);
         let Some(task) = self.tasks.get_mut(&number).filter(|_| self.machine.awaits(number)) else { return };
+        if task.peer != from {
+            return;
+        }
         adopt(around, task.partition, &reply.header);
         let is_done = failure(reply.header.status).is_none() && reply.through >= task.next;
         if !is_done || !task.take(around, number, &reply) {
@@ -303,10 +344,14 @@ impl Exchanges {
                 let looks = self.looked_at.entry(peer).or_default();
                 looks.before = std::mem::take(&mut looks.now);
                 let digest = digest_of_all(&around.shared_with(peer));
-                self.ask(around, Asked::Roots(peer), peer, PeerMessage::Roots(Roots { digest }));
+                let number = around.cx.next_request();
+                self.numbers.insert(peer, number);
+                self.ask(around, Asked::Roots(peer, number), peer, PeerMessage::Roots(Roots { digest }));
             }
             Effect::CompareLeaves { peer, partitions } => {
-                self.ask(around, Asked::Leaves(peer), peer, PeerMessage::Leaves(Leaves { partitions }));
+                let number = self.numbers.get(&peer).copied().unwrap_or_default();
+                let leaves = PeerMessage::Leaves(Leaves { partitions });
+                self.ask(around, Asked::Leaves(peer, number), peer, leaves);
             }
             Effect::Mend { task, peer, partition, leaf } => {
                 let (next, last) = leaf_range(partition, leaf);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use gramme_gossip::Opinion;
 use gramme_object::{Key, Object};
-use gramme_quorum::Failure;
+use gramme_quorum::{Failure, GetError};
 use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Class, Read, ReadReply};
@@ -41,10 +41,15 @@ impl Coordinator {
         ticket: Ticket,
         (key, timeout): (Key, u32),
     ) {
-        if self.explains.len() >= UNDER_WAY {
-            return around.cx.reply(ticket, Response::Explained(None));
-        }
         let Around { cx, node, .. } = around;
+        let refused = if node.properties(&key).is_none() {
+            Some(GetError::UnknownType(key.bucket_type().to_owned()))
+        } else {
+            (self.explains.len() >= UNDER_WAY).then_some(GetError::Busy)
+        };
+        if let Some(error) = refused {
+            return cx.reply(ticket, Response::Explained(Err(error)));
+        }
         let place = node.map.place(key);
         let mut asked: Vec<NodeId> = node.map.owners(place.partition).collect();
         asked.extend(node.map.fallbacks(place.partition).iter());
@@ -88,6 +93,9 @@ impl Coordinator {
         id: u64,
         reply: &ReadReply,
     ) {
+        if !self.explains.contains_key(&id) {
+            return;
+        }
         let object = match reply.object.is_empty() {
             true => Ok(Object::new()),
             false => Object::decode(&reply.object),
@@ -136,6 +144,6 @@ impl Coordinator {
         let holders = explain.asked.iter().map(holder).collect();
         let epoch = node.map.epoch(partition).number;
         let explained = Explained { partition, epoch, holders };
-        cx.reply(explain.ticket, Response::Explained(Some(explained)));
+        cx.reply(explain.ticket, Response::Explained(Ok(explained)));
     }
 }

@@ -281,7 +281,7 @@ mod tests {
             heard: None,
             answers: 0,
             counts: true,
-            hints: 0,
+            keeps_for: Vec::new(),
         }
     }
 

@@ -31,8 +31,8 @@ struct Peer {
     /// Since when it is in its present state.
     since: u64,
     hello: Option<(Hello, u64)>,
-    /// Since when it keeps no copies for this node, as far as it has said so since the last loss.
-    drained: Option<u64>,
+    /// While this node is amnesiac: for whom it keeps no copies, and since when it has said so.
+    keeps_nothing_for: BTreeMap<NodeId, u64>,
 }
 
 impl Peer {
@@ -146,7 +146,7 @@ impl Node {
             heard: self.lineage.remembered(&self.map, node),
             answers: self.peers.hello(node).map_or(0, |hello| hello.boot),
             counts: shard.all_count(),
-            hints: shard.backlogs().get(&node).map_or(0, |backlog| backlog.copies.count),
+            keeps_for: shard.backlogs().keys().copied().collect(),
         };
         // It never expires: what it says of the receiver must arrive, however late.
         let id = cx.next_request();
@@ -172,10 +172,16 @@ impl Node {
         }
         let has_lost = hello.heard.as_ref().is_some_and(|heard| self.is_lost(cx, shard, heard));
         let peer = self.peers.peers.entry(from).or_default();
-        peer.drained = (hello.hints == 0).then(|| peer.drained.unwrap_or(cx.now.monotonic));
+        peer.keeps_nothing_for.retain(|target, _| !hello.keeps_for.contains(target));
+        if cx.stats.amnesiac_partitions > 0 {
+            let members = self.map.members().iter().map(|member| member.id);
+            for target in members.filter(|target| !hello.keeps_for.contains(target)) {
+                peer.keeps_nothing_for.entry(target).or_insert(cx.now.monotonic);
+            }
+        }
         peer.hello = Some((hello, cx.now.monotonic));
         if has_lost {
-            self.peers.peers.values_mut().for_each(|peer| peer.drained = None);
+            self.peers.peers.values_mut().for_each(|peer| peer.keeps_nothing_for.clear());
         }
         if is_new {
             self.say_hello(cx, shard, from);
@@ -206,20 +212,34 @@ impl Node {
         }
     }
 
-    /// Since when no other member keeps copies for this node; nothing if one does, or has not said so since the last
-    /// loss.
-    pub(crate) fn drained_since(&self, cx: &Cx) -> Option<u64> {
-        let drained = |node| self.peers.peers.get(&node).and_then(|peer: &Peer| peer.drained);
-        cx.config.others().map(drained).try_fold(0, |latest, drained| Some(latest.max(drained?)))
+    /// Since when no other member keeps copies for any owner of a partition; nothing if one does, or has not said so
+    /// since the last loss.
+    pub(crate) fn drained_since(&self, cx: &Cx, partition: PartitionId) -> Option<u64> {
+        let owners: Vec<NodeId> = self.map.owners(partition).collect();
+        let said = |node: NodeId| {
+            let peer = self.peers.peers.get(&node)?;
+            let since = |owner: &NodeId| {
+                if *owner == node { Some(0) } else { peer.keeps_nothing_for.get(owner).copied() }
+            };
+            owners.iter().map(since).try_fold(0, |latest, since| Some(latest.max(since?)))
+        };
+        cx.config.others().map(said).try_fold(0, |latest: u64, said| Some(latest.max(said?)))
     }
 
-    fn not_drained(&self, cx: &Cx) -> Vec<NodeId> {
-        if cx.stats.amnesiac_partitions == 0 {
-            return Vec::new();
-        }
-        let is_drained =
-            |node: &NodeId| self.peers.peers.get(node).is_some_and(|peer| peer.drained.is_some());
-        cx.config.others().filter(|node| !is_drained(node)).collect()
+    /// Those who keep copies for an owner of an amnesiac partition, or have not said that they do not.
+    fn not_drained(&self, cx: &Cx, shard: &Shard) -> Vec<NodeId> {
+        let mut owners: Vec<NodeId> =
+            shard.amnesiac().flat_map(|partition| self.map.owners(partition).collect::<Vec<_>>()).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        let has_said = |node: &NodeId| {
+            let peer = self.peers.peers.get(node);
+            let nothing = |owner: &NodeId| {
+                owner == node || peer.is_some_and(|peer| peer.keeps_nothing_for.contains_key(owner))
+            };
+            owners.iter().all(nothing)
+        };
+        cx.config.others().filter(|node| !has_said(node)).collect()
     }
 
     /// The others have had their time to speak.
@@ -281,7 +301,7 @@ impl Node {
             members: self.members.root(),
             partitions: 1 << layout.depth(),
             amnesiac: cx.stats.amnesiac_partitions,
-            waits_for: self.not_drained(cx),
+            waits_for: self.not_drained(cx, shard),
             nodes,
         }
     }

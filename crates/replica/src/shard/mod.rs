@@ -191,6 +191,9 @@ impl Shard {
                 Waiter::ReadHint(read, ready) => self.add_hint(read, Ok(ready)),
                 Waiter::Write(writer, status) => self.tell(writer, status),
                 Waiter::Slot(place, sequence) => self.overlay.rest(&place, sequence),
+                Waiter::Scan(scan, rows, limit) => {
+                    cx.out.push(Effect::Scan { scan, rows, after: None, limit });
+                }
             }
         }
     }
@@ -269,7 +272,8 @@ impl Shard {
         cx.out.push(Effect::Scan { scan, rows: Rows::Partition(partition), after, limit });
     }
 
-    /// Reads the first rows of a partition between two places.
+    /// Reads the first rows of a partition between two places, those among them that are staged now. A write that is
+    /// not there yet may be acknowledged a moment later.
     pub(crate) fn scan_range(
         &mut self,
         cx: &mut Cx,
@@ -281,7 +285,11 @@ impl Shard {
         let scan = self.next_scan;
         self.scans.insert(scan, scanner);
         let rows = Rows::Range { partition, first, last };
-        cx.out.push(Effect::Scan { scan, rows, after: None, limit });
+        let staged = self.commits.barrier(cx, Level::Written);
+        match self.commits.is_durable(staged, Level::Written) || planted!(CompareCommitted) {
+            true => cx.out.push(Effect::Scan { scan, rows, after: None, limit }),
+            false => self.commits.wait(staged, Level::Written, Waiter::Scan(scan, rows, limit)),
+        }
     }
 
     /// Reads a page of what is kept for another node.

@@ -8,7 +8,7 @@ use gramme_vclock::Dot;
 use gramme_wire::peer::{Class, Status};
 
 use super::{Level, Ready};
-use crate::io::{Change, LoadFailed, Page};
+use crate::io::{Change, LoadFailed, Page, Rows};
 use crate::node::Scope;
 use crate::place::Place;
 
@@ -108,6 +108,8 @@ pub(crate) enum Waiter {
     Write(Writer, Status),
     /// The key has nothing under way, if nothing was staged since.
     Slot(Place, u64),
+    /// Rows are to be read, those among them that were staged.
+    Scan(u64, Rows, usize),
 }
 
 /// What the shard has done.

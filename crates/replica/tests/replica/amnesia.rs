@@ -24,9 +24,9 @@ fn forgetful() -> Bench {
 }
 
 impl Bench {
-    fn says_that_it_keeps(&mut self, from: NodeId, hints: u64) {
-        let (properties, answers) = (self.digest(), self.replica.boot());
-        let hello = Hello { properties, answers, hints, wall: WALL + self.now, ..greeting() };
+    fn says_that_it_keeps(&mut self, from: NodeId, keeps_for: &[NodeId]) {
+        let (properties, answers, keeps_for) = (self.digest(), self.replica.boot(), keeps_for.to_vec());
+        let hello = Hello { properties, answers, keeps_for, wall: WALL + self.now, ..greeting() };
         self.step(Input::Message { from, id: 1, message: PeerMessage::Hello(hello) });
     }
 
@@ -64,7 +64,7 @@ impl Bench {
 #[test]
 fn a_node_counts_again_when_both_others_have_been_compared_with() {
     let mut bench = forgetful();
-    [B, C].into_iter().for_each(|node| bench.says_that_it_keeps(node, 0));
+    [B, C].into_iter().for_each(|node| bench.says_that_it_keeps(node, &[]));
     let asked = bench.asked_for_roots(3 * SECOND);
     assert_eq!(asked.iter().map(|(node, _)| *node).collect::<Vec<_>>(), [B, C]);
     bench.answer_roots(asked[0], Vec::new());
@@ -79,18 +79,19 @@ fn a_node_counts_again_when_both_others_have_been_compared_with() {
 #[test]
 fn what_others_keep_for_it_comes_first() {
     let mut bench = forgetful();
-    bench.says_that_it_keeps(B, 0);
-    bench.says_that_it_keeps(C, 1);
+    bench.says_that_it_keeps(B, &[]);
+    // Not for this node even: what the other owner lacks this one may lack as well.
+    bench.says_that_it_keeps(C, &[B]);
     for asked in bench.asked_for_roots(3 * SECOND) {
         bench.answer_roots(asked, Vec::new());
     }
     // What was compared before that was drained proves nothing.
     bench.now += 1;
-    bench.says_that_it_keeps(C, 0);
+    bench.says_that_it_keeps(C, &[]);
     assert_eq!(bench.amnesiac(), 8);
     let mut status = Vec::new();
-    for hints in [1, 0] {
-        bench.says_that_it_keeps(C, hints);
+    for keeps_for in [&[ME][..], &[]] {
+        bench.says_that_it_keeps(C, keeps_for);
         bench.replies.clear();
         bench.step(Input::Client { ticket: Ticket(90), request: ClientRequest::Status });
         let Response::Status(of) = bench.answer() else { panic!("a status") };
@@ -106,7 +107,7 @@ fn what_others_keep_for_it_comes_first() {
 #[test]
 fn whoever_counts_for_nothing_itself_proves_nothing() {
     let mut bench = forgetful();
-    [B, C].into_iter().for_each(|node| bench.says_that_it_keeps(node, 0));
+    [B, C].into_iter().for_each(|node| bench.says_that_it_keeps(node, &[]));
     let asked = bench.asked_for_roots(3 * SECOND);
     let partition = bench.partition();
     bench.answer_roots_without(asked[0], Vec::new(), vec![partition]);
@@ -119,7 +120,7 @@ fn whoever_counts_for_nothing_itself_proves_nothing() {
 fn what_is_missing_must_be_taken_first() {
     for is_taken in [true, false] {
         let mut bench = forgetful();
-        [B, C].into_iter().for_each(|node| bench.says_that_it_keeps(node, 0));
+        [B, C].into_iter().for_each(|node| bench.says_that_it_keeps(node, &[]));
         let asked = bench.asked_for_roots(3 * SECOND);
         bench.answer_roots(asked[1], Vec::new());
         let (partition, sum) = (bench.partition(), Sum { count: 1, sum: 5 });
@@ -129,6 +130,12 @@ fn what_is_missing_must_be_taken_first() {
         let id = bench.last_id("Leaves");
         let leaves = vec![(partition, vec![(number, sum)])];
         bench.step(Input::Message { from: B, id, message: PeerMessage::LeavesReply(LeavesReply { leaves }) });
+        let is_range = |message: &PeerMessage| matches!(message, PeerMessage::Range(_));
+        assert!(
+            !bench.sent.iter().any(|(.., message)| is_range(message)),
+            "rows are read with all that was staged"
+        );
+        bench.commit_all();
         let id = bench.last_id("Range");
         let content = Some(Content::from_body(b"v"));
         let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, content };
@@ -152,7 +159,7 @@ fn what_is_missing_must_be_taken_first() {
 #[test]
 fn a_second_loss_begins_anew() {
     let mut bench = forgetful();
-    [B, C].into_iter().for_each(|node| bench.says_that_it_keeps(node, 0));
+    [B, C].into_iter().for_each(|node| bench.says_that_it_keeps(node, &[]));
     let asked = bench.asked_for_roots(3 * SECOND);
     bench.answer_roots(asked[0], Vec::new());
     let told = bench.says(C);

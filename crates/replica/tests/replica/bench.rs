@@ -428,7 +428,7 @@ pub(crate) fn greeting() -> Hello {
         heard: None,
         answers: 0,
         counts: true,
-        hints: 0,
+        keeps_for: Vec::new(),
     }
 }
 

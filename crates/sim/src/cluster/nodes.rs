@@ -185,10 +185,14 @@ impl Cluster {
     /// Whatever its disk does, a node keeps no more for it than it was told to. Its own records are few.
     fn check_bounds(&mut self, node: usize) {
         const RECORDS: u64 = 200;
+        if self.nodes[node].replica.is_none() {
+            return;
+        }
         let is_amnesiac = self.is_amnesiac(node);
         if self.nodes[node].is_amnesiac && !is_amnesiac {
             self.healed.remembered += 1;
-            let lost = |damage: &&mut Damage| damage.node == node && damage.synced && damage.key.is_none();
+            let is_lost = |damage: &Damage| damage.node == node && damage.synced && damage.key.is_none();
+            let lost = |damage: &&mut Damage| is_lost(damage) && damage.mended.is_none();
             self.history.damage.iter_mut().filter(lost).for_each(|damage| damage.mended = Some(self.now));
         }
         if is_amnesiac && !self.nodes[node].is_amnesiac {

@@ -68,12 +68,12 @@ async fn status(handle: &Handle) -> Result<Response, HttpError> {
     match asked {
         Ok(Some(Answer::Status(status))) => Ok(json_page(&render(&status, handle))),
         Ok(_) => Err(HttpError::going_down(false)),
-        Err(_) => Err(HttpError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "slow",
-            "the node's own thread does not answer in time",
-        )),
+        Err(_) => Err(slow()),
     }
+}
+
+pub(super) fn slow() -> HttpError {
+    HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "slow", "the node's own thread does not answer in time")
 }
 
 fn render(status: &Status, handle: &Handle) -> Value {

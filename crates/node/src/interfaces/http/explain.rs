@@ -1,29 +1,29 @@
 //! What each node holds of a key. Answers in under a second, whoever is down.
 
-use axum::http::StatusCode;
+use std::time::Duration;
+
 use axum::response::Response;
 use gramme_object::{Key, Object};
 use gramme_replica::{ClientRequest, Explained, Held, Holder, Response as Answer};
 use serde_json::{Value, json};
 
 use crate::driver::Handle;
-use crate::interfaces::http::admin::{json_page, state};
+use crate::interfaces::http::admin::{json_page, slow, state};
 use crate::interfaces::http::error::HttpError;
 use crate::interfaces::http::path::ObjectName;
 
 /// How long nodes may take to say what they hold, in milliseconds.
 const TIMEOUT: u32 = 700;
+/// And this node's own thread all in all.
+const PATIENCE: Duration = Duration::from_millis(950);
 
 pub(super) async fn get(handle: &Handle, name: &ObjectName) -> Result<Response, HttpError> {
     let key = Key::new(&name.bucket.bucket_type, &name.bucket.bucket, &name.key)?;
-    match handle.ask(ClientRequest::Explain { key, timeout: TIMEOUT }).await {
-        Some(Answer::Explained(Some(explained))) => Ok(json_page(&render(name, &explained))),
-        Some(Answer::Explained(None)) => Err(HttpError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
-            "many keys are being explained at once; try again",
-        )),
-        _ => Err(HttpError::going_down(false)),
+    let asked = handle.ask(ClientRequest::Explain { key, timeout: TIMEOUT });
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Some(Answer::Explained(result))) => Ok(json_page(&render(name, &result?))),
+        Ok(_) => Err(HttpError::going_down(false)),
+        Err(_) => Err(slow()),
     }
 }
 
