@@ -84,8 +84,6 @@ bugs! {
     AllTheSame,
     /// count again after a loss before everything was pulled
     RememberEarly,
-    /// compare only what is committed
-    CompareCommitted,
 }
 
 static ACTIVE: AtomicUsize = AtomicUsize::new(usize::MAX);
