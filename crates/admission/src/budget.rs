@@ -21,12 +21,6 @@ impl Budget {
         Self { per_second, left: (per_second * MILLIONTHS).cast_signed(), filled: 0 }
     }
 
-    /// So many bytes a second from now on.
-    pub fn set(&mut self, per_second: u64) {
-        *self = Self { left: self.left, filled: self.filled, ..Self::new(per_second) };
-        self.left = self.left.min(self.most());
-    }
-
     const fn most(&self) -> i64 {
         (self.per_second * MILLIONTHS).cast_signed()
     }
@@ -76,12 +70,12 @@ mod tests {
         budget.fill(1_000_000_000);
         budget.take(1_000);
         assert!(!budget.has_some(), "a second's worth was saved, not more");
-        budget.set(10);
         assert_eq!(budget.ready_at(), 1_000_000_001);
         // Nothing it is told makes it overflow.
-        budget.take(u64::MAX);
-        budget.set(u64::MAX);
-        budget.fill(u64::MAX);
-        Budget::new(0).take(1);
+        for per_second in [0, 1, u64::MAX] {
+            let mut budget = Budget::new(per_second);
+            budget.take(u64::MAX);
+            budget.fill(u64::MAX);
+        }
     }
 }

@@ -166,9 +166,10 @@ impl<K: Clone> Handoff<K> {
         silent.into_iter().chain(paid).min()
     }
 
-    /// Bytes a second from now on.
-    pub fn set_pace(&mut self, bytes_per_second: u64) {
-        self.budget.set(bytes_per_second);
+    /// Whether the end of a delivery is still waited for.
+    #[must_use]
+    pub fn awaits(&self, delivery: u64) -> bool {
+        self.deliveries.contains_key(&delivery)
     }
 
     /// Handles one input at `now` (microseconds that never go back).

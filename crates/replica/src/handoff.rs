@@ -43,6 +43,8 @@ impl HandingOn {
     pub(crate) fn on_round(&mut self, around: &mut Around<'_>) {
         let now = around.cx.now.monotonic;
         around.cx.timers.set(now + ROUND, Timer::HandoffRound);
+        // What was not answered in time is for nobody.
+        self.requests.retain(|_, (delivery, _)| self.machine.awaits(*delivery));
         let targets: Vec<_> = around.shard.backlogs().keys().copied().collect();
         self.begin(around, targets);
     }
@@ -130,21 +132,7 @@ impl HandingOn {
         around.cx.stats.hints_handed_on = stats.rows;
         around.cx.stats.hints_unwanted = stats.refused;
         around.cx.stats.hints_failed = stats.failed;
-        self.set_timer(around);
-    }
-
-    fn set_timer(&mut self, around: &mut Around<'_>) {
-        let due = self.machine.next_timer();
-        if due.is_none() {
-            // No delivery is under way: what was not answered in time never will be.
-            self.requests.clear();
-        }
-        if let Some(due) = due.filter(|due| self.timer.is_none_or(|timer| *due < timer)) {
-            if let Some(timer) = self.timer.replace(due) {
-                around.cx.timers.cancel(timer, Timer::Handoff);
-            }
-            around.cx.timers.set(due, Timer::Handoff);
-        }
+        around.cx.timers.hurry(&mut self.timer, self.machine.next_timer(), Timer::Handoff);
     }
 
     fn perform(&mut self, around: &mut Around<'_>, effect: Effect<Place>) {

@@ -41,6 +41,15 @@ impl Timers {
         self.waiting.remove(&(at, timer));
     }
 
+    /// Moves a timer that is `set`, or is not yet, to an earlier time. One that fires too early is set anew.
+    pub(crate) fn hurry(&mut self, set: &mut Option<u64>, due: Option<u64>, timer: Timer) {
+        let Some(due) = due.filter(|due| set.is_none_or(|set| *due < set)) else { return };
+        if let Some(later) = set.replace(due) {
+            self.cancel(later, timer);
+        }
+        self.set(due, timer);
+    }
+
     /// Takes those that are due.
     pub(crate) fn due(&mut self, now: u64) -> Vec<Timer> {
         let mut due = Vec::new();

@@ -6,17 +6,12 @@ use serde_json::Value;
 
 use crate::cli::{AcceptLossArgs, Endpoint};
 use crate::commands::get::write_out;
-use crate::commands::remote::{Call, Remote};
+use crate::commands::remote::Remote;
 
 pub(crate) fn run(args: &AcceptLossArgs) -> anyhow::Result<()> {
     let endpoint = Endpoint { node: Some(args.node.clone()) };
     let remote = Remote::new(&endpoint, Duration::from_secs(5))?;
-    let path = "/admin/accept-loss".to_owned();
-    let answer = remote.call(&Call { method: "POST", path, ..Call::default() })?;
-    if answer.status != 200 {
-        return Err(answer.error());
-    }
-    let accepted: Value = serde_json::from_slice(&answer.body)?;
+    let accepted: Value = serde_json::from_slice(&remote.admin("POST", "/admin/accept-loss")?)?;
     let said = match accepted["partitions"].as_u64().unwrap_or_default() {
         0 => "this node has lost nothing that it knows of; nothing was changed\n".to_owned(),
         partitions => format!(

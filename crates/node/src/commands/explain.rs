@@ -7,19 +7,15 @@ use serde_json::Value;
 
 use crate::cli::ExplainArgs;
 use crate::commands::get::write_out;
-use crate::commands::remote::{Call, Remote, explain_path};
+use crate::commands::remote::{Remote, explain_path};
 
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     let remote = Remote::new(&args.endpoint, Duration::from_secs(1))?;
-    let path = explain_path(&args.bucket_type, &args.key)?;
-    let answer = remote.call(&Call { method: "GET", path, ..Call::default() })?;
-    if answer.status != 200 {
-        return Err(answer.error());
-    }
+    let body = remote.admin("GET", &explain_path(&args.bucket_type, &args.key)?)?;
     if args.json {
-        return write_out(&answer.body);
+        return write_out(&body);
     }
-    let explained: Value = serde_json::from_slice(&answer.body)?;
+    let explained: Value = serde_json::from_slice(&body)?;
     write_out(render(&explained).as_bytes())
 }
 

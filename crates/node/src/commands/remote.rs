@@ -98,6 +98,12 @@ impl Remote {
         Err(failure(UNREACHABLE, format!("no node is reachable ({})", refused.join("; "))))
     }
 
+    /// Asks for something that is done or shown at once; returns the body.
+    pub(crate) fn admin(&self, method: &str, path: &str) -> anyhow::Result<Vec<u8>> {
+        let answer = self.call(&Call { method, path: path.to_owned(), ..Call::default() })?;
+        if answer.status == 200 { Ok(answer.body) } else { Err(answer.error()) }
+    }
+
     fn call_one(&self, address: &str, call: &Call<'_>) -> Result<Answer, ureq::Error> {
         let mut request =
             ureq::http::Request::builder().method(call.method).uri(format!("http://{address}{}", call.path));

@@ -7,19 +7,15 @@ use serde_json::Value;
 
 use crate::cli::StatusArgs;
 use crate::commands::get::write_out;
-use crate::commands::remote::{Call, Remote};
+use crate::commands::remote::Remote;
 
 pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<()> {
     let remote = Remote::new(&args.endpoint, Duration::from_secs(1))?;
-    let call = Call { method: "GET", path: "/admin/status".to_owned(), ..Call::default() };
-    let answer = remote.call(&call)?;
-    if answer.status != 200 {
-        return Err(answer.error());
-    }
+    let body = remote.admin("GET", "/admin/status")?;
     if args.json {
-        return write_out(&answer.body);
+        return write_out(&body);
     }
-    let status: Value = serde_json::from_slice(&answer.body)?;
+    let status: Value = serde_json::from_slice(&body)?;
     write_out(render(&status).as_bytes())
 }
 

@@ -3,7 +3,7 @@
 //! Who is compared with when is `gramme-antientropy`'s. Here trees are compared, and rows read and sent. A leaf is
 //! gone through a page of rows at a time: this node sends its keys with the digests of their clocks, the other answers
 //! with the objects that this one lacks and names those that it lacks itself. Nothing is remembered by whoever
-//! answers. Rows are read as they were last committed: what is under way is the same in a moment.
+//! answers. Rows are read once all that was staged is written: it may be acknowledged a moment later.
 
 mod amnesia;
 mod answer;
@@ -172,6 +172,11 @@ impl Exchanges {
         }
     }
 
+    /// Whether it comes from whoever was asked, in the exchange that is under way.
+    fn is_answer(&self, from: NodeId, peer: NodeId, number: u64) -> bool {
+        from == peer && self.is_present(peer, number)
+    }
+
     fn is_present(&self, peer: NodeId, number: u64) -> bool {
         self.numbers.get(&peer) == Some(&number)
     }
@@ -199,7 +204,7 @@ impl Exchanges {
         reply: &RootsReply,
     ) {
         let Some(Asked::Roots(peer, number)) = self.asked.remove(&id) else { return };
-        if from != peer || !self.is_present(peer, number) {
+        if !self.is_answer(from, peer, number) {
             return;
         }
         let differing = match reply.is_same {
@@ -218,7 +223,7 @@ impl Exchanges {
         reply: &LeavesReply,
     ) {
         let Some(Asked::Leaves(peer, number)) = self.asked.remove(&id) else { return };
-        if from != peer || !self.is_present(peer, number) {
+        if !self.is_answer(from, peer, number) {
             return;
         }
         let mut all = Vec::new();
@@ -326,6 +331,13 @@ impl Exchanges {
         let mut effects = Vec::new();
         self.machine.step(around.cx.now.monotonic, input, &mut effects);
         self.tasks.retain(|number, _| self.machine.awaits(*number));
+        // What was not answered in time is for nobody.
+        self.asked.retain(|_, asked| match asked {
+            Asked::Roots(peer, number) | Asked::Leaves(peer, number) => {
+                self.numbers.get(peer) == Some(number)
+            }
+            Asked::Range(task) => self.machine.awaits(*task),
+        });
         for effect in effects {
             self.perform(around, effect);
         }
@@ -334,7 +346,7 @@ impl Exchanges {
         around.cx.stats.exchanges_failed = stats.failed;
         around.cx.stats.leaves_compared = stats.leaves;
         around.cx.stats.keys_mended = stats.keys;
-        self.set_timer(around);
+        around.cx.timers.hurry(&mut self.timer, self.machine.next_timer(), Timer::AntiEntropy);
     }
 
     fn perform(&mut self, around: &mut Around<'_>, effect: Effect) {
@@ -380,20 +392,6 @@ impl Exchanges {
         let id = around.cx.next_request();
         self.asked.insert(id, asked);
         around.cx.send_as(Class::Background, peer, id, TTL, message);
-    }
-
-    fn set_timer(&mut self, around: &mut Around<'_>) {
-        if self.machine.exchanges().next().is_none() {
-            // What was not answered in time is for nobody.
-            self.asked.clear();
-        }
-        let due = self.machine.next_timer();
-        if let Some(due) = due.filter(|due| self.timer.is_none_or(|timer| *due < timer)) {
-            if let Some(timer) = self.timer.replace(due) {
-                around.cx.timers.cancel(timer, Timer::AntiEntropy);
-            }
-            around.cx.timers.set(due, Timer::AntiEntropy);
-        }
     }
 }
 
