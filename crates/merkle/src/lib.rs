@@ -16,6 +16,10 @@ pub const MAX_BITS: u8 = 24;
 pub struct Digest(pub u128);
 
 impl Digest {
+    /// Of a row that adds nothing to its leaf, and is not counted there: a key with no version. A replica that has
+    /// forgotten such a key, and one that has not yet, are the same.
+    pub const NOTHING: Self = Self(0);
+
     /// The digest of `key` with the versions that `clock` encodes.
     #[must_use]
     pub fn of(key: &[u8], clock: &[u8]) -> Self {
@@ -39,13 +43,13 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// Puts `new` in the place of `old`; `None` means that the key is not there.
+    /// Puts `new` in the place of `old`; `None` means that the key is not there, as [`Digest::NOTHING`] does.
     pub fn replace(&mut self, old: Option<Digest>, new: Option<Digest>) {
-        if let Some(old) = old {
+        if let Some(old) = old.filter(|old| *old != Digest::NOTHING) {
             self.count = self.count.wrapping_sub(1);
             self.sum = self.sum.wrapping_sub(old.0);
         }
-        if let Some(new) = new {
+        if let Some(new) = new.filter(|new| *new != Digest::NOTHING) {
             self.count = self.count.wrapping_add(1);
             self.sum = self.sum.wrapping_add(new.0);
         }

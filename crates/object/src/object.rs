@@ -100,6 +100,20 @@ impl Object {
         self.versions.values().map(|sibling| sibling.stamp).max().unwrap_or_default()
     }
 
+    /// What is left of it when every replica has seen all that it speaks of: its values. Tombstones go, and so does
+    /// the context but for the values' own dots: what they replaced is refused by whoever has seen it.
+    #[must_use]
+    pub fn reclaimed(&self) -> Self {
+        let values = self.siblings().iter().filter(|(_, sibling)| !sibling.is_tombstone());
+        Self { versions: VersionSet::from_parts(Context::new(), values.cloned().collect()) }
+    }
+
+    /// Whether it says nothing at all: no version, and nothing that was replaced.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.versions.is_empty() && self.context().is_empty()
+    }
+
     /// The stored form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

@@ -82,6 +82,20 @@ bugs! {
     SeatTwice,
     /// say in every exchange that all is the same
     AllTheSame,
+    /// forget a tombstone before every owner has seen it
+    ReclaimEarly,
+    /// take a version that was seen and replaced for a new one
+    TakeOld,
+    /// take over what another has seen though something of it came late
+    PullUnwatched,
+    /// leave what another replica has seen replaced
+    LeaveCovered,
+    /// close a tenure while something is kept for an owner
+    CloseKept,
+    /// close a tenure without pulling from the other owners
+    CloseUnpulled,
+    /// answer a read without asking what became of a version
+    ReadUncovered,
     /// count again after a loss before everything was pulled
     RememberEarly,
 }

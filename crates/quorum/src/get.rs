@@ -2,9 +2,18 @@
 //!
 //! A fallback stands in for an owner that is gone, and knows only what was written since. So that there is nothing
 //! under a key is said only if an owner has said so.
+//!
+//! An owner that lacks a version which another shows has not seen it yet, or has seen it replaced and forgotten by
+//! what: a tombstone goes once everybody has seen it, and its context with it. A slow reply would then bring a deleted
+//! value back. So where owners differ those that lack a version are asked what became of it before the client is
+//! answered, once. A version that one of them has seen and does not hold was replaced: perhaps forgotten long ago,
+//! perhaps a moment ago, by what it holds now. So what it holds now is part of the answer. That itself need not be asked
+//! about: nobody can have forgotten yet what this owner has not seen, and those who were heard were heard before.
 
 use gramme_object::Object;
+use gramme_plant::planted;
 use gramme_ring::NodeId;
+use gramme_vclock::Dot;
 
 use crate::roll::{Heard, Member, Roll};
 use crate::{Failure, Seat, Sets, Shortfall};
@@ -25,12 +34,23 @@ pub enum GetReply {
 pub enum GetVerdict {
     /// Wait for more.
     Wait,
+    /// Ask these owners what became of versions that they do not hold; see [`GetRequest::on_covered`].
+    Ask(Vec<Question>),
     /// Answer the client with this: all that was heard so far, merged.
     Answer(Object),
     /// Answer the client that it cannot be done any more.
     Fail(Shortfall),
     /// All have been heard (or given up); take [`GetRequest::repairs`] and forget the request.
     Finished,
+}
+
+/// What an owner is asked of versions that others hold and it does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The owner.
+    pub node: NodeId,
+    /// The versions.
+    pub dots: Vec<Dot>,
 }
 
 /// A replica that lacks versions which another holds.
@@ -49,6 +69,10 @@ struct Answer {
     object: Object,
     /// Why it does not count towards R, if it does not.
     uncounted: Option<Failure>,
+    /// What it was asked about, beyond what it said.
+    asked: Vec<Dot>,
+    /// How many questions it has not answered.
+    open: u8,
 }
 
 /// One get in progress.
@@ -67,13 +91,17 @@ pub struct GetRequest {
     /// How many owners must answer.
     primaries: u8,
     roll: Roll<Answer>,
+    /// Versions that an owner has seen replaced.
+    dead: Vec<Dot>,
+    /// Versions that nobody is asked about: they came with an answer to such a question.
+    fresh: Vec<Dot>,
 }
 
 impl GetRequest {
     /// A get over these sets; each must reach its own R, and so many owners must answer.
     #[must_use]
     pub fn new(sets: &Sets, primaries: u8) -> Self {
-        Self { primaries, roll: Roll::new(sets) }
+        Self { primaries, roll: Roll::new(sets), dead: Vec::new(), fresh: Vec::new() }
     }
 
     /// How many more fallbacks may stand in for owners; none unless this is called.
@@ -119,7 +147,7 @@ impl GetRequest {
     /// Whether nothing more can come: all have been heard.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.roll.is_complete()
+        self.roll.is_complete() && !self.is_asking()
     }
 
     /// Whether this replica has not been heard yet.
@@ -131,38 +159,74 @@ impl GetRequest {
     /// Tells it of a reply. A second reply of one replica, or one of a stranger, changes nothing.
     pub fn on_reply(&mut self, from: NodeId, reply: GetReply) -> GetVerdict {
         let heard = match reply {
-            GetReply::Object(object) => Heard::Answer(Answer { object, uncounted: None }),
-            GetReply::Uncounted(object, why) => Heard::Answer(Answer { object, uncounted: Some(why) }),
+            GetReply::Object(object) => Heard::Answer(Answer::new(object, None)),
+            GetReply::Uncounted(object, why) => Heard::Answer(Answer::new(object, Some(why))),
             GetReply::Failed(failure) => Heard::Failure(failure),
         };
         if self.roll.hear(from, heard) { self.verdict() } else { GetVerdict::Wait }
     }
 
+    /// An owner says what it holds now, and which of the versions that it was asked about it has seen and does not hold.
+    pub fn on_covered(&mut self, from: NodeId, object: &Object, covered: &[Dot]) -> GetVerdict {
+        let before = self.merged();
+        match self.answer_mut(from).filter(|answer| answer.open > 0) {
+            Some(answer) => {
+                answer.open -= 1;
+                answer.object.merge(object);
+            }
+            None => return GetVerdict::Wait,
+        }
+        self.fresh.extend(object.versions().dots().filter(|dot| !before.context().covers(*dot)));
+        if !planted!(ReadUncovered) {
+            self.dead.extend(covered);
+        }
+        self.verdict()
+    }
+
+    /// An owner does not answer what it was asked: what it said before does not count without that.
+    pub fn on_not_covered(&mut self, from: NodeId, failure: Failure) -> GetVerdict {
+        let is_asked = |heard: &Heard<Answer>| matches!(heard, Heard::Answer(answer) if answer.open > 0);
+        let member = self.roll.members.iter_mut().find(|member| member.node == from);
+        match member.and_then(|member| member.heard.as_mut()).filter(|heard| is_asked(heard)) {
+            Some(heard) => *heard = Heard::Failure(failure),
+            None => return GetVerdict::Wait,
+        }
+        self.verdict()
+    }
+
+    fn answer_mut(&mut self, node: NodeId) -> Option<&mut Answer> {
+        let member = self.roll.members.iter_mut().find(|member| member.node == node)?;
+        match &mut member.heard {
+            Some(Heard::Answer(answer)) => Some(answer),
+            _ => None,
+        }
+    }
+
     /// A replica turns out to count for nothing: what it said stays in the answer, and no longer counts.
     pub fn discount(&mut self, node: NodeId, why: Failure) -> GetVerdict {
-        let member = self.roll.members.iter_mut().find(|member| member.node == node);
-        match member.and_then(|member| member.heard.as_mut()) {
-            Some(Heard::Answer(answer)) if answer.uncounted.is_none() => {
-                answer.uncounted = Some(why);
-                self.verdict()
-            }
-            _ => GetVerdict::Wait,
+        match self.answer_mut(node).filter(|answer| answer.uncounted.is_none()) {
+            Some(answer) => (answer.uncounted, answer.open) = (Some(why), 0),
+            None => return GetVerdict::Wait,
         }
+        self.verdict()
     }
 
     /// Tells it that the deadline has passed: whoever has not answered is silent.
     pub fn on_deadline(&mut self) -> GetVerdict {
         self.roll.on_deadline();
+        for member in &mut self.roll.members {
+            if matches!(&member.heard, Some(Heard::Answer(answer)) if answer.open > 0) {
+                member.heard = Some(Heard::Failure(Failure::Silent));
+            }
+        }
         self.verdict()
     }
 
     /// Which owners lack something that others hold, of those that were heard.
     #[must_use]
     pub fn repairs(&self) -> Vec<Repair> {
-        let mut objects = self.objects();
-        let Some((_, first)) = objects.next() else { return Vec::new() };
         // Almost always all agree, and nothing is built.
-        if objects.all(|(_, object)| object.versions().dots().eq(first.versions().dots())) {
+        if self.do_agree() {
             return Vec::new();
         }
         let merged = self.merged();
@@ -179,6 +243,13 @@ impl GetRequest {
             return if self.is_complete() { GetVerdict::Finished } else { GetVerdict::Wait };
         }
         if self.is_satisfied() {
+            let questions = self.questions();
+            if !questions.is_empty() {
+                return GetVerdict::Ask(questions);
+            }
+            if self.is_asking() {
+                return GetVerdict::Wait;
+            }
             self.roll.answered = true;
             return GetVerdict::Answer(self.merged());
         }
@@ -187,6 +258,40 @@ impl GetRequest {
             return GetVerdict::Fail(self.shortfall());
         }
         GetVerdict::Wait
+    }
+
+    /// Whether somebody was asked about versions, and has not answered.
+    fn is_asking(&self) -> bool {
+        let heard = self.roll.members.iter().filter_map(|member| member.heard.as_ref());
+        heard.into_iter().any(|heard| matches!(heard, Heard::Answer(answer) if answer.open > 0))
+    }
+
+    /// Whether all who were heard hold the same versions.
+    fn do_agree(&self) -> bool {
+        let mut objects = self.objects().map(|(_, object)| object);
+        let Some(first) = objects.next() else { return true };
+        objects.all(|object| object.versions().dots().eq(first.versions().dots()))
+    }
+
+    /// What is still to be asked of the owners that count: each version once.
+    fn questions(&mut self) -> Vec<Question> {
+        if self.do_agree() {
+            return Vec::new();
+        }
+        let merged = self.merged();
+        let mut questions = Vec::new();
+        for member in self.roll.members.iter_mut().filter(|member| member.is_owner) {
+            let Some(Heard::Answer(answer)) = &mut member.heard else { continue };
+            let is_known = |dot: &Dot| answer.object.versions().is_live(*dot) || self.fresh.contains(dot);
+            let is_open = |dot: &Dot| !is_known(dot) && !answer.asked.contains(dot);
+            let dots: Vec<Dot> = merged.versions().dots().filter(is_open).collect();
+            if answer.uncounted.is_none() && !dots.is_empty() {
+                answer.asked.extend(&dots);
+                answer.open = answer.open.saturating_add(1);
+                questions.push(Question { node: member.node, dots });
+            }
+        }
+        questions
     }
 
     fn is_satisfied(&self) -> bool {
@@ -226,6 +331,8 @@ impl GetRequest {
                 merged.merge(object);
             }
         });
+        // Its context still covers them, and so ends them where they are.
+        merged.versions_mut().retain(|dot, _| !self.dead.contains(&dot));
         merged
     }
 
@@ -242,6 +349,12 @@ impl GetRequest {
         );
         shortfall.needed = shortfall.needed.max(self.primaries);
         shortfall
+    }
+}
+
+impl Answer {
+    const fn new(object: Object, uncounted: Option<Failure>) -> Self {
+        Self { object, uncounted, asked: Vec::new(), open: 0 }
     }
 }
 

@@ -3,7 +3,7 @@
 use gramme_object::{Object, Sibling, Stamp};
 use gramme_quorum::{
     Ack, ContextError, Failure, GetError, GetReply, GetRequest, GetVerdict, PutError, PutNeeds, PutRequest,
-    PutVerdict, ReplicaSet, Seat, Sets, Shortfall, Tenure, Threshold, ThresholdError,
+    PutVerdict, Question, ReplicaSet, Seat, Sets, Shortfall, Tenure, Threshold, ThresholdError,
 };
 use gramme_ring::NodeId;
 use gramme_vclock::{Actor, Context, Dot};
@@ -34,13 +34,91 @@ fn done(verdict: PutVerdict) -> bool {
     matches!(verdict, PutVerdict::Done(_))
 }
 
+/// Whoever is asked what became of a version has never seen it.
+fn unseen(get: &mut GetRequest, mut verdict: GetVerdict) -> GetVerdict {
+    let mut asked = Vec::new();
+    while let GetVerdict::Ask(questions) = verdict {
+        asked.extend(questions.into_iter().map(|question| question.node));
+        let Some(next) = asked.pop() else { panic!("nobody is asked") };
+        verdict = get.on_covered(next, &Object::new(), &[]);
+        while verdict == GetVerdict::Wait
+            && let Some(next) = asked.pop()
+        {
+            verdict = get.on_covered(next, &Object::new(), &[]);
+        }
+    }
+    verdict
+}
+
+/// A get of which A shows a version that B has seen replaced and forgotten by what.
+fn disputed() -> (GetRequest, Vec<Question>) {
+    let mut get = GetRequest::new(&of(2), 0);
+    get.on_reply(A, GetReply::Object(written(1, 1)));
+    let GetVerdict::Ask(questions) = get.on_reply(B, GetReply::Object(Object::new())) else {
+        panic!("nobody is asked")
+    };
+    (get, questions)
+}
+
+#[test]
+fn a_version_that_an_owner_has_seen_replaced_is_not_shown() {
+    let (mut get, questions) = disputed();
+    let dots = vec![Dot::new(Actor(1), 1)];
+    assert_eq!(questions, [Question { node: B, dots: dots.clone() }]);
+    assert_eq!(get.on_covered(A, &Object::new(), &dots), GetVerdict::Wait, "it was not asked");
+    let GetVerdict::Answer(answer) = get.on_covered(B, &Object::new(), &dots) else { panic!("no answer") };
+    assert!(answer.versions().is_empty() && answer.context().covers(dots[0]));
+    // One that holds it is told.
+    assert_eq!(get.on_reply(C, GetReply::Object(Object::new())), GetVerdict::Finished);
+    let repairs = get.repairs();
+    assert_eq!(repairs.iter().map(|repair| repair.node).collect::<Vec<_>>(), [A]);
+    assert!(repairs[0].object.versions().is_empty());
+}
+
+/// What replaced a version a moment ago is shown in its place.
+#[test]
+fn what_replaced_a_version_since_is_shown() {
+    let (mut get, _) = disputed();
+    let first = Dot::new(Actor(1), 1);
+    let GetVerdict::Answer(answer) = get.on_covered(B, &written(2, 1), &[first]) else { panic!("no answer") };
+    assert_eq!(answer.versions().dots().collect::<Vec<_>>(), [Dot::new(Actor(2), 1)]);
+}
+
+/// What comes meanwhile is asked about too, and nobody is asked about a version twice.
+#[test]
+fn each_owner_is_asked_about_each_version_once() {
+    let (mut get, _) = disputed();
+    let GetVerdict::Ask(questions) = get.on_reply(C, GetReply::Object(written(2, 1))) else {
+        panic!("nobody is asked")
+    };
+    let (first, second) = (Dot::new(Actor(1), 1), Dot::new(Actor(2), 1));
+    let asked = |node, dots: &[Dot]| Question { node, dots: dots.to_vec() };
+    assert_eq!(questions, [asked(A, &[second]), asked(B, &[second]), asked(C, &[first])]);
+    assert_eq!(get.on_covered(A, &Object::new(), &[second]), GetVerdict::Wait);
+    assert_eq!(get.on_covered(C, &Object::new(), &[]), GetVerdict::Wait);
+    assert_eq!(get.on_covered(B, &Object::new(), &[]), GetVerdict::Wait, "it was asked twice");
+    let GetVerdict::Answer(answer) = get.on_covered(B, &Object::new(), &[]) else { panic!("no answer") };
+    assert_eq!(answer.versions().dots().collect::<Vec<_>>(), [first]);
+}
+
+/// Without its answer what it said before is half of what is needed.
+#[test]
+fn who_does_not_say_what_became_of_a_version_does_not_count() {
+    let (mut get, _) = disputed();
+    assert_eq!(get.on_not_covered(A, Failure::Silent), GetVerdict::Wait, "it was not asked");
+    assert_eq!(get.on_not_covered(B, Failure::Silent), GetVerdict::Wait);
+    let verdict = get.on_reply(C, GetReply::Object(written(1, 1)));
+    assert!(matches!(verdict, GetVerdict::Answer(_)), "two of three");
+    let (mut get, _) = disputed();
+    assert!(matches!(get.on_deadline(), GetVerdict::Fail(_)));
+}
+
 #[test]
 fn a_get_answers_at_r_with_all_it_has_heard_and_repairs_the_late() {
     let mut get = GetRequest::new(&of(2), 0);
     assert_eq!(get.on_reply(A, GetReply::Object(written(1, 1))), GetVerdict::Wait);
-    let GetVerdict::Answer(answer) = get.on_reply(B, GetReply::Object(written(2, 1))) else {
-        panic!("no answer")
-    };
+    let verdict = get.on_reply(B, GetReply::Object(written(2, 1)));
+    let GetVerdict::Answer(answer) = unseen(&mut get, verdict) else { panic!("no answer") };
     assert_eq!(answer.siblings().len(), 2);
     assert_eq!(get.on_reply(C, GetReply::Object(Object::new())), GetVerdict::Finished);
     let repairs = get.repairs();
@@ -234,7 +312,8 @@ fn a_read_of_owners_waits_for_them() {
     get.on_reply(B, GetReply::Failed(Failure::Down));
     assert!(get.substitute(seat(0, 1), F));
     assert_eq!(get.on_reply(F, GetReply::Object(written(1, 1))), GetVerdict::Wait);
-    assert!(matches!(get.on_reply(C, GetReply::Object(Object::new())), GetVerdict::Answer(_)));
+    let verdict = get.on_reply(C, GetReply::Object(Object::new()));
+    assert!(matches!(unseen(&mut get, verdict), GetVerdict::Answer(_)));
 }
 
 /// One that counts for nothing keeps its seat in the answer, and a fallback may take it for the count.
@@ -247,9 +326,8 @@ fn a_fallback_stands_in_for_an_amnesiac() {
     assert_eq!(get.on_reply(C, GetReply::Uncounted(written(2, 1), Failure::Amnesiac)), GetVerdict::Wait);
     assert_eq!(get.vacant(), Some(seat(0, 2)));
     assert!(get.substitute(seat(0, 2), F));
-    let GetVerdict::Answer(answer) = get.on_reply(F, GetReply::Object(Object::new())) else {
-        panic!("three seats")
-    };
+    let verdict = get.on_reply(F, GetReply::Object(Object::new()));
+    let GetVerdict::Answer(answer) = unseen(&mut get, verdict) else { panic!("three seats") };
     assert_eq!(answer.siblings().len(), 2);
 }
 
@@ -292,9 +370,8 @@ fn what_turns_out_to_count_for_nothing_is_discounted() {
     get.on_reply(A, GetReply::Object(written(1, 1)));
     assert_eq!(get.discount(A, Failure::Amnesiac), GetVerdict::Wait);
     assert_eq!(get.on_reply(B, GetReply::Object(Object::new())), GetVerdict::Wait);
-    let GetVerdict::Answer(answer) = get.on_reply(C, GetReply::Object(Object::new())) else {
-        panic!("no answer")
-    };
+    let verdict = get.on_reply(C, GetReply::Object(Object::new()));
+    let GetVerdict::Answer(answer) = unseen(&mut get, verdict) else { panic!("no answer") };
     assert_eq!(answer, written(1, 1), "what it said is still in the answer");
     let mut put = PutRequest::new(&of(2), PutNeeds::default());
     put.on_ack(ack(A));
@@ -387,7 +464,8 @@ proptest! {
                 if !good.contains(&node) { failed.insert(node); }
                 (GetReply::Failed(Failure::Down), put.on_failure(node, Failure::Down))
             };
-            match get.on_reply(node, reply) {
+            let answered = get.on_reply(node, reply);
+            match unseen(&mut get, answered) {
                 GetVerdict::Answer(_) => { answers[0] += 1; prop_assert_eq!(good.len(), usize::from(need)); }
                 GetVerdict::Fail(_) => { answers[0] += 1; prop_assert!(3 - failed.len() < usize::from(need)); }
                 _ => {}

@@ -4,6 +4,7 @@
 use gramme_quorum::Failure;
 use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;
+use gramme_wire::peer::WriteReply;
 
 use crate::antientropy::Exchanges;
 use crate::coordinator::{Around, AskedGet, AskedKeys, Coordinator};
@@ -85,7 +86,7 @@ impl Replica {
     fn hand_over(&mut self, done: Done) {
         let done = match done {
             Done::Scanned { scanner, result } => return self.hand_over_page(scanner, result),
-            Done::Written { writer: Writer::Exchange(task), status } => {
+            Done::Written { writer: Writer::Exchange(task, _), status, .. } => {
                 let (exchanges, mut around) = self.split_exchanges();
                 return exchanges.on_merged(&mut around, task, status);
             }
@@ -97,19 +98,22 @@ impl Replica {
             Done::Read { reader: Reader::Get(get), place, result } => {
                 coordinator.on_own_read(&mut around, get, &place, result);
             }
+            Done::Read { reader: Reader::Question(number, _), result, .. } => {
+                coordinator.on_own_question(&mut around, number, result);
+            }
             Done::Read { reader: Reader::Explain(explain), place, result } => {
                 coordinator.on_explained_here(&mut around, explain, &place, result);
             }
-            Done::Read { reader: Reader::Peer { to, id, asked }, place, result } => {
-                around.answer_read((to, id), &place, &asked, result);
+            Done::Read { reader: Reader::Peer { to, id, .. }, place, result } => {
+                around.answer_read((to, id), &place, result);
             }
-            Done::Written { writer: Writer::Put(put), status } => {
+            Done::Written { writer: Writer::Put(put), status, .. } => {
                 coordinator.on_own_write(&mut around, put, status);
             }
             Done::Written { writer: Writer::Properties(scope, rank), .. } => {
                 around.node.on_record_stored(around.cx, &scope, rank);
             }
-            Done::Written { writer, status } => around.answer_write(writer, status),
+            Done::Written { writer, status, covered } => around.answer_write(writer, status, covered),
             Done::Scanned { .. } => {}
         }
     }
@@ -187,7 +191,8 @@ impl Replica {
                 let Around { cx, node, shard } = &mut around;
                 if node.on_hello(cx, shard, from, hello) {
                     coordinator.discount_own(&mut around);
-                    self.exchanges.on_lost();
+                    let (exchanges, mut around) = self.split_exchanges();
+                    exchanges.on_lost(&mut around);
                 }
                 let (exchanges, mut around) = self.split_exchanges();
                 exchanges.on_hello(&mut around);
@@ -195,7 +200,7 @@ impl Replica {
             PeerMessage::Read(read) => around.on_read(from, id, read),
             PeerMessage::ReadReply(reply) => coordinator.on_read_reply(&mut around, from, id, &reply),
             PeerMessage::Write(write) => around.on_write(from, id, write),
-            PeerMessage::WriteReply(reply) => coordinator.on_write_reply(&mut around, from, id, reply),
+            PeerMessage::WriteReply(reply) => self.on_write_reply(from, id, reply),
             PeerMessage::Repair(repair) => around.on_repair(from, id, repair),
             PeerMessage::Forward(forward) => coordinator.on_forward(&mut around, from, id, *forward),
             PeerMessage::ForwardReply(reply) => {
@@ -213,7 +218,9 @@ impl Replica {
             | PeerMessage::Leaves(_)
             | PeerMessage::LeavesReply(_)
             | PeerMessage::Range(_)
-            | PeerMessage::RangeReply(_) => self.on_exchange(from, id, message),
+            | PeerMessage::RangeReply(_)
+            | PeerMessage::Close(_)
+            | PeerMessage::CloseReply(_) => self.on_exchange(from, id, message),
             PeerMessage::Hint(hint) => around.on_hint(from, id, hint),
             PeerMessage::HintReply(reply) => {
                 let (handing_on, mut around) = self.split_handoff();
@@ -231,6 +238,14 @@ impl Replica {
         }
     }
 
+    fn on_write_reply(&mut self, from: NodeId, id: u64, reply: WriteReply) {
+        let (exchanges, mut around) = self.split_exchanges();
+        if !exchanges.on_write_reply(&mut around, from, id, &reply) {
+            let (coordinator, mut around) = self.split();
+            coordinator.on_write_reply(&mut around, from, id, reply);
+        }
+    }
+
     /// What belongs to anti-entropy.
     fn on_exchange(&mut self, from: NodeId, id: u64, message: PeerMessage) {
         let (exchanges, mut around) = self.split_exchanges();
@@ -241,6 +256,8 @@ impl Replica {
             PeerMessage::LeavesReply(reply) => exchanges.on_leaves_reply(&mut around, (from, id), &reply),
             PeerMessage::Range(range) => around.on_range(from, id, range),
             PeerMessage::RangeReply(reply) => exchanges.on_range_reply(&mut around, from, id, reply),
+            PeerMessage::Close(close) => around.on_close(from, id, &close),
+            PeerMessage::CloseReply(reply) => exchanges.on_close_reply(&mut around, from, id, &reply),
             _ => {}
         }
     }
@@ -290,6 +307,7 @@ impl Replica {
             let mut around = Around { cx, node, shard };
             match timer {
                 Timer::HandoffRound => handing_on.on_round(&mut around),
+                Timer::Reclaim => exchanges.on_reclaim_timer(&mut around),
                 Timer::AntiEntropy => exchanges.on_timer(&mut around),
                 Timer::Handoff => handing_on.on_timer(&mut around),
                 Timer::Hello => around.node.say_hello_to_all(around.cx, around.shard),

@@ -15,7 +15,7 @@ use crate::cx::Cx;
 use crate::io::{LoadFailed, Page};
 use crate::node::{BucketDurability, Epoch, Node};
 use crate::place::{Place, Space};
-use crate::shard::{Brought, Level, Reader, Ready, Scanner, Shard, Uncounted, Writer};
+use crate::shard::{Brought, Level, Reader, Scanner, Shard, Uncounted, View, Writer};
 
 /// How long a reply is worth sending, in microseconds.
 const REPLY_TTL: u64 = 5_000_000;
@@ -56,7 +56,7 @@ impl Around<'_> {
                 let brought = Brought { object, stored: write.object };
                 self.shard.merge(self.cx, &place, brought, writer, (level, Class::Foreground));
             }
-            Err(status) => self.answer_write(writer, status),
+            Err(status) => self.answer_write(writer, status, Vec::new()),
         }
     }
 
@@ -71,7 +71,7 @@ impl Around<'_> {
                 let brought = Brought { object, stored };
                 self.shard.merge(self.cx, &place, brought, writer, (Level::Synced, Class::Background));
             }
-            Err(status) => self.answer_write(writer, status),
+            Err(status) => self.answer_write(writer, status, Vec::new()),
         }
     }
 
@@ -102,7 +102,7 @@ impl Around<'_> {
                 let brought = Brought { object, stored };
                 self.shard.merge(self.cx, &place, brought, writer, (level, Class::Background));
             }
-            Err(status) => self.answer_write(writer, status),
+            Err(status) => self.answer_write(writer, status, Vec::new()),
         }
     }
 
@@ -177,6 +177,9 @@ impl Around<'_> {
         let Some((_, sibling)) = siblings.find(|(dot, _)| *dot == write.dot) else {
             return Err(Status::Refused);
         };
+        if self.shard.is_closed(place.partition, write.dot) {
+            return Err(Status::Closed);
+        }
         self.admit_bytes(!sibling.is_tombstone(), Class::Foreground)?;
         let millis = self.node.clock.millis(self.cx.now);
         if sibling.stamp.is_runaway(millis) {
@@ -206,20 +209,13 @@ impl Around<'_> {
         &mut self,
         (to, id): (NodeId, u64),
         place: &Place,
-        asked: &[Dot],
-        result: Result<Ready, LoadFailed>,
+        result: Result<View, LoadFailed>,
     ) {
-        let Ok(ready) = result else {
+        let Ok(View { stored, covered, .. }) = result else {
             return self.send_read_reply(to, id, place, (Status::DiskError, Bytes::new(), Vec::new()));
         };
-        let versions = ready.object.versions();
-        let is_covered = |dot: &&Dot| {
-            let is_seen = self.shard.has_seen(place.partition, **dot) || versions.context().covers(**dot);
-            is_seen && !versions.is_live(**dot)
-        };
-        let covered = asked.iter().filter(is_covered).copied().collect();
         let status = counted(self.shard, place.partition, Status::DoneSynced);
-        self.send_read_reply(to, id, place, (status, ready.stored, covered));
+        self.send_read_reply(to, id, place, (status, stored, covered));
     }
 
     fn send_read_reply(
@@ -235,19 +231,23 @@ impl Around<'_> {
     }
 
     /// Answers another coordinator's write or repair.
-    pub(crate) fn answer_write(&mut self, writer: Writer, status: Status) {
+    pub(crate) fn answer_write(&mut self, writer: Writer, status: Status, covered: Vec<Dot>) {
         let (to, id, partition, seat) = match writer {
             Writer::Peer { to, id, partition, seat } => (to, id, partition, seat),
             Writer::Hint { to, id, partition } => {
                 let header = reply_header(self.node, self.shard, partition, status);
                 return self.cx.send(to, id, REPLY_TTL, PeerMessage::HintReply(HintReply { header }));
             }
-            Writer::Put(_) | Writer::Exchange(_) | Writer::Properties(..) | Writer::Nobody => return,
+            Writer::Roots { to, id, reply } => return self.answer_roots((to, id), *reply),
+            Writer::Close { to, id, partition } => {
+                return self.answer_close((to, id), partition, (status, Vec::new()));
+            }
+            Writer::Put(_) | Writer::Exchange(..) | Writer::Properties(..) | Writer::Nobody => return,
         };
         // What counts for nothing says so, however well it went.
         let status = if failure(status).is_none() { counted(self.shard, partition, status) } else { status };
         let header = reply_header(self.node, self.shard, partition, status);
-        self.cx.send(to, id, REPLY_TTL, PeerMessage::WriteReply(WriteReply { header, seat }));
+        self.cx.send(to, id, REPLY_TTL, PeerMessage::WriteReply(WriteReply { header, seat, covered }));
     }
 
     /// Answers another coordinator's question for keys.

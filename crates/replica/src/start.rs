@@ -18,7 +18,7 @@ use crate::handoff::HandingOn;
 use crate::io::{Effect, Now, Recovered, RecoveredPartition};
 use crate::node::{Buckets, Lineage, META_BOOT, META_PREFIX, Map, Members, Node, boot_record};
 use crate::replica::Replica;
-use crate::shard::{Backlog, Fresh, Partition, RecordError, Shard, recovered_hints};
+use crate::shard::{Backlog, Fresh, Partition, RecordError, Shard, recovered_closed, recovered_hints};
 use crate::stats::Stats;
 use crate::timers::{Timer, Timers};
 
@@ -75,6 +75,7 @@ impl Replica {
         let lineage = Lineage::begin(&map, &recovered, rng.random())
             .map_err(|error| damaged("the directory's starts", error))?;
         let hints = check_hints(&recovered)?;
+        let closed = recovered_closed(&recovered.meta).map_err(|error| damaged("closed tenures", error))?;
         let members = Members::begin(&config, &recovered.meta, boot, rng.random())
             .map_err(|error| damaged("the cluster's members", error))?;
         let mut node = Node::new(map, buckets, lineage, members);
@@ -98,7 +99,9 @@ impl Replica {
         let mut secret = ChaCha8Rng::from_seed(seed);
         secret.set_stream(1);
         let tenure = Tenure { actor: Some(Actor(cx.rng.random())), born: boot };
-        let shard = Shard::new(partitions, hints, tenure, secret.random());
+        let layout = &cx.config.layout;
+        let others = |id| layout.owners_but(id, cx.config.node).collect();
+        let shard = Shard::new(partitions, others, (hints, closed), tenure, secret.random());
         let coordinator = Coordinator::default();
         let (handing_on, exchanges) = (HandingOn::new(), Exchanges::new());
         let mut replica = Self { cx, node, shard, coordinator, handing_on, exchanges };
@@ -116,6 +119,7 @@ impl Replica {
         let now = self.cx.now.monotonic;
         self.cx.timers.set(now, Timer::Hello);
         self.cx.timers.set(now, Timer::HandoffRound);
+        self.cx.timers.set(now, Timer::Reclaim);
         if let Some(at) = self.cx.timers.take_change() {
             self.cx.out.push(Effect::SetTimer(at));
         }

@@ -7,6 +7,8 @@ pub struct Stats {
     pub gets: u64,
     /// Of them, those that too few replicas answered.
     pub gets_failed: u64,
+    /// Of them, those in which owners differed, and were asked again what became of a version.
+    pub gets_asked_again: u64,
     /// Puts and deletes coordinated here.
     pub puts: u64,
     /// Of them, those that too few replicas acknowledged.
@@ -25,6 +27,20 @@ pub struct Stats {
     pub replica_writes: u64,
     /// Versions refused because they had been seen and replaced.
     pub versions_refused: u64,
+    /// Versions that were here, and that another replica had seen replaced.
+    pub versions_buried: u64,
+    /// Partitions of which all that another replica had was taken, and what it had seen.
+    pub pulls: u64,
+    /// Of these, those for which an earlier seen-set had to do, or none did: something of it was on its way.
+    pub pulls_late: u64,
+    /// Partitions of which dead tenures are being closed.
+    pub partitions_closing: u64,
+    /// Dead tenures that were closed.
+    pub tenures_closed: u64,
+    /// Keys of which a tombstone or a context was forgotten.
+    pub reclaimed: u64,
+    /// Keys that have something to forget, once every owner has seen it.
+    pub reclaim_waiting: u64,
     /// Read repairs sent or made.
     pub read_repairs: u64,
     /// Duplicates of puts that were answered as the first.

@@ -11,6 +11,8 @@ pub(crate) enum Timer {
     Gossip,
     /// Compare with other replicas.
     AntiEntropy,
+    /// Look for what can be forgotten.
+    Reclaim,
     /// Look for copies that can be handed on.
     HandoffRound,
     /// The handing on of copies.

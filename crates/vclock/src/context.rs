@@ -93,6 +93,20 @@ impl Context {
         self.outside.retain(|&dot| keep(dot));
     }
 
+    /// What it says of one actor.
+    #[must_use]
+    pub fn of_actor(&self, actor: Actor) -> Self {
+        let outside = self.outside.iter().filter(|dot| dot.actor == actor);
+        let mut of_actor: Self = outside.copied().collect();
+        of_actor.raise(actor, self.vector.get(actor));
+        of_actor
+    }
+
+    /// The actors that it speaks of; one may come twice.
+    pub fn actors(&self) -> impl Iterator<Item = Actor> {
+        self.vector.iter().map(|(actor, _)| actor).chain(self.outside.iter().map(|dot| dot.actor))
+    }
+
     /// The inexact part.
     #[must_use]
     pub const fn vector(&self) -> &VersionVector {

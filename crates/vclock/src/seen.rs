@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use crate::{Actor, Dot};
+use crate::{Actor, Context, Dot};
 
 /// A replica's durable set of dots: for each of them it has merged a state of the dot's key that contains it,
 /// or has overwritten it.
@@ -76,6 +76,45 @@ impl SeenSet {
         }
     }
 
+    /// Whether it has all that `other` has.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        other.actors.iter().all(|(actor, theirs)| {
+            let has = |first, last| self.has_range(*actor, first, last);
+            let has_all = has(1, theirs.base) && theirs.ranges.iter().all(|&(first, last)| has(first, last));
+            has_all && (!theirs.finished || self.actors.get(actor).is_some_and(|ours| ours.finished))
+        })
+    }
+
+    /// Whether every dot that a context may speak of has been seen. An entry of its vector says only "up to here", so
+    /// every dot of that actor up to there must have been.
+    ///
+    /// ```
+    /// use gramme_vclock::{Actor, Context, SeenSet};
+    /// let mut context = Context::new();
+    /// context.raise(Actor(1), 3);
+    /// let mut seen = SeenSet::new();
+    /// seen.insert_range(Actor(1), 2, 3);
+    /// assert!(!seen.includes_context(&context), "dot 1 may be one of this key's");
+    /// seen.insert_range(Actor(1), 1, 1);
+    /// assert!(seen.includes_context(&context));
+    /// ```
+    #[must_use]
+    pub fn includes_context(&self, context: &Context) -> bool {
+        context.vector().iter().all(|(actor, counter)| self.has_range(actor, 1, counter))
+            && context.outside().iter().all(|&dot| self.contains(dot))
+    }
+
+    /// Whether an actor is over, and all that it wrote has been seen.
+    #[must_use]
+    pub fn is_finished(&self, actor: Actor) -> bool {
+        self.actors.get(&actor).is_some_and(|seen| seen.finished)
+    }
+
+    fn has_range(&self, actor: Actor, first: u64, last: u64) -> bool {
+        first > last || self.actors.get(&actor).is_some_and(|seen| seen.finished || seen.has(first, last))
+    }
+
     /// How many actors it knows.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -107,6 +146,13 @@ impl Seen {
     fn contains(&self, counter: u64) -> bool {
         let at = self.ranges.partition_point(|&(_, last)| last < counter);
         counter <= self.base || self.ranges.get(at).is_some_and(|&(first, _)| first <= counter)
+    }
+
+    /// Whether all of `first..=last` is in.
+    fn has(&self, first: u64, last: u64) -> bool {
+        let first = first.max(self.base.saturating_add(1));
+        let at = self.ranges.partition_point(|&(_, end)| end < first);
+        first > last || self.ranges.get(at).is_some_and(|range| range.0 <= first && last <= range.1)
     }
 
     fn insert(&mut self, first: u64, last: u64) -> bool {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use gramme_object::{Content, Key};
 use gramme_quorum::{PutError, Receipt, Seat, Tenure, Threshold};
 use gramme_ring::{NodeId, PartitionId};
-use gramme_vclock::{Context, Dot};
+use gramme_vclock::{Actor, Context, Dot, SeenSet};
 
 use crate::message::{messages, numbered};
 
@@ -115,6 +115,8 @@ messages! {
         pub header: ReplyHeader,
         /// The seat that the write was for.
         pub seat: Seat,
+        /// Versions among those brought that the replica has seen and does not hold: they were replaced.
+        pub covered: Vec<Dot>,
     }
 
     /// A put as its coordinator needs it.
@@ -290,6 +292,8 @@ messages! {
     pub struct Roots {
         /// A digest of the sums of all partitions that both own.
         pub digest: u128,
+        /// Partitions of which the sender wants to know what the receiver has seen.
+        pub seen_of: Vec<PartitionId>,
     }
 
     /// Answers [`Roots`].
@@ -300,6 +304,18 @@ messages! {
         pub roots: Vec<(PartitionId, Sum)>,
         /// Those of them that count for nothing at the receiver of the question.
         pub uncounted: Vec<PartitionId>,
+        /// What the replica had seen, when it compared, of partitions that it was asked about; all of it is synced.
+        pub seen: Vec<Seen>,
+    }
+
+    /// What a replica has seen of a partition.
+    pub struct Seen {
+        /// The partition.
+        pub partition: PartitionId,
+        /// The replica's disk life there.
+        pub life: u64,
+        /// The dots.
+        pub dots: SeenSet,
     }
 
     /// Asks for the leaves of partitions.
@@ -338,6 +354,26 @@ messages! {
         pub through: u64,
         /// Whether the replica could not read some of its own rows there, or counts for nothing.
         pub is_damaged: bool,
+    }
+
+    /// Asks a member whether it writes under some actors of a partition, or to close them.
+    pub struct Close {
+        /// The request.
+        pub header: RequestHeader,
+        /// The actors.
+        pub actors: Vec<Actor>,
+        /// Whether they are known to be nobody's any more, and to be closed.
+        pub is_final: bool,
+    }
+
+    /// Answers [`Close`].
+    pub struct CloseReply {
+        /// How it went: done means that those actors are closed durably, or were only asked about.
+        pub header: ReplyHeader,
+        /// Those of them under which the replica writes.
+        pub alive: Vec<Actor>,
+        /// Whether the replica keeps something for an owner of the partition.
+        pub keeps: bool,
     }
 
     /// What members say to each other of the cluster and its members. Never answered as a request is.
@@ -502,6 +538,10 @@ numbered! {
         Range(Range) = 22,
         /// See [`RangeReply`].
         RangeReply(RangeReply) = 23,
+        /// See [`Close`].
+        Close(Close) = 24,
+        /// See [`CloseReply`].
+        CloseReply(CloseReply) = 25,
     }
 }
 
@@ -521,6 +561,7 @@ impl PeerMessage {
                 | Self::RootsReply(_)
                 | Self::LeavesReply(_)
                 | Self::RangeReply(_)
+                | Self::CloseReply(_)
         )
     }
 }

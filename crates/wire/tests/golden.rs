@@ -7,16 +7,16 @@ use gramme_quorum::{
     ContextError, Failure, GetError, PutError, Receipt, Seat, Shortfall, Tenure, Threshold, ThresholdError,
 };
 use gramme_ring::{Member, NodeId, PartitionId, PlanRequest, plan};
-use gramme_vclock::{Actor, Context, Dot};
+use gramme_vclock::{Actor, Context, Dot, SeenSet};
 use gramme_wire::client::{
     Found, Get, GetReply, Put as ClientPut, PutReply, Ring, RingReply, Stored,
     Unsupported as ClientUnsupported,
 };
 use gramme_wire::peer::{
-    Claimed, Class, Durability, Forward, ForwardReply, Gossip, Hello, Hint, HintReply, Keys, KeysReply,
-    Leaves, LeavesReply, Point, Properties, PropertiesHeld, PropertiesReply, Put, PutDone, Range, RangeReply,
-    Read, ReadReply, Repair, ReplyHeader, RequestHeader, Room, Roots, RootsReply, Standing, Start, Status,
-    Sum, Unsupported, Write, WriteReply,
+    Claimed, Class, Close, CloseReply, Durability, Forward, ForwardReply, Gossip, Hello, Hint, HintReply,
+    Keys, KeysReply, Leaves, LeavesReply, Point, Properties, PropertiesHeld, PropertiesReply, Put, PutDone,
+    Range, RangeReply, Read, ReadReply, Repair, ReplyHeader, RequestHeader, Room, Roots, RootsReply, Seen,
+    Standing, Start, Status, Sum, Unsupported, Write, WriteReply,
 };
 use gramme_wire::{ClientMessage, PeerMessage, WireError};
 use proptest::prelude::*;
@@ -29,6 +29,14 @@ fn context() -> Context {
     let mut context: Context = [Dot::new(Actor(2), 9)].into_iter().collect();
     context.raise(Actor(1), 5);
     context
+}
+
+fn seen() -> SeenSet {
+    let mut seen = SeenSet::new();
+    seen.insert_range(Actor(4), 1, 5);
+    seen.insert_range(Actor(4), 8, 9);
+    seen.finish(Actor(5));
+    seen
 }
 
 fn header() -> RequestHeader {
@@ -133,7 +141,11 @@ fn peer_messages() -> Vec<PeerMessage> {
             dot: Dot::new(Actor(1), 2),
             object: "o".into(),
         }),
-        PeerMessage::WriteReply(WriteReply { header: reply(Status::Covered), seat: seat(2) }),
+        PeerMessage::WriteReply(WriteReply {
+            header: reply(Status::Covered),
+            seat: seat(2),
+            covered: vec![Dot::new(Actor(4), 5)],
+        }),
         PeerMessage::Repair(Repair { header: header(), key: key(), seat: seat(1), object: "o".into() }),
         PeerMessage::Forward(Box::new(Forward { header: header(), put: put() })),
         forward_reply(Ok(done)),
@@ -147,11 +159,18 @@ fn peer_messages() -> Vec<PeerMessage> {
         PeerMessage::Gossip(Gossip { said: said() }),
         PeerMessage::Hint(Hint { header: header(), key: key(), object: "o".into() }),
         PeerMessage::HintReply(HintReply { header: reply(Status::HintsFull) }),
-        PeerMessage::Roots(Roots { digest: 1 }),
+        PeerMessage::Roots(Roots { digest: 1, seen_of: vec![header().partition] }),
         PeerMessage::RootsReply(RootsReply {
             is_same: false,
             roots: vec![(header().partition, sum())],
             uncounted: vec![header().partition],
+            seen: vec![Seen { partition: header().partition, life: 3, dots: seen() }],
+        }),
+        PeerMessage::Close(Close { header: header(), actors: vec![Actor(6)], is_final: true }),
+        PeerMessage::CloseReply(CloseReply {
+            header: reply(Status::DoneSynced),
+            alive: vec![Actor(6)],
+            keeps: true,
         }),
         PeerMessage::Leaves(Leaves { partitions: vec![header().partition] }),
         PeerMessage::LeavesReply(LeavesReply { leaves: vec![(header().partition, vec![(63, sum())])] }),
@@ -313,7 +332,12 @@ fn the_next_version_is_understood_as_far_as_we_know_it() {
         assert_eq!(PeerMessage::decode(message.method(), body.into()), Ok(message));
     }
     let mut body = Vec::new();
-    PeerMessage::WriteReply(WriteReply { header: reply(Status::Covered), seat: seat(2) }).encode(&mut body);
+    PeerMessage::WriteReply(WriteReply {
+        header: reply(Status::Covered),
+        seat: seat(2),
+        covered: Vec::new(),
+    })
+    .encode(&mut body);
     body[1] = 77;
     let decoded = PeerMessage::decode(5, body.into());
     assert!(matches!(decoded, Ok(PeerMessage::WriteReply(reply)) if reply.header.status == Status::Failed));

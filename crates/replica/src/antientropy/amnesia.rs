@@ -7,95 +7,36 @@
 //! was merged. An exchange that is broken off proves nothing of what it had not come to. A member that is away keeps
 //! the proof from being made; an operator can accept the loss instead.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use gramme_plant::planted;
 use gramme_ring::{NodeId, PartitionId};
 
+use super::pull::Whole;
 use crate::coordinator::Around;
-
-/// What one exchange has still to look at of a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Left {
-    /// Its leaves were not compared yet.
-    All,
-    Leaves(usize),
-    /// Something of it could not be taken.
-    Spoilt,
-}
 
 /// What has been proven since the last loss.
 #[derive(Debug, Default)]
 pub(super) struct Proof {
-    /// When the present exchange with a peer began.
-    began: BTreeMap<NodeId, u64>,
-    left: BTreeMap<(NodeId, PartitionId), Left>,
     /// When the last exchange began that went through a partition with a peer.
     whole: BTreeMap<(PartitionId, NodeId), u64>,
 }
 
 impl Proof {
-    pub(super) fn begin(&mut self, peer: NodeId, now: u64) {
-        self.left.retain(|(with, _), _| *with != peer);
-        self.began.insert(peer, now);
-    }
-
     /// Data was lost: what was proven before says nothing.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// The roots were compared. `uncounted` are those of the peer's that count for nothing.
-    pub(super) fn on_roots(
-        &mut self,
-        around: &Around<'_>,
-        peer: NodeId,
-        differing: &[PartitionId],
-        uncounted: &[PartitionId],
-    ) {
-        let layout = around.node.map.layout();
-        let (differing, uncounted): (BTreeSet<_>, BTreeSet<_>) =
-            (differing.iter().collect(), uncounted.iter().collect());
-        for partition in around.shard.amnesiac() {
-            let is_source = layout.slot_of(partition, peer).is_some() && !uncounted.contains(&partition);
-            match (is_source, differing.contains(&partition)) {
-                (false, _) => {}
-                (true, true) => drop(self.left.insert((peer, partition), Left::All)),
-                (true, false) => self.note_whole(peer, partition),
-            }
+    /// All that others had of partitions is here. Only what counts there is a proof.
+    pub(super) fn on_whole(&mut self, around: &mut Around<'_>, whole: &[Whole]) {
+        if around.cx.stats.amnesiac_partitions == 0 {
+            return;
         }
-    }
-
-    /// So many leaves of a partition differ.
-    pub(super) fn on_leaves(&mut self, peer: NodeId, partition: PartitionId, leaves: usize) {
-        if let Some(left) = self.left.get_mut(&(peer, partition)) {
-            *left = Left::Leaves(leaves);
-            self.check(peer, partition);
+        for whole in whole.iter().filter(|whole| whole.counts) {
+            self.whole.insert((whole.partition, whole.peer), whole.began);
         }
-    }
-
-    /// A leaf was gone through; `is_whole` if everything that came was taken.
-    pub(super) fn on_leaf(&mut self, peer: NodeId, partition: PartitionId, is_whole: bool) {
-        if let Some(left) = self.left.get_mut(&(peer, partition)) {
-            *left = match *left {
-                Left::Leaves(leaves) if is_whole => Left::Leaves(leaves.saturating_sub(1)),
-                _ => Left::Spoilt,
-            };
-            self.check(peer, partition);
-        }
-    }
-
-    fn check(&mut self, peer: NodeId, partition: PartitionId) {
-        if self.left.get(&(peer, partition)) == Some(&Left::Leaves(0)) {
-            self.left.remove(&(peer, partition));
-            self.note_whole(peer, partition);
-        }
-    }
-
-    fn note_whole(&mut self, peer: NodeId, partition: PartitionId) {
-        if let Some(began) = self.began.get(&peer) {
-            self.whole.insert((partition, peer), *began);
-        }
+        self.end_amnesia(around);
     }
 
     /// Lets those partitions count again of which nothing can be missing.

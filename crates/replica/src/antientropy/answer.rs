@@ -5,7 +5,7 @@ use gramme_antientropy::{Config, compare};
 use gramme_object::Key;
 use gramme_ring::{KeyHash, NodeId, PartitionId};
 use gramme_wire::PeerMessage;
-use gramme_wire::peer::{Class, Leaves, LeavesReply, Range, RangeReply, Status, Sum};
+use gramme_wire::peer::{Class, Leaves, LeavesReply, Range, RangeReply, RootsReply, Seen, Status, Sum};
 
 use super::{ANSWER, ROWS, TTL, digests, through};
 use crate::coordinator::Around;
@@ -30,6 +30,27 @@ impl Around<'_> {
         let layout = self.node.map.layout();
         let owned = self.shard.totals().map(|(id, _)| id);
         owned.filter(|id| layout.slot_of(*id, peer).is_some() && self.shard.counts(*id).is_err()).collect()
+    }
+
+    /// What this node has seen of partitions that it shares with another, as much as may be said at once.
+    pub(super) fn seen_of(&self, peer: NodeId, partitions: &[PartitionId]) -> Vec<Seen> {
+        let layout = self.node.map.layout();
+        let shared = partitions.iter().filter(|id| layout.slot_of(**id, peer).is_some());
+        let seen = shared.filter_map(|&partition| {
+            let (life, dots) = self.shard.seen(partition)?;
+            Some(Seen { partition, life, dots: dots.clone() })
+        });
+        let mut bytes = 0;
+        let fits = |seen: &Seen| {
+            bytes += 64 + 32 * seen.dots.len() + 16 * seen.dots.gaps();
+            bytes <= ANSWER
+        };
+        seen.take_while(fits).collect()
+    }
+
+    /// Answers another node that compares all it shares with this one.
+    pub(crate) fn answer_roots(&mut self, (to, id): (NodeId, u64), reply: RootsReply) {
+        self.cx.send_as(Class::Background, to, id, TTL, PeerMessage::RootsReply(reply));
     }
 
     /// Another node asks for the leaves of partitions.

@@ -7,18 +7,22 @@
 
 mod amnesia;
 mod answer;
+mod closing;
+mod pull;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use gramme_antientropy::{AntiEntropy, Config, Effect, Input};
+use gramme_gossip::Opinion;
 use gramme_object::{Key, Object};
 use gramme_plant::planted;
-use gramme_quorum::Seat;
+use gramme_quorum::{Failure, Seat};
 use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
-    Class, Leaves, LeavesReply, Range, RangeReply, Repair, Roots, RootsReply, Status, Sum,
+    Class, CloseReply, Leaves, LeavesReply, Range, RangeReply, Repair, Roots, RootsReply, Status, Sum,
+    WriteReply,
 };
 
 use crate::config::LEAF_BITS;
@@ -27,9 +31,11 @@ use crate::io::{LoadFailed, Page};
 use crate::place::Place;
 use crate::request::Exchange;
 use crate::serve::{repair_level, request_header};
-use crate::shard::{Brought, Scanner, Writer, digest_of};
+use crate::shard::{Brought, Level, Scanner, Writer, digest_of};
 use crate::timers::Timer;
 use amnesia::Proof;
+use closing::Closing;
+use pull::{Pulls, Whole};
 
 /// Rows that are compared at once.
 const ROWS: usize = 128;
@@ -37,18 +43,24 @@ const ROWS: usize = 128;
 const NUDGE: u64 = 5_000_000;
 /// Leaves that are remembered of one exchange.
 const LOOKED_AT: usize = 4_096;
+/// How often it is looked for what can be forgotten, in microseconds.
+const RECLAIM: u64 = 1_000_000;
+/// Partitions that are pulled in one exchange.
+const PULLED: usize = 1_024;
 /// Bytes of objects in one answer, but for one that is larger by itself.
 const ANSWER: usize = 1 << 20;
 /// How long an answer, and what is sent to mend, is worth sending, in microseconds.
 const TTL: u64 = Config::USUAL.patience;
 
 /// What a request asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Asked {
     /// Of this peer, in its exchange of this number.
     Roots(NodeId, u64),
     Leaves(NodeId, u64),
     Range(u64),
+    /// To take this key's state, for this leaf.
+    Mend(u64, Box<Place>),
 }
 
 /// A leaf that is gone through.
@@ -63,7 +75,7 @@ struct Task {
     rows: Vec<(Place, Bytes)>,
     keys: u64,
     bytes: u64,
-    /// Up to which place all was compared, and how much that came is still being merged.
+    /// Up to which place all was compared, and how much is still being merged, here or there.
     through: u64,
     merging: usize,
     /// Whether all that came was taken.
@@ -85,6 +97,10 @@ pub(crate) struct Exchanges {
     /// The leaves that the last exchange with a peer has looked at, with what both held then. One that is as it was has
     /// something in it that cannot be mended, and is no reason to compare again soon.
     looked_at: BTreeMap<NodeId, Looks>,
+    pulls: Pulls,
+    closing: Closing,
+    /// After which partition the next exchange with a peer asks what it has seen.
+    asked_up_to: BTreeMap<NodeId, PartitionId>,
     proof: Proof,
     timer: Option<u64>,
 }
@@ -106,8 +122,21 @@ impl Exchanges {
     pub(crate) fn new() -> Self {
         let machine = AntiEntropy::new(Config::USUAL);
         let (asked, tasks, looked_at) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let (numbers, proof) = (BTreeMap::new(), Proof::default());
-        Self { machine, asked, numbers, nudge: 0, tasks, looked_at, proof, timer: None }
+        let (numbers, asked_up_to) = (BTreeMap::new(), BTreeMap::new());
+        let (pulls, proof) = (Pulls::default(), Proof::default());
+        Self {
+            machine,
+            asked,
+            numbers,
+            nudge: 0,
+            tasks,
+            looked_at,
+            pulls,
+            closing: Closing::default(),
+            asked_up_to,
+            proof,
+            timer: None,
+        }
     }
 
     /// How far the exchange with a node has come, if one is under way.
@@ -124,20 +153,23 @@ impl Exchanges {
     pub(crate) fn on_gone(&mut self, around: &mut Around<'_>, peer: NodeId) {
         self.looked_at.remove(&peer);
         self.numbers.remove(&peer);
+        self.pulls.forget(around.shard, peer);
         self.step(around, Input::Gone(peer));
     }
 
     /// This node has lost data: nothing is proven of it any more.
-    pub(crate) fn on_lost(&mut self) {
+    pub(crate) fn on_lost(&mut self, around: &mut Around<'_>) {
+        self.pulls.lose(around.shard);
         self.proof.clear();
     }
 
     /// Another node has spoken, and may have said what was missing for a proof.
     pub(crate) fn on_hello(&mut self, around: &mut Around<'_>) {
-        if around.cx.stats.amnesiac_partitions == 0 {
+        if around.cx.stats.amnesiac_partitions > 0 {
+            self.proof.end_amnesia(around);
+        } else if reclaimable(around).next().is_none() {
             return;
         }
-        self.proof.end_amnesia(around);
         let now = around.cx.now.monotonic;
         if now >= self.nudge {
             self.nudge = now + NUDGE;
@@ -164,7 +196,7 @@ impl Exchanges {
             Some(Asked::Roots(peer, number) | Asked::Leaves(peer, number)) => {
                 Some(peer).filter(|peer| self.is_present(*peer, number))
             }
-            Some(Asked::Range(task)) => self.tasks.get(&task).map(|task| task.peer),
+            Some(Asked::Range(task) | Asked::Mend(task, _)) => self.tasks.get(&task).map(|task| task.peer),
             None => None,
         };
         if let Some(peer) = peer {
@@ -184,12 +216,19 @@ impl Exchanges {
     // What others ask.
 
     /// Another node asks whether what it shares with this one is the same.
-    pub(crate) fn on_roots(&mut self, around: &mut Around<'_>, (from, id): (NodeId, u64), roots: &Roots) {
+    pub(crate) fn on_roots(&mut self, around: &mut Around<'_>, (from, id): (NodeId, u64), roots_of: &Roots) {
         let shared = around.shared_with(from);
-        let is_same = digest_of_all(&shared) == roots.digest || planted!(AllTheSame);
+        let is_same = digest_of_all(&shared) == roots_of.digest || planted!(AllTheSame);
         let roots = if is_same { Vec::new() } else { shared };
-        let reply = RootsReply { is_same, roots, uncounted: around.uncounted_with(from) };
-        around.cx.send_as(Class::Background, from, id, TTL, PeerMessage::RootsReply(reply));
+        let seen = around.seen_of(from, &roots_of.seen_of);
+        let reply = RootsReply { is_same, roots, uncounted: around.uncounted_with(from), seen };
+        if reply.seen.is_empty() {
+            around.answer_roots((from, id), reply);
+        } else {
+            // What is said to have been seen must stay so.
+            let writer = Writer::Roots { to: from, id, reply: Box::new(reply) };
+            around.shard.confirm(around.cx, writer, Level::Synced);
+        }
         if is_same {
             self.step(around, Input::Same(from));
         }
@@ -211,9 +250,9 @@ impl Exchanges {
             true => Vec::new(),
             false => differing(&around.shared_with(peer), &reply.roots),
         };
-        self.proof.on_roots(around, peer, &differing, &reply.uncounted);
+        let whole = self.pulls.on_roots(around, peer, &reply.seen, (&differing, &reply.uncounted));
         self.step(around, Input::Roots { peer, differing });
-        self.proof.end_amnesia(around);
+        self.on_whole(around, &whole);
     }
 
     pub(crate) fn on_leaves_reply(
@@ -226,8 +265,11 @@ impl Exchanges {
         if !self.is_answer(from, peer, number) {
             return;
         }
-        let mut all = Vec::new();
-        for (partition, theirs) in reply.leaves.iter().filter(|(id, _)| around.shard.owns(*id)) {
+        let (mut all, mut whole) = (Vec::new(), Vec::new());
+        for (partition, theirs) in &reply.leaves {
+            if !around.shard.owns(*partition) {
+                continue;
+            }
             let ours = around.shard.leaves(*partition);
             let leaves = differing(&ours, theirs).into_iter().filter(|leaf| *leaf >> LEAF_BITS == 0);
             let before = all.len();
@@ -241,10 +283,10 @@ impl Exchanges {
                 }
                 all.push((*partition, leaf));
             }
-            self.proof.on_leaves(peer, *partition, all.len() - before);
+            whole.extend(self.pulls.on_leaves(around, (peer, *partition), all.len() - before));
         }
         self.step(around, Input::Leaves { peer, differing: all });
-        self.proof.end_amnesia(around);
+        self.on_whole(around, &whole);
     }
 
     pub(crate) fn on_range_reply(
@@ -261,25 +303,56 @@ impl Exchanges {
             return;
         }
         adopt(around, task.partition, &reply.header);
+        self.pulls.on_life((from, task.partition), reply.header.life);
         let is_done = failure(reply.header.status).is_none() && reply.through >= task.next;
         if !is_done || !task.take(around, number, &reply) {
             let peer = task.peer;
             return self.step(around, Input::Failed(peer));
+        }
+        for (place, stored) in task.take_wanted(&reply) {
+            let id = send_repair(around, from, &place, stored);
+            self.asked.insert(id, Asked::Mend(number, Box::new(place)));
         }
         let bytes = std::mem::take(&mut task.bytes);
         self.step(around, Input::Compared { task: number, bytes });
         self.advance(around, number);
     }
 
+    /// The other has taken a key's state, or has not: what it has seen replaced of it ends here too. Says whether the
+    /// answer is to an exchange.
+    pub(crate) fn on_write_reply(
+        &mut self,
+        around: &mut Around<'_>,
+        from: NodeId,
+        id: u64,
+        reply: &WriteReply,
+    ) -> bool {
+        if !matches!(self.asked.get(&id), Some(Asked::Mend(..))) {
+            return false;
+        }
+        let Some(Asked::Mend(number, place)) = self.asked.remove(&id) else { return false };
+        around.node.lineage.hear_point(from, &reply.header.point);
+        let Some(task) = self.tasks.get_mut(&number).filter(|task| task.peer == from) else { return true };
+        adopt(around, task.partition, &reply.header);
+        let is_taken = match failure(reply.header.status) {
+            // What it has it has, whether it counts or not.
+            None | Some(Failure::Amnesiac | Failure::Unproven) => true,
+            Some(_) => false,
+        };
+        if is_taken && !reply.covered.is_empty() && !planted!(LeaveCovered) {
+            let writer = Writer::Exchange(number, from);
+            around.shard.bury(around.cx, &place, reply.covered.clone(), writer);
+        } else {
+            task.on_merged(is_taken);
+            self.advance(around, number);
+        }
+        true
+    }
+
     /// Something that an exchange brought is merged, or was not taken.
     pub(crate) fn on_merged(&mut self, around: &mut Around<'_>, number: u64, status: Status) {
         let Some(task) = self.tasks.get_mut(&number) else { return };
-        task.merging = task.merging.saturating_sub(1);
-        match failure(status) {
-            None => task.keys += 1,
-            // It stays as it is, and stops no other.
-            Some(_) => task.is_whole = false,
-        }
+        task.on_merged(failure(status).is_none());
         self.advance(around, number);
     }
 
@@ -295,8 +368,8 @@ impl Exchanges {
         let (peer, partition, is_whole) = (task.peer, task.partition, task.is_whole);
         self.tasks.remove(&number);
         self.step(around, Input::Mended { task: number, keys });
-        self.proof.on_leaf(peer, partition, is_whole);
-        self.proof.end_amnesia(around);
+        let whole = self.pulls.on_leaf(around, (peer, partition), is_whole);
+        self.on_whole(around, &whole);
     }
 
     /// Rows of a leaf were read: asks the other to compare them with its own.
@@ -327,6 +400,28 @@ impl Exchanges {
         around.shard.scan_range(around.cx, range, ROWS, Scanner::Leaf(number));
     }
 
+    pub(crate) fn on_close_reply(
+        &mut self,
+        around: &mut Around<'_>,
+        from: NodeId,
+        id: u64,
+        reply: &CloseReply,
+    ) {
+        self.closing.on_reply(around, from, id, reply);
+    }
+
+    pub(crate) fn on_reclaim_timer(&mut self, around: &mut Around<'_>) {
+        around.cx.timers.set(around.cx.now.monotonic + RECLAIM, Timer::Reclaim);
+        self.closing.on_time(around);
+        around.shard.reclaim(around.cx);
+    }
+
+    /// All that others had of partitions is here.
+    fn on_whole(&mut self, around: &mut Around<'_>, whole: &[Whole]) {
+        self.proof.on_whole(around, whole);
+        self.closing.on_whole(around, whole);
+    }
+
     fn step(&mut self, around: &mut Around<'_>, input: Input) {
         let mut effects = Vec::new();
         self.machine.step(around.cx.now.monotonic, input, &mut effects);
@@ -336,7 +431,7 @@ impl Exchanges {
             Asked::Roots(peer, number) | Asked::Leaves(peer, number) => {
                 self.numbers.get(peer) == Some(number)
             }
-            Asked::Range(task) => self.machine.awaits(*task),
+            Asked::Range(task) | Asked::Mend(task, _) => self.machine.awaits(*task),
         });
         for effect in effects {
             self.perform(around, effect);
@@ -352,13 +447,19 @@ impl Exchanges {
     fn perform(&mut self, around: &mut Around<'_>, effect: Effect) {
         match effect {
             Effect::CompareRoots { peer } => {
-                self.proof.begin(peer, around.cx.now.monotonic);
+                let seen_of = self.wanted(around, peer);
+                self.pulls.begin(around, peer, &seen_of);
                 let looks = self.looked_at.entry(peer).or_default();
                 looks.before = std::mem::take(&mut looks.now);
                 let digest = digest_of_all(&around.shared_with(peer));
                 let number = around.cx.next_request();
                 self.numbers.insert(peer, number);
-                self.ask(around, Asked::Roots(peer, number), peer, PeerMessage::Roots(Roots { digest }));
+                self.ask(
+                    around,
+                    Asked::Roots(peer, number),
+                    peer,
+                    PeerMessage::Roots(Roots { digest, seen_of }),
+                );
             }
             Effect::CompareLeaves { peer, partitions } => {
                 let number = self.numbers.get(&peer).copied().unwrap_or_default();
@@ -388,6 +489,20 @@ impl Exchanges {
         }
     }
 
+    /// The partitions to be pulled from a peer in the next exchange, so many at most: those after the ones of the last.
+    fn wanted(&mut self, around: &Around<'_>, peer: NodeId) -> Vec<PartitionId> {
+        let layout = around.node.map.layout();
+        let all: BTreeSet<PartitionId> = around.shard.amnesiac().chain(reclaimable(around)).collect();
+        let shared: Vec<_> = all.into_iter().filter(|id| layout.slot_of(*id, peer).is_some()).collect();
+        let from = self.asked_up_to.get(&peer).map_or(0, |last| shared.partition_point(|id| id <= last));
+        let wanted: Vec<_> =
+            shared.iter().cycle().skip(from).take(shared.len().min(PULLED)).copied().collect();
+        if let Some(last) = wanted.last() {
+            self.asked_up_to.insert(peer, *last);
+        }
+        wanted
+    }
+
     fn ask(&mut self, around: &mut Around<'_>, asked: Asked, peer: NodeId, message: PeerMessage) {
         let id = around.cx.next_request();
         self.asked.insert(id, asked);
@@ -396,7 +511,7 @@ impl Exchanges {
 }
 
 impl Task {
-    /// Merges what this node lacked, and sends what the other lacks. Says whether there was room for it.
+    /// Merges what this node lacked. Says whether there was room for it.
     fn take(&mut self, around: &mut Around<'_>, number: u64, reply: &RangeReply) -> bool {
         self.through = reply.through;
         // What it cannot read it may have acknowledged, and this node lack.
@@ -406,16 +521,27 @@ impl Task {
                 return false;
             }
         }
-        for key in &reply.wants {
-            if let Some((place, stored)) = self.rows.iter().find(|(place, _)| place.key == *key) {
-                let is_counted = reply.objects.iter().any(|(other, _)| other == key);
-                self.keys += u64::from(!is_counted);
-                self.bytes += stored.len() as u64;
-                send_repair(around, self.peer, place, stored.clone());
-            }
-        }
-        self.rows.clear();
         true
+    }
+
+    /// The rows that the other wants. They count as being merged until it has answered.
+    fn take_wanted(&mut self, reply: &RangeReply) -> Vec<(Place, Bytes)> {
+        let rows = std::mem::take(&mut self.rows);
+        let wanted = rows.into_iter().filter(|(place, _)| reply.wants.contains(&place.key));
+        let wanted: Vec<_> = wanted.collect();
+        self.merging += wanted.len();
+        self.bytes += wanted.iter().map(|(_, stored)| stored.len() as u64).sum::<u64>();
+        wanted
+    }
+
+    const fn on_merged(&mut self, is_taken: bool) {
+        self.merging = self.merging.saturating_sub(1);
+        if is_taken {
+            self.keys += 1;
+        } else {
+            // It stays as it is, and stops no other.
+            self.is_whole = false;
+        }
     }
 
     fn merge(&mut self, around: &mut Around<'_>, number: u64, (key, stored): (&Key, &Bytes)) -> bool {
@@ -433,24 +559,33 @@ impl Task {
         self.bytes += stored.len() as u64;
         let level = (repair_level(node, key), Class::Background);
         let brought = Brought { object, stored: stored.clone() };
-        shard.merge(cx, &place, brought, Writer::Exchange(number), level);
+        shard.merge(cx, &place, brought, Writer::Exchange(number, self.peer), level);
         true
     }
 }
 
-fn send_repair(around: &mut Around<'_>, to: NodeId, place: &Place, object: Bytes) {
+/// The partitions that have tenures to close, or something to forget and owners that can all be reached.
+fn reclaimable(around: &Around<'_>) -> impl Iterator<Item = PartitionId> {
+    let peers = around.node.peers();
+    let is_there = move |node| peers.state(node) == Opinion::Alive;
+    let to_forget = around.shard.reclaiming().filter(move |(_, others)| others.iter().copied().all(is_there));
+    to_forget.map(|(id, _)| id).chain(around.shard.closing())
+}
+
+fn send_repair(around: &mut Around<'_>, to: NodeId, place: &Place, object: Bytes) -> u64 {
     let Around { cx, node, .. } = around;
     let id = cx.next_request();
     let header = request_header(cx, node, place.partition, id, Class::Background);
     let repair = Repair { header, key: place.key.clone(), seat: Seat::default(), object };
     cx.send_as(Class::Background, to, id, TTL, PeerMessage::Repair(repair));
+    id
 }
 
-/// The rows that can be read, with the digests of their clocks. One that cannot is as good as absent: the other's
+/// The rows with versions that can be read, with the digests of their clocks. One that cannot is as good as absent: the other's
 /// copy is sent for it.
 fn digests(rows: &[(Place, Bytes)]) -> impl Iterator<Item = (&Place, u128)> {
     rows.iter().filter_map(|(place, stored)| {
-        let object = Object::decode(stored).ok()?;
+        let object = Object::decode(stored).ok().filter(|object| !object.versions().is_empty())?;
         Some((place, digest_of(&place.key, &object).0))
     })
 }

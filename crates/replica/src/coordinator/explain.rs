@@ -12,12 +12,13 @@ use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Class, Read, ReadReply};
 
+use super::get::decoded;
 use super::{Around, Coordinator, failure};
 use crate::io::{LoadFailed, Ticket};
 use crate::place::Place;
 use crate::request::{Explained, Held, Holder, Response};
 use crate::serve::request_header;
-use crate::shard::{Reader, Ready};
+use crate::shard::{Reader, View};
 use crate::timers::Timer;
 
 /// Explanations under way at once.
@@ -74,11 +75,11 @@ impl Coordinator {
         around: &mut Around<'_>,
         id: u64,
         place: &Place,
-        result: Result<Ready, LoadFailed>,
+        result: Result<View, LoadFailed>,
     ) {
         let uncounted = around.shard.counts(place.partition).err().map(Failure::from);
         let held = match result {
-            Ok(ready) => Held::Copy { object: (*ready.object).clone(), uncounted },
+            Ok(view) => Held::Copy { object: (*view.object).clone(), uncounted },
             Err(LoadFailed) => Held::Unknown(Failure::Disk),
         };
         let me = around.cx.me();
@@ -96,11 +97,7 @@ impl Coordinator {
         if !self.explains.contains_key(&id) {
             return;
         }
-        let object = match reply.object.is_empty() {
-            true => Ok(Object::new()),
-            false => Object::decode(&reply.object),
-        };
-        let held = match (failure(reply.header.status), object) {
+        let held = match (failure(reply.header.status), decoded(&reply.object)) {
             (None, Ok(object)) => Held::Copy { object, uncounted: None },
             (Some(why @ (Failure::Amnesiac | Failure::Unproven)), Ok(object)) => {
                 Held::Copy { object, uncounted: Some(why) }

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use gramme_object::{Key, Object, limits};
-use gramme_quorum::{Failure, GetError, GetReply, GetRequest, GetVerdict, Threshold};
+use gramme_quorum::{Failure, GetError, GetReply, GetRequest, GetVerdict, Question, Threshold};
 use gramme_ring::NodeId;
-use gramme_vclock::Context;
+use gramme_vclock::{Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Class, Read, ReadReply, Repair, Status};
 
@@ -16,7 +16,7 @@ use crate::node::{Node, Properties};
 use crate::place::Place;
 use crate::request::{Found, Response};
 use crate::serve::{repair_level, request_header};
-use crate::shard::{Brought, Reader, Ready, Writer};
+use crate::shard::{Brought, Reader, View, Writer};
 use crate::timers::Timer;
 
 /// How long a repair is worth sending, in microseconds.
@@ -33,6 +33,13 @@ pub(super) struct Get {
     against: Option<Context>,
     request: GetRequest,
     deadline: u64,
+}
+
+/// What an owner was asked of versions that it does not hold.
+#[derive(Debug)]
+pub(super) struct Asked {
+    get: u64,
+    question: Question,
 }
 
 /// What a client asks for.
@@ -74,7 +81,7 @@ impl Coordinator {
         let get = Get { ticket, place, allow_mult, against, request, deadline };
         let me = around.cx.me();
         for to in get.request.members().filter(|&to| to != me) {
-            send_read(around, id, &get, to);
+            send_read(around, id, &get, (to, &[]));
         }
         let is_own = get.request.awaits(me);
         self.gets.insert(id, get);
@@ -87,7 +94,7 @@ impl Coordinator {
     fn ask(&mut self, around: &mut Around<'_>, id: u64, to: NodeId) {
         let Some(get) = self.gets.get(&id) else { return };
         if to != around.cx.me() {
-            send_read(around, id, get, to);
+            send_read(around, id, get, (to, &[]));
         } else if around.shard.is_crowded(around.cx) {
             self.on_get_failure(around, id, to, Failure::Busy);
         } else {
@@ -144,11 +151,11 @@ impl Coordinator {
         around: &mut Around<'_>,
         id: u64,
         place: &Place,
-        result: Result<Ready, LoadFailed>,
+        result: Result<View, LoadFailed>,
     ) {
         let reply = match (result, around.shard.counts(place.partition)) {
-            (Ok(ready), Ok(())) => GetReply::Object((*ready.object).clone()),
-            (Ok(ready), Err(why)) => GetReply::Uncounted((*ready.object).clone(), why.into()),
+            (Ok(view), Ok(())) => GetReply::Object((*view.object).clone()),
+            (Ok(view), Err(why)) => GetReply::Uncounted((*view.object).clone(), why.into()),
             (Err(LoadFailed), _) => GetReply::Failed(Failure::Disk),
         };
         let me = around.cx.me();
@@ -162,6 +169,9 @@ impl Coordinator {
         id: u64,
         reply: &ReadReply,
     ) {
+        if let Some(asked) = self.questions.remove(&id) {
+            return self.on_question_reply(around, from, asked, reply);
+        }
         // Those that come after the end say nothing that is not in the next hello.
         let Some(get) = self.gets.get(&id) else { return self.on_explain_reply(around, from, id, reply) };
         let partition = get.place.partition;
@@ -173,11 +183,7 @@ impl Coordinator {
             // It has not looked at the key: asked again, it will.
             return self.ask(around, id, from);
         }
-        let object = || match reply.object.is_empty() {
-            true => Ok(Object::new()),
-            false => Object::decode(&reply.object),
-        };
-        let reply = match (failure(reply.header.status), object()) {
+        let reply = match (failure(reply.header.status), decoded(&reply.object)) {
             (None, Ok(object)) => GetReply::Object(object),
             (Some(why @ (Failure::Amnesiac | Failure::Unproven)), Ok(object)) => {
                 GetReply::Uncounted(object, why)
@@ -185,6 +191,77 @@ impl Coordinator {
             (failure, _) => GetReply::Failed(failure.unwrap_or(Failure::Disk)),
         };
         self.on_get_reply(around, id, from, reply);
+    }
+
+    /// Asks owners what became of versions that they do not hold.
+    fn ask_questions(&mut self, around: &mut Around<'_>, id: u64, questions: Vec<Question>) {
+        around.cx.stats.gets_asked_again += 1;
+        for question in questions {
+            self.ask_question(around, id, question);
+        }
+    }
+
+    fn ask_question(&mut self, around: &mut Around<'_>, id: u64, question: Question) {
+        let Some(get) = self.gets.get(&id) else { return };
+        let number = around.cx.next_request();
+        let to = question.node;
+        if to != around.cx.me() {
+            send_read(around, number, get, (to, &question.dots));
+        } else if around.shard.is_crowded(around.cx) {
+            return self.on_no_answer(around, id, to, Failure::Busy);
+        } else {
+            let asked = question.dots.clone();
+            around.shard.read(around.cx, &get.place, Reader::Question(number, asked));
+        }
+        self.questions.insert(number, Asked { get: id, question });
+    }
+
+    fn on_question_reply(&mut self, around: &mut Around<'_>, from: NodeId, asked: Asked, reply: &ReadReply) {
+        let Asked { get: id, question } = asked;
+        let Some(get) = self.gets.get_mut(&id).filter(|_| question.node == from) else { return };
+        around.node.lineage.hear_point(from, &reply.header.point);
+        if adopt(around, get.place.partition, &reply.header) && reply.header.status == Status::Stale {
+            return self.ask_question(around, id, question);
+        }
+        let verdict = match (failure(reply.header.status), decoded(&reply.object)) {
+            (None, Ok(object)) => get.request.on_covered(from, &object, &reply.covered),
+            (Some(why @ (Failure::Amnesiac | Failure::Unproven)), _) => get.request.discount(from, why),
+            (why, _) => get.request.on_not_covered(from, why.unwrap_or(Failure::Disk)),
+        };
+        self.on_get_verdict(around, id, verdict);
+    }
+
+    /// This node has looked for what became of versions.
+    pub(crate) fn on_own_question(
+        &mut self,
+        around: &mut Around<'_>,
+        number: u64,
+        result: Result<View, LoadFailed>,
+    ) {
+        let Some(Asked { get: id, .. }) = self.questions.remove(&number) else { return };
+        let me = around.cx.me();
+        match (result, self.gets.get_mut(&id)) {
+            (_, None) => {}
+            (Ok(View { object, covered, .. }), Some(get)) => {
+                let verdict = get.request.on_covered(me, &object, &covered);
+                self.on_get_verdict(around, id, verdict);
+            }
+            (Err(LoadFailed), Some(_)) => self.on_no_answer(around, id, me, Failure::Disk),
+        }
+    }
+
+    /// What was asked of versions will not be answered, if it was that; says so.
+    pub(super) fn on_question_failure(&mut self, around: &mut Around<'_>, id: u64, failure: Failure) -> bool {
+        let Some(Asked { get, question }) = self.questions.remove(&id) else { return false };
+        self.on_no_answer(around, get, question.node, failure);
+        true
+    }
+
+    fn on_no_answer(&mut self, around: &mut Around<'_>, id: u64, node: NodeId, failure: Failure) {
+        if let Some(get) = self.gets.get_mut(&id) {
+            let verdict = get.request.on_not_covered(node, failure);
+            self.on_get_verdict(around, id, verdict);
+        }
     }
 
     fn on_get_reply(&mut self, around: &mut Around<'_>, id: u64, from: NodeId, reply: GetReply) {
@@ -209,6 +286,7 @@ impl Coordinator {
         let cx = &mut *around.cx;
         match verdict {
             GetVerdict::Wait | GetVerdict::Finished => {}
+            GetVerdict::Ask(questions) => return self.ask_questions(around, id, questions),
             GetVerdict::Answer(object) => {
                 cx.timers.cancel(get.deadline, Timer::Get(id));
                 get.deadline = get.deadline.min(cx.now.monotonic + LINGER);
@@ -231,6 +309,7 @@ impl Coordinator {
     /// Everybody has been heard: send the others what they lack.
     fn finish_get(&mut self, around: &mut Around<'_>, id: u64) {
         let Some(get) = self.gets.remove(&id) else { return };
+        self.questions.retain(|_, asked| asked.get != id);
         let Around { cx, node, shard } = around;
         cx.timers.cancel(get.deadline, Timer::Get(id));
         for repair in get.request.repairs() {
@@ -271,6 +350,10 @@ impl Coordinator {
         for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.on_get_failure(around, id, node, Failure::Silent);
         }
+        let asked = self.questions.iter().filter(|(_, asked)| asked.question.node == node);
+        for number in asked.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.on_question_failure(around, number, Failure::Silent);
+        }
     }
 
     pub(super) fn discount_own_reads(&mut self, around: &mut Around<'_>) {
@@ -283,11 +366,16 @@ impl Coordinator {
     }
 }
 
-fn send_read(around: &mut Around<'_>, id: u64, get: &Get, to: NodeId) {
+/// What a reply shows.
+pub(super) fn decoded(stored: &Bytes) -> Result<Object, gramme_object::DecodeError> {
+    if stored.is_empty() { Ok(Object::new()) } else { Object::decode(stored) }
+}
+
+fn send_read(around: &mut Around<'_>, id: u64, get: &Get, (to, asked): (NodeId, &[Dot])) {
     let Around { cx, node, .. } = around;
     let ttl = get.deadline.saturating_sub(cx.now.monotonic);
     let header = request_header(cx, node, get.place.partition, id, Class::Foreground);
-    let read = Read { header, key: get.place.key.clone(), asked: Vec::new() };
+    let read = Read { header, key: get.place.key.clone(), asked: asked.to_vec() };
     cx.send(to, id, ttl, PeerMessage::Read(read));
 }
 

@@ -28,6 +28,8 @@ use duplicates::Duplicates;
 #[derive(Debug, Default)]
 pub(crate) struct Coordinator {
     gets: BTreeMap<u64, get::Get>,
+    /// What owners were asked beyond that, by the number under which.
+    questions: BTreeMap<u64, get::Asked>,
     puts: BTreeMap<u64, put::Put>,
     forwards: BTreeMap<u64, forward::Forward>,
     lists: BTreeMap<u64, list::List>,
@@ -59,6 +61,7 @@ impl Coordinator {
     pub(crate) fn on_undelivered(&mut self, around: &mut Around<'_>, to: NodeId, id: u64, failure: Failure) {
         if self.gets.contains_key(&id) {
             self.on_get_failure(around, id, to, failure);
+        } else if self.on_question_failure(around, id, failure) {
         } else if self.puts.contains_key(&id) {
             self.on_put_failure(around, id, to, failure);
         } else if self.forwards.contains_key(&id) {

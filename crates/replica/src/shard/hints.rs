@@ -88,6 +88,11 @@ impl Hints {
         Dot::new(fallback.actor, fallback.counter)
     }
 
+    /// The actor under which it writes of a partition that is not this node's own, if it does.
+    pub(super) fn actor(&self, partition: PartitionId) -> Option<Actor> {
+        self.fallbacks.get(&partition).map(|fallback| fallback.actor)
+    }
+
     /// Data was lost: it names nothing more as whom it was.
     pub(super) fn lose(&mut self) {
         self.fallbacks.clear();

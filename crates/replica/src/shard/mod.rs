@@ -8,11 +8,14 @@
 //! The shard calls nobody. What it has done for whom it says in [`Done`] values, which `replica.rs` hands to
 //! whoever asked. It holds nothing that there is one of per node, so that a second shard is a second value.
 
+mod closed;
 mod commits;
 mod counting;
+mod forget;
 mod hints;
 mod overlay;
 mod partition;
+mod reclaim;
 mod record;
 mod work;
 
@@ -28,13 +31,14 @@ use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::Dot;
 use gramme_wire::peer::{Class, Room, Status, Sum};
 
+pub(crate) use closed::{Closed, recovered as recovered_closed};
 pub(crate) use commits::Level;
 pub use hints::Backlog;
 pub(crate) use hints::recovered as recovered_hints;
 pub(crate) use overlay::Ready;
 pub(crate) use partition::{Fresh, Partition, Uncounted, sum_of};
 pub use record::RecordError;
-pub(crate) use work::{Brought, Done, Lost, RangeScan, Reader, Scanner, Writer};
+pub(crate) use work::{Brought, Done, Lost, RangeScan, Reader, Scanner, View, Writer};
 
 use crate::cx::Cx;
 use crate::io::{Change, Effect, LoadFailed, Page, Rows};
@@ -43,6 +47,7 @@ use crate::place::{Place, Space};
 use commits::Commits;
 use hints::Hints;
 use overlay::Overlay;
+use reclaim::Reclaim;
 use work::{Operation, Waiter};
 
 /// See the module.
@@ -52,6 +57,8 @@ pub(crate) struct Shard {
     /// Why some partition counts for nothing, if one does.
     uncounted: Option<Uncounted>,
     hints: Hints,
+    reclaim: Reclaim,
+    closed: Closed,
     /// This start's tenure as a fallback.
     tenure: Tenure,
     overlay: Overlay,
@@ -65,14 +72,17 @@ pub(crate) struct Shard {
 impl Shard {
     pub(crate) fn new(
         partitions: BTreeMap<PartitionId, Partition>,
-        hints: BTreeMap<NodeId, Backlog>,
+        others: impl Fn(PartitionId) -> Vec<NodeId>,
+        (hints, closed): (BTreeMap<NodeId, Backlog>, Closed),
         tenure: Tenure,
         seed: u64,
     ) -> Self {
         Self {
+            reclaim: Reclaim::new(partitions.keys().map(|id| (*id, others(*id)))),
             partitions,
             uncounted: None,
             hints: Hints::new(hints),
+            closed,
             tenure,
             overlay: Overlay::new(seed),
             commits: Commits::default(),
@@ -116,7 +126,7 @@ impl Shard {
         self.hints.backlogs()
     }
 
-    pub(crate) fn has_seen(&self, partition: PartitionId, dot: Dot) -> bool {
+    fn has_seen(&self, partition: PartitionId, dot: Dot) -> bool {
         self.partitions.get(&partition).is_some_and(|owned| owned.has_seen(dot))
     }
 
@@ -185,11 +195,11 @@ impl Shard {
         self.commits.on_committed(cx, written, synced);
         while let Some(waiter) = self.commits.next_ready() {
             match waiter {
-                Waiter::Read(reader, place, ready) => {
-                    self.done.push_back(Done::Read { reader, place, result: Ok(ready) });
+                Waiter::Read(reader, place, view) => {
+                    self.done.push_back(Done::Read { reader, place, result: Ok(view) });
                 }
                 Waiter::ReadHint(read, ready) => self.add_hint(read, Ok(ready)),
-                Waiter::Write(writer, status) => self.tell(writer, status),
+                Waiter::Write(writer, status, covered) => self.tell_covered(writer, status, covered),
                 Waiter::Slot(place, sequence) => self.overlay.rest(&place, sequence),
                 Waiter::Scan(scan, rows, limit) => {
                     cx.out.push(Effect::Scan { scan, rows, after: None, limit });
@@ -225,7 +235,7 @@ impl Shard {
         let has_some = |owner: &NodeId| self.hints.backlogs().contains_key(owner);
         let spaces: Vec<Space> = owners.filter(has_some).map(Space::Hints).collect();
         let Some(read) = self.hints.begin_read(place, &reader, spaces.len()) else {
-            let result = Ok(Ready::of(Object::new()));
+            let result = Ok(View::of(Ready::of(Object::new())));
             return self.done.push_back(Done::Read { reader, place: place.clone(), result });
         };
         for space in spaces {
@@ -235,7 +245,7 @@ impl Shard {
 
     fn add_hint(&mut self, read: u64, result: Result<Ready, LoadFailed>) {
         if let Some((reader, place, result)) = self.hints.add(read, result) {
-            self.done.push_back(Done::Read { reader, place, result });
+            self.done.push_back(Done::Read { reader, place, result: result.map(View::of) });
         }
     }
 
@@ -306,11 +316,6 @@ impl Shard {
         cx.out.push(Effect::Scan { scan, rows: Rows::Hints(target), after, limit });
     }
 
-    /// Lets a hinted copy go that was handed on and is durable there, unless it has changed since.
-    pub(crate) fn forget_hint(&mut self, cx: &mut Cx, place: &Place, stored: Bytes) {
-        self.with(cx, place, Operation::Forget(stored));
-    }
-
     /// Names a new write of a partition, this node's own or not.
     pub(crate) fn mint(&mut self, cx: &mut Cx, partition: PartitionId) -> Dot {
         match self.partitions.get_mut(&partition) {
@@ -333,23 +338,24 @@ impl Shard {
             debug_assert!(false, "a put is staged on a key that is not loaded");
             return self.tell(Writer::Put(put), Status::DiskError);
         };
-        let Some(news) = self.see(place, &object) else {
-            return self.tell(Writer::Put(put), Status::NotOwner);
+        let writer = Writer::Put(put);
+        let Some(news) = self.see(place, &object, &writer) else {
+            return self.tell(writer, Status::NotOwner);
         };
         let sequence = self.stage(cx, place, &old, (object, stored), news, (level, Class::Foreground));
-        self.tell_when_durable(sequence, level, Writer::Put(put), done(level));
+        self.tell_when_durable((sequence, level), writer, done(level), Vec::new());
     }
 
     /// Tells the writer when all that was staged until now is durable.
     pub(crate) fn confirm(&mut self, cx: &mut Cx, writer: Writer, level: Level) {
         let sequence = self.commits.barrier(cx, level);
-        self.tell_when_durable(sequence, level, writer, done(level));
+        self.tell_when_durable((sequence, level), writer, done(level), Vec::new());
     }
 
     /// Commits rows that are no objects, and tells the writer.
     pub(crate) fn commit_and_tell(&mut self, cx: &mut Cx, rows: Vec<Change>, level: Level, writer: Writer) {
         let sequence = self.commits.commit(cx, rows, level, Class::Foreground);
-        self.tell_when_durable(sequence, level, writer, done(level));
+        self.tell_when_durable((sequence, level), writer, done(level), Vec::new());
     }
 
     /// Takes a later epoch of a partition. Written to the same log as writes, before any that follows from it.
@@ -387,6 +393,8 @@ impl Shard {
             }
             Operation::Coordinate(put) => self.done.push_back(Done::Loaded { put, result: Ok(()) }),
             Operation::Forget(stored) => self.forget(cx, place, &stored),
+            Operation::Bury(dots, writer) => self.bury_ready(cx, place, &dots, writer),
+            Operation::Reclaim => self.reclaim_ready(cx, place),
         }
     }
 
@@ -398,10 +406,12 @@ impl Shard {
                 self.done.push_back(Done::Read { reader, place, result: Err(LoadFailed) });
             }
             Operation::ReadHint(read) => self.add_hint(read, Err(LoadFailed)),
-            Operation::Merge { writer, .. } => self.tell(writer, Status::DiskError),
+            Operation::Merge { writer, .. } | Operation::Bury(_, writer) => {
+                self.tell(writer, Status::DiskError)
+            }
             Operation::Coordinate(put) => self.done.push_back(Done::Loaded { put, result: Err(LoadFailed) }),
-            // It is handed on again some time.
-            Operation::Forget(_) => {}
+            // It is handed on, or looked at, again some time.
+            Operation::Forget(_) | Operation::Reclaim => {}
         }
     }
 
@@ -419,16 +429,27 @@ impl Shard {
         let staged = ready.staged.filter(|&(sequence, level)| !self.commits.is_durable(sequence, level));
         match (staged.filter(|_| !planted!(ShowStaged)), shown) {
             (Some((sequence, level)), Shown::To(reader)) => {
-                self.commits.wait(sequence, level, Waiter::Read(reader, place.clone(), ready));
+                let view = self.view(place, ready, reader.asked());
+                self.commits.wait(sequence, level, Waiter::Read(reader, place.clone(), view));
             }
             (Some((sequence, level)), Shown::With(read)) => {
                 self.commits.wait(sequence, level, Waiter::ReadHint(read, ready));
             }
             (None, Shown::To(reader)) => {
-                self.done.push_back(Done::Read { reader, place: place.clone(), result: Ok(ready) });
+                let view = self.view(place, ready, reader.asked());
+                self.done.push_back(Done::Read { reader, place: place.clone(), result: Ok(view) });
             }
             (None, Shown::With(read)) => self.add_hint(read, Ok(ready)),
         }
+    }
+
+    /// A key as it is now, with those versions among `asked` that were replaced: seen, and not held.
+    fn view(&self, place: &Place, ready: Ready, asked: &[Dot]) -> View {
+        let versions = ready.object.versions();
+        let is_seen = |dot| self.has_seen(place.partition, dot) || versions.context().covers(dot);
+        let is_covered = |dot: &Dot| is_seen(*dot) && !versions.is_live(*dot);
+        let covered = asked.iter().copied().filter(is_covered).collect();
+        View { covered, ..View::of(ready) }
     }
 
     fn merge_ready(
@@ -447,16 +468,22 @@ impl Shard {
         let before = object.versions().len();
         // A version that was seen here and is not here any more was replaced: it is refused from any source.
         let owned = self.partitions.get(&place.partition).filter(|_| place.space == Space::Data);
+        let mut covered = Vec::new();
         object.versions_mut().retain(|dot, _| {
-            let is_seen = owned.is_some_and(|owned| owned.has_seen(dot));
+            let is_seen = owned.is_some_and(|owned| owned.has_seen(dot)) && !planted!(TakeOld);
             let is_gone = is_seen || old.object.context().covers(dot);
-            !is_gone || old.object.versions().is_live(dot)
+            let is_refused = is_gone && !old.object.versions().is_live(dot);
+            if is_refused {
+                covered.push(dot);
+            }
+            !is_refused
         });
-        let refused = before - object.versions().len();
-        cx.stats.versions_refused += refused as u64;
-        let status = if before > 0 && refused == before { Status::Covered } else { done(level) };
+        cx.stats.versions_refused += covered.len() as u64;
+        let status = if before > 0 && covered.len() == before { Status::Covered } else { done(level) };
+        // Whoever is told that a version was replaced lets it go: what replaced it must not be lost after that.
+        let level = if covered.is_empty() { level } else { Level::Synced };
         // A state that includes ours, as the usual overwrite does, is stored as it came.
-        let includes_ours = refused == 0 && object.context().includes(old.object.context());
+        let includes_ours = covered.is_empty() && object.context().includes(old.object.context());
         let merged = (!includes_ours).then(|| {
             let mut merged = (*old.object).clone();
             merged.merge(&object);
@@ -472,45 +499,32 @@ impl Shard {
             cx.stats.too_large += 1;
             return self.tell(writer, Status::TooLarge);
         }
-        let Some(news) = self.see(place, &object) else { return self.tell(writer, Status::NotOwner) };
+        let Some(news) = self.see(place, &object, &writer) else {
+            return self.tell(writer, Status::NotOwner);
+        };
         if is_same && news.is_empty() {
             let sequence = match old.staged {
                 Some((sequence, staged)) if staged >= level => sequence,
                 _ => self.commits.barrier(cx, level),
             };
-            return self.tell_when_durable(sequence, level, writer, status);
+            return self.tell_when_durable((sequence, level), writer, status, covered);
         }
         let merged = (Arc::new(merged.unwrap_or(object)), stored);
         let sequence = self.stage(cx, place, &old, merged, news, (level, class));
-        self.tell_when_durable(sequence, level, writer, status);
+        self.tell_when_durable((sequence, level), writer, status, covered);
     }
 
     /// Marks what an object shows as seen; returns what is new of it. Nothing for a partition that is not this
     /// node's own, whose hinted copies are in no seen-set.
-    fn see(&mut self, place: &Place, object: &Object) -> Option<Vec<Dot>> {
+    fn see(&mut self, place: &Place, object: &Object, writer: &Writer) -> Option<Vec<Dot>> {
+        let from = match writer {
+            Writer::Exchange(_, peer) => Some(*peer),
+            _ => None,
+        };
         match place.space {
-            Space::Data => self.partitions.get_mut(&place.partition).map(|owned| owned.see(object)),
+            Space::Data => self.partitions.get_mut(&place.partition).map(|owned| owned.see(object, from)),
             Space::Hints(_) => Some(Vec::new()),
         }
-    }
-
-    fn forget(&mut self, cx: &mut Cx, place: &Place, stored: &Bytes) {
-        let (Some(old), Space::Hints(target)) = (self.overlay.ready(place).cloned(), place.space) else {
-            return debug_assert!(false, "what is forgotten is a hinted copy, and loaded");
-        };
-        if old.stored.is_empty() || old.stored != *stored {
-            return;
-        }
-        let old_digest = old.digest.unwrap_or_else(|| digest_of(&place.key, &old.object));
-        let of = (target, place.partition);
-        let sum = self.hints.replace(of, (Some(old_digest), old.stored.len() as u64), (None, 0));
-        let changes = vec![Change::Removed { place: place.clone() }, sum];
-        let level = old.staged.map_or(Level::Written, |(_, staged)| staged);
-        let sequence = self.commits.commit(cx, changes, level, Class::Background);
-        let (object, stored) = (Arc::new(Object::new()), Bytes::new());
-        let ready = Ready { object, stored, digest: None, staged: Some((sequence, level)) };
-        self.overlay.set(place, ready);
-        self.commits.wait(sequence, level, Waiter::Slot(place.clone(), sequence));
     }
 
     /// Commits a key's new object, with its leaf and its partition's note or with what is kept for its target, as
@@ -537,12 +551,9 @@ impl Shard {
                 changes.push(self.hints.replace(of, (old_digest, old_bytes), new));
             }
             Space::Data => {
-                if let Some(owned) = self.partitions.get_mut(&place.partition) {
-                    changes.push(owned.replace(place, (old_digest, old_bytes), (digest, new_bytes)));
-                    changes.push(owned.next_entry(news));
-                }
-                cx.stats.keys += u64::from(is_new);
-                cx.stats.bytes = cx.stats.bytes + new_bytes - old_bytes;
+                let (old, new) = ((old_digest, old_bytes), (Some(digest), new_bytes));
+                changes.extend(self.replace(cx, place, old, new, news));
+                self.reclaim.note(place, &object, cx.now.monotonic);
             }
         }
         // What is shown must be as durable as the most careful of the batches in it.
@@ -554,17 +565,27 @@ impl Shard {
         sequence
     }
 
-    fn tell_when_durable(&mut self, sequence: u64, level: Level, writer: Writer, status: Status) {
+    fn tell_when_durable(
+        &mut self,
+        (sequence, level): (u64, Level),
+        writer: Writer,
+        status: Status,
+        covered: Vec<Dot>,
+    ) {
         if self.commits.is_durable(sequence, level) {
-            self.tell(writer, status);
+            self.tell_covered(writer, status, covered);
         } else if !matches!(writer, Writer::Nobody) {
-            self.commits.wait(sequence, level, Waiter::Write(writer, status));
+            self.commits.wait(sequence, level, Waiter::Write(writer, status, covered));
         }
     }
 
     fn tell(&mut self, writer: Writer, status: Status) {
+        self.tell_covered(writer, status, Vec::new());
+    }
+
+    fn tell_covered(&mut self, writer: Writer, status: Status, covered: Vec<Dot>) {
         if !matches!(writer, Writer::Nobody) {
-            self.done.push_back(Done::Written { writer, status });
+            self.done.push_back(Done::Written { writer, status, covered });
         }
     }
 }
@@ -584,8 +605,12 @@ fn decoded(stored: Bytes) -> Result<Ready, LoadFailed> {
     Ok(Ready { object: Arc::new(object), stored, digest: None, staged: None })
 }
 
-/// What a key adds to its leaf.
+/// What a key adds to its leaf; nothing if it has no version.
 pub(crate) fn digest_of(key: &Key, object: &Object) -> Digest {
+    if object.versions().is_empty() {
+        // What it replaced matters to nobody who has never had that.
+        return Digest::NOTHING;
+    }
     Digest::of(key.as_bytes(), &clock_bytes(object))
 }
 

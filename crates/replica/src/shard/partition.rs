@@ -1,6 +1,6 @@
 //! One partition on this node: its tenure, its counter, what it has seen, and its hash tree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gramme_merkle::{Digest, Leaf, Tree};
 use gramme_object::Object;
@@ -47,10 +47,24 @@ pub(crate) struct Partition {
     /// Bytes of all objects.
     bytes: u64,
     known: BTreeMap<NodeId, Tenure>,
+    /// Tenures that are nobody's, of which something may still be missing here.
+    closing: BTreeSet<Actor>,
     is_amnesiac: bool,
     is_proven: bool,
     notes: u32,
+    /// Dots that were new here, while somebody watches; see [`Self::watch`].
+    gains: Gains,
 }
+
+/// Dots that were new, with the replica that an exchange brought them from.
+#[derive(Clone, Debug, Default)]
+struct Gains {
+    watchers: usize,
+    dots: Vec<(Dot, Option<NodeId>)>,
+}
+
+/// Gains that are remembered while somebody watches; whoever watches longer must begin anew.
+const GAINS: usize = 65_536;
 
 /// What begins a new tenure.
 #[derive(Clone, Copy, Debug)]
@@ -107,9 +121,11 @@ impl Partition {
             total: stored.total,
             bytes: record.bytes,
             known: record.known.into_iter().collect(),
+            closing: record.closing.into_iter().collect(),
             is_amnesiac: record.is_amnesiac,
             is_proven: false,
             notes: 0,
+            gains: Gains::default(),
         })
     }
 
@@ -174,8 +190,9 @@ impl Partition {
     }
 
     /// Marks what merging `object` shows us: its live dots and the dots outside its vector. Never its vector,
-    /// which names dots that nobody has shown us. Returns what is new.
-    pub(crate) fn see(&mut self, object: &Object) -> Vec<Dot> {
+    /// which names dots that nobody has shown us. Returns what is new. `from` is the replica that an exchange brought
+    /// it from.
+    pub(crate) fn see(&mut self, object: &Object, from: Option<NodeId>) -> Vec<Dot> {
         if planted!(SeenFromVector) {
             for (actor, counter) in object.context().vector().iter() {
                 for counter in counter.saturating_sub(64).max(1)..=counter {
@@ -184,7 +201,46 @@ impl Partition {
             }
         }
         let shown = object.versions().dots().chain(object.context().outside().iter().copied());
-        shown.filter(|&dot| self.seen.insert(dot)).collect()
+        let news: Vec<Dot> = shown.filter(|&dot| self.seen.insert(dot)).collect();
+        if self.gains.watchers > 0 && self.gains.dots.len() < GAINS {
+            self.gains.dots.extend(news.iter().map(|dot| (*dot, from)));
+        }
+        news
+    }
+
+    pub(crate) const fn seen(&self) -> &SeenSet {
+        &self.seen
+    }
+
+    /// Takes over what another has seen, once all that it had then is here; says whether anything is new.
+    pub(crate) fn take_seen(&mut self, theirs: &SeenSet) -> bool {
+        let is_news = !self.seen.includes(theirs);
+        if is_news {
+            self.seen.join(theirs);
+            // The other has closed them, with all that there is of them.
+            let seen = &self.seen;
+            self.closing.retain(|actor| !seen.is_finished(*actor));
+        }
+        is_news
+    }
+
+    /// Remembers from now on what is new; returns where that begins. Ended by [`Self::unwatch`].
+    pub(crate) const fn watch(&mut self) -> usize {
+        self.gains.watchers += 1;
+        self.gains.dots.len()
+    }
+
+    pub(crate) fn unwatch(&mut self) {
+        self.gains.watchers = self.gains.watchers.saturating_sub(1);
+        if self.gains.watchers == 0 {
+            self.gains.dots = Vec::new();
+        }
+    }
+
+    /// Whether one of `dots` came since then, and not by an exchange with `peer`; also if that is not known.
+    pub(crate) fn has_gained(&self, since: usize, dots: &SeenSet, peer: NodeId) -> bool {
+        let mut gained = self.gains.dots.iter().skip(since);
+        self.gains.dots.len() >= GAINS || gained.any(|(dot, from)| *from != Some(peer) && dots.contains(*dot))
     }
 
     /// Takes an epoch that is later than the one that was known.
@@ -218,16 +274,46 @@ impl Partition {
         self.known.iter().map(|(node, tenure)| (*node, *tenure)).collect()
     }
 
+    /// Whether it is the present tenure of this node, or of another as far as is known.
+    pub(crate) fn is_known(&self, actor: Actor) -> bool {
+        self.actor == actor || self.known.values().any(|tenure| tenure.actor == Some(actor))
+    }
+
+    /// Tenures that are being closed.
+    pub(crate) fn closing(&self) -> impl Iterator<Item = Actor> {
+        self.closing.iter().copied()
+    }
+
+    pub(crate) fn is_closing(&self, actor: Actor) -> bool {
+        self.closing.contains(&actor)
+    }
+
+    /// Takes no more new writes of these; says whether that is new.
+    pub(crate) fn close(&mut self, actors: &[Actor]) -> bool {
+        let seen = &self.seen;
+        let before = self.closing.len();
+        self.closing.extend(actors.iter().filter(|actor| !seen.is_finished(**actor)));
+        self.closing.len() > before
+    }
+
+    /// All that there is of these is here, and counts as seen.
+    pub(crate) fn finish(&mut self, actors: &[Actor]) {
+        for actor in actors {
+            self.closing.remove(actor);
+            self.seen.finish(*actor);
+        }
+    }
+
     /// Puts a key's new digest and size in the place of its old ones; the leaf must go with the same batch.
     pub(crate) fn replace(
         &mut self,
         place: &Place,
         old: (Option<Digest>, u64),
-        new: (Digest, u64),
+        new: (Option<Digest>, u64),
     ) -> Change {
         let below = place.hash.0 << self.id.depth;
-        let number = self.tree.replace(below, old.0, Some(new.0));
-        self.total.replace(old.0, Some(new.0));
+        let number = self.tree.replace(below, old.0, new.0);
+        self.total.replace(old.0, new.0);
         self.bytes = self.bytes + new.1 - old.1;
         Change::Leaf { partition: self.id, number, leaf: self.tree.leaf(number) }
     }
@@ -259,6 +345,7 @@ impl Partition {
             seen: self.seen.clone(),
             is_amnesiac: self.is_amnesiac,
             known: self.known(),
+            closing: self.closing.iter().copied().collect(),
             ..founding(Fresh { actor: self.actor, life: self.life, born: self.born })
         };
         Change::Partition { partition: self.id, total: self.total, record: record.encode() }
@@ -373,7 +460,7 @@ mod tests {
         let mut partition = partition();
         let mut object = Object::new();
         object.versions_mut().raise_own_entry(Dot::new(Actor(9), 5));
-        assert!(partition.see(&object).is_empty());
+        assert!(partition.see(&object, None).is_empty());
         assert!(!partition.has_seen(Dot::new(Actor(9), 4)));
     }
 

@@ -128,7 +128,6 @@ impl Record {
             (!record.floors.is_empty(), "floors"),
             (!record.cursors.is_empty(), "transfer cursors"),
             (!record.pull.is_empty(), "peers to pull from"),
-            (!record.closing.is_empty(), "tenures being closed"),
         ];
         match later.into_iter().find(|(is_there, _)| *is_there) {
             Some((_, what)) => Err(RecordError::Later(what)),

@@ -1,11 +1,13 @@
 //! What the shard is asked to do, for whom, and what it says that it has done.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use gramme_object::{Key, Object};
 use gramme_quorum::Seat;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::Dot;
-use gramme_wire::peer::{Class, Status};
+use gramme_wire::peer::{Class, RootsReply, Status};
 
 use super::{Level, Ready};
 use crate::io::{Change, LoadFailed, Page, Rows};
@@ -17,10 +19,39 @@ use crate::place::Place;
 pub(crate) enum Reader {
     /// A get that this node coordinates.
     Get(u64),
+    /// A get that this node coordinates asks what became of versions.
+    Question(u64, Vec<Dot>),
     /// An explanation that this node gives.
     Explain(u64),
     /// Another coordinator.
     Peer { to: NodeId, id: u64, asked: Vec<Dot> },
+}
+
+impl Reader {
+    /// The versions of which the reader wants to know whether they were replaced.
+    pub(super) fn asked(&self) -> &[Dot] {
+        match self {
+            Self::Question(_, asked) | Self::Peer { asked, .. } => asked,
+            Self::Get(_) | Self::Explain(_) => &[],
+        }
+    }
+}
+
+/// A key as it was at one moment: what has been seen since is not in its object.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) object: Arc<Object>,
+    /// The stored form of `object`; empty if nothing is stored.
+    pub(crate) stored: Bytes,
+    /// Which of the versions that were asked about had been seen and were not held.
+    pub(crate) covered: Vec<Dot>,
+}
+
+impl View {
+    pub(super) fn of(ready: Ready) -> Self {
+        let Ready { object, stored, .. } = ready;
+        Self { object, stored, covered: Vec::new() }
+    }
 }
 
 /// Who writes.
@@ -32,8 +63,12 @@ pub(crate) enum Writer {
     Peer { to: NodeId, id: u64, partition: PartitionId, seat: Seat },
     /// Another node, that had kept it for this one.
     Hint { to: NodeId, id: u64, partition: PartitionId },
-    /// A comparison with another replica.
-    Exchange(u64),
+    /// A leaf that is compared with this replica.
+    Exchange(u64, NodeId),
+    /// A replica that compares all it shares with this one: it is told what was true then.
+    Roots { to: NodeId, id: u64, reply: Box<RootsReply> },
+    /// A replica that has tenures closed.
+    Close { to: NodeId, id: u64, partition: PartitionId },
     /// A record of bucket properties.
     Properties(Scope, (u64, u64)),
     /// Read repair by this node: nobody waits.
@@ -87,6 +122,10 @@ pub(crate) enum Operation {
     Coordinate(u64),
     /// Let a hinted copy go that was handed on, if it is still as it was then.
     Forget(Bytes),
+    /// End these versions, which another replica has seen replaced, and tell the writer.
+    Bury(Vec<Dot>, Writer),
+    /// Forget what was replaced, if every owner has seen all of it.
+    Reclaim,
 }
 
 impl Operation {
@@ -94,7 +133,7 @@ impl Operation {
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Self::Merge { brought, .. } => brought.stored.len() as u64,
-            Self::Read(_) | Self::ReadHint(_) | Self::Coordinate(_) => 0,
+            Self::Read(_) | Self::ReadHint(_) | Self::Coordinate(_) | Self::Bury(..) | Self::Reclaim => 0,
             Self::Forget(stored) => stored.len() as u64,
         }
     }
@@ -103,9 +142,9 @@ impl Operation {
 /// Who waits for a batch to be durable.
 #[derive(Debug)]
 pub(crate) enum Waiter {
-    Read(Reader, Place, Ready),
+    Read(Reader, Place, View),
     ReadHint(u64, Ready),
-    Write(Writer, Status),
+    Write(Writer, Status, Vec<Dot>),
     /// The key has nothing under way, if nothing was staged since.
     Slot(Place, u64),
     /// Rows are to be read, those among them that were staged.
@@ -118,9 +157,9 @@ pub(crate) enum Done {
     /// The key of a put is there, or cannot be read.
     Loaded { put: u64, result: Result<(), LoadFailed> },
     /// What a read shows; nothing of it can be lost any more.
-    Read { reader: Reader, place: Place, result: Result<Ready, LoadFailed> },
-    /// A write is as durable as was asked, or was not done.
-    Written { writer: Writer, status: Status },
+    Read { reader: Reader, place: Place, result: Result<View, LoadFailed> },
+    /// A write is as durable as was asked, or was not done; which of its versions were replaced already.
+    Written { writer: Writer, status: Status, covered: Vec<Dot> },
     /// A page has been read.
     Scanned { scanner: Scanner, result: Result<Page, LoadFailed> },
 }

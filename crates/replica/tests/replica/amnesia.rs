@@ -3,9 +3,9 @@
 use gramme_object::{Content, Object, Sibling, Stamp};
 use gramme_replica::{ClientRequest, Input, Response, Ticket};
 use gramme_ring::{NodeId, PartitionId};
-use gramme_vclock::{Actor, Context, Dot};
+use gramme_vclock::{Actor, Context, Dot, SeenSet};
 use gramme_wire::PeerMessage;
-use gramme_wire::peer::{Hello, LeavesReply, RangeReply, RootsReply, Status, Sum};
+use gramme_wire::peer::{Hello, LeavesReply, RangeReply, RootsReply, Seen, Status, Sum};
 
 use crate::bench::*;
 
@@ -52,7 +52,10 @@ impl Bench {
         roots: Vec<(PartitionId, Sum)>,
         uncounted: Vec<PartitionId>,
     ) {
-        let reply = RootsReply { is_same: roots.is_empty(), roots, uncounted };
+        let seen =
+            |partition| Seen { partition, life: header(Status::DoneSynced).life, dots: SeenSet::new() };
+        let seen = self.replica.layout().partitions().map(seen).collect();
+        let reply = RootsReply { is_same: roots.is_empty(), roots, uncounted, seen };
         self.step(Input::Message { from, id, message: PeerMessage::RootsReply(reply) });
     }
 

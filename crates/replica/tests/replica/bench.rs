@@ -342,7 +342,7 @@ impl Bench {
     }
 
     pub(crate) fn acknowledge(&mut self, from: NodeId, id: u64, status: Status) {
-        let reply = WriteReply { header: header(status), seat: Seat::default() };
+        let reply = WriteReply { header: header(status), seat: Seat::default(), covered: Vec::new() };
         self.step(Input::Message { from, id, message: PeerMessage::WriteReply(reply) });
     }
 

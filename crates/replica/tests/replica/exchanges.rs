@@ -62,6 +62,7 @@ impl Bench {
                 is_same: false,
                 roots: vec![(partition, OTHER)],
                 uncounted: Vec::new(),
+                seen: Vec::new(),
             }),
             PeerMessage::Leaves(_) => {
                 let mut leaves: Vec<_> = peer.keys.iter().map(|key| (self.leaf(key), OTHER)).collect();
@@ -81,6 +82,7 @@ impl Bench {
             PeerMessage::Repair(_) => PeerMessage::WriteReply(WriteReply {
                 header: header(Status::WriteStopped),
                 seat: Seat::default(),
+                covered: Vec::new(),
             }),
             _ => return None,
         })
@@ -170,7 +172,11 @@ fn a_damaged_row_is_not_brought_for_ever() {
 #[test]
 fn an_empty_replica_is_not_the_same_as_an_equal_one() {
     let mut empty = bench(3);
-    empty.step(Input::Message { from: B, id: 5, message: PeerMessage::Roots(Roots { digest: 1 }) });
+    empty.step(Input::Message {
+        from: B,
+        id: 5,
+        message: PeerMessage::Roots(Roots { digest: 1, seen_of: Vec::new() }),
+    });
     let Some((.., PeerMessage::RootsReply(reply))) = empty.sent.pop() else { panic!("a reply") };
     let mut full = bench(3);
     full.write_here(&key(), large(9, 1));
@@ -191,7 +197,8 @@ fn a_busy_replica_is_compared_with_soon() {
     while bench.now < 5 * MINUTE {
         for (from, id, message) in std::mem::take(&mut bench.sent) {
             if message.name() == "Roots" {
-                let reply = RootsReply { is_same: true, roots: Vec::new(), uncounted: Vec::new() };
+                let reply =
+                    RootsReply { is_same: true, roots: Vec::new(), uncounted: Vec::new(), seen: Vec::new() };
                 bench.step(Input::Message { from, id, message: PeerMessage::RootsReply(reply) });
             }
         }

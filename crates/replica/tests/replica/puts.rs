@@ -149,7 +149,8 @@ fn a_put_goes_on_with_the_same_dot_at_a_later_epoch() {
     bench.commit_all();
     let first = bench.writes();
     let later = |status| ReplyHeader { epoch: 2, ..header(status) };
-    let reply = |header| PeerMessage::WriteReply(WriteReply { header, seat: Seat::default() });
+    let reply =
+        |header| PeerMessage::WriteReply(WriteReply { header, seat: Seat::default(), covered: Vec::new() });
     bench.step(Input::Message { from: B, id: first[0].1, message: reply(later(Status::Stale)) });
     let again = bench.writes();
     assert_eq!(again.len(), 2);

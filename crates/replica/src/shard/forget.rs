@@ -1,0 +1,173 @@
+//! What goes: hinted copies that were handed on, versions that were replaced elsewhere, and what every owner has seen.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gramme_merkle::Digest;
+use gramme_object::Object;
+use gramme_plant::planted;
+use gramme_ring::{NodeId, PartitionId};
+use gramme_vclock::{Dot, SeenSet};
+use gramme_wire::peer::{Class, Status};
+
+use super::{Level, Operation, Ready, Shard, Waiter, Writer, digest_of, done};
+use crate::cx::Cx;
+use crate::io::Change;
+use crate::place::{Place, Space};
+
+/// Keys that are looked at at once for something to forget.
+const AT_ONCE: usize = 256;
+
+impl Shard {
+    /// Lets a hinted copy go that was handed on and is durable there, unless it has changed since.
+    pub(crate) fn forget_hint(&mut self, cx: &mut Cx, place: &Place, stored: Bytes) {
+        self.with(cx, place, Operation::Forget(stored));
+    }
+
+    pub(super) fn forget(&mut self, cx: &mut Cx, place: &Place, stored: &Bytes) {
+        let (Some(old), Space::Hints(target)) = (self.overlay.ready(place).cloned(), place.space) else {
+            return debug_assert!(false, "what is forgotten is a hinted copy, and loaded");
+        };
+        if old.stored.is_empty() || old.stored != *stored {
+            return;
+        }
+        let old_digest = old.digest.unwrap_or_else(|| digest_of(&place.key, &old.object));
+        let of = (target, place.partition);
+        let sum = self.hints.replace(of, (Some(old_digest), old.stored.len() as u64), (None, 0));
+        self.remove(cx, place, &old, vec![sum]);
+    }
+
+    /// Commits that a row is gone, with what goes with that.
+    fn remove(&mut self, cx: &mut Cx, place: &Place, old: &Ready, with: Vec<Change>) {
+        let changes = std::iter::once(Change::Removed { place: place.clone() }).chain(with).collect();
+        let level = old.staged.map_or(Level::Written, |(_, staged)| staged);
+        let sequence = self.commits.commit(cx, changes, level, Class::Background);
+        let (object, stored) = (Arc::new(Object::new()), Bytes::new());
+        let ready = Ready { object, stored, digest: None, staged: Some((sequence, level)) };
+        self.overlay.set(place, ready);
+        self.commits.wait(sequence, level, Waiter::Slot(place.clone(), sequence));
+    }
+
+    /// Puts a row of a partition in the place of another: what changes in its tree, its record and the counters.
+    pub(super) fn replace(
+        &mut self,
+        cx: &mut Cx,
+        place: &Place,
+        old: (Option<Digest>, u64),
+        new: (Option<Digest>, u64),
+        news: Vec<Dot>,
+    ) -> Vec<Change> {
+        let Some(owned) = self.partitions.get_mut(&place.partition) else { return Vec::new() };
+        let count =
+            |digest: Option<Digest>| u64::from(digest.is_some_and(|digest| digest != Digest::NOTHING));
+        cx.stats.keys = cx.stats.keys + count(new.0) - count(old.0);
+        cx.stats.bytes = cx.stats.bytes + new.1 - old.1;
+        vec![owned.replace(place, old, new), owned.next_entry(news)]
+    }
+
+    /// Ends versions of a key that another replica has seen replaced, and tells the writer.
+    pub(crate) fn bury(&mut self, cx: &mut Cx, place: &Place, dots: Vec<Dot>, writer: Writer) {
+        self.with(cx, place, Operation::Bury(dots, writer));
+    }
+
+    pub(super) fn bury_ready(&mut self, cx: &mut Cx, place: &Place, dots: &[Dot], writer: Writer) {
+        let Some(old) = self.overlay.ready(place).cloned() else {
+            debug_assert!(false, "a key is changed that is not loaded");
+            return self.tell(writer, Status::DiskError);
+        };
+        let level = Level::Written;
+        if !dots.iter().any(|dot| old.object.versions().is_live(*dot)) {
+            return self.tell(writer, done(level));
+        }
+        let object = old.object.versions_of(|dot| !dots.contains(dot));
+        cx.stats.versions_buried += (old.object.versions().len() - object.versions().len()) as u64;
+        let stored = object.encode().into();
+        let state = (Arc::new(object), stored);
+        let sequence = self.stage(cx, place, &old, state, Vec::new(), (level, Class::Background));
+        self.tell_when_durable((sequence, level), writer, done(level), Vec::new());
+    }
+
+    // What every owner has seen.
+
+    pub(crate) fn seen(&self, partition: PartitionId) -> Option<(u64, &SeenSet)> {
+        self.partitions.get(&partition).map(|owned| (owned.life(), owned.seen()))
+    }
+
+    /// Remembers from now on what is new in a partition; see [`Self::has_gained`].
+    pub(crate) fn watch(&mut self, partition: PartitionId) -> Option<usize> {
+        self.partitions.get_mut(&partition).map(super::Partition::watch)
+    }
+
+    pub(crate) fn unwatch(&mut self, partition: PartitionId) {
+        if let Some(owned) = self.partitions.get_mut(&partition) {
+            owned.unwatch();
+        }
+    }
+
+    /// Whether one of `dots` came since then, and not by an exchange with `peer`.
+    pub(crate) fn has_gained(
+        &self,
+        partition: PartitionId,
+        since: usize,
+        dots: &SeenSet,
+        peer: NodeId,
+    ) -> bool {
+        self.partitions.get(&partition).is_none_or(|owned| owned.has_gained(since, dots, peer))
+    }
+
+    /// All that another owner had when it had seen this is here now, and it has this synced.
+    pub(crate) fn take_seen(&mut self, cx: &mut Cx, partition: PartitionId, peer: NodeId, seen: SeenSet) {
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        if owned.take_seen(&seen) {
+            let row = owned.record();
+            self.commits.commit(cx, vec![row], Level::Written, Class::Background);
+        }
+        self.reclaim.learn(partition, peer, seen);
+    }
+
+    /// The partitions that have something to forget, with their other owners.
+    pub(crate) fn reclaiming(&self) -> impl Iterator<Item = (PartitionId, Vec<NodeId>)> {
+        self.reclaim.waiting()
+    }
+
+    /// Has keys looked at that may have something to forget. Called now and then.
+    pub(crate) fn reclaim(&mut self, cx: &mut Cx) {
+        let mut left = if self.is_full(cx, Class::Background) { 0 } else { AT_ONCE };
+        let mut looked_at = Vec::new();
+        for partition in self.reclaim.take_changed() {
+            let Some(owned) = self.partitions.get(&partition) else { continue };
+            let ready = self.reclaim.take_ready(partition, owned.seen(), cx.now.monotonic, left);
+            left -= ready.len();
+            looked_at.extend(ready);
+        }
+        for place in looked_at {
+            self.with(cx, &place, Operation::Reclaim);
+        }
+        cx.stats.reclaim_waiting = self.reclaim.len() as u64;
+    }
+
+    pub(super) fn reclaim_ready(&mut self, cx: &mut Cx, place: &Place) {
+        let Some(old) = self.overlay.ready(place).cloned() else { return };
+        let Some(owned) = self.partitions.get(&place.partition) else { return };
+        let is_in_floor = self.reclaim.is_in_floor(place.partition, owned.seen(), old.object.context());
+        if !is_in_floor && !planted!(ReclaimEarly) {
+            return self.reclaim.note(place, &old.object, cx.now.monotonic);
+        }
+        let object = old.object.reclaimed();
+        if object == *old.object {
+            return;
+        }
+        cx.stats.reclaimed += 1;
+        if !object.is_empty() {
+            let stored = object.encode().into();
+            let level = (Level::Written, Class::Background);
+            self.stage(cx, place, &old, (Arc::new(object), stored), Vec::new(), level);
+            return;
+        }
+        let old_digest = old.digest.unwrap_or_else(|| digest_of(&place.key, &old.object));
+        let size = old.stored.len() as u64;
+        let with = self.replace(cx, place, (Some(old_digest), size), (None, 0), Vec::new());
+        self.reclaim.note(place, &object, cx.now.monotonic);
+        self.remove(cx, place, &old, with);
+    }
+}
