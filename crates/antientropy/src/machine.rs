@@ -48,6 +48,8 @@ pub enum Input {
     Gone(NodeId),
     /// A peer is known to lack something.
     Dirty(NodeId),
+    /// This node needs an exchange of its own with a peer, whoever else finds everything the same.
+    Needed(NodeId),
     /// A peer has compared with this node and found everything the same.
     Same(NodeId),
     /// The roots were compared: these partitions differ.
@@ -197,6 +199,13 @@ impl AntiEntropy {
                     self.soon(now, peer);
                 }
             }
+            Input::Needed(peer) => {
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.is_needed = true;
+                    peer.next =
+                        if peer.has_failed { peer.next } else { peer.next.min(now + self.config.pause) };
+                }
+            }
             Input::Same(peer) => self.on_same(now, peer),
             Input::Roots { peer, differing } => {
                 if let Some(exchange) = self.answered(peer) {
@@ -219,7 +228,13 @@ impl AntiEntropy {
     fn soon(&mut self, now: u64, peer: NodeId) {
         let pause = self.config.pause;
         let next = now + pause;
-        let peer = self.peers.entry(peer).or_insert(Peer { next, pause, has_failed: false, exchange: None });
+        let peer = self.peers.entry(peer).or_insert(Peer {
+            next,
+            pause,
+            is_needed: false,
+            has_failed: false,
+            exchange: None,
+        });
         (peer.next, peer.pause) = (peer.next.min(next), pause);
     }
 
@@ -230,7 +245,9 @@ impl AntiEntropy {
 
     /// It need not be compared again for as long as after an exchange of our own.
     fn on_same(&mut self, now: u64, peer: NodeId) {
-        if let Some(peer) = self.peers.get_mut(&peer).filter(|peer| peer.exchange.is_none()) {
+        if let Some(peer) =
+            self.peers.get_mut(&peer).filter(|peer| peer.exchange.is_none() && !peer.is_needed)
+        {
             peer.pause = (peer.pause * 2).min(self.config.longest);
             peer.next = now + peer.pause;
         }
@@ -282,6 +299,7 @@ impl AntiEntropy {
         silent.into_iter().for_each(|peer| self.fail(now, peer));
         for (&id, peer) in &mut self.peers {
             if peer.exchange.is_none() && peer.next <= now {
+                peer.is_needed = false;
                 peer.exchange = Some(Exchange::new(now, now + self.config.patience));
                 out.push(Effect::CompareRoots { peer: id });
             }

@@ -51,6 +51,8 @@ pub(crate) struct Peer {
     pub(crate) next: u64,
     /// How long after an exchange that mends nothing the next one comes.
     pub(crate) pause: u64,
+    /// Whether this node needs an exchange of its own: one that the peer begins does not do.
+    pub(crate) is_needed: bool,
     /// Whether the last exchange was broken off.
     pub(crate) has_failed: bool,
     pub(crate) exchange: Option<Exchange>,

@@ -183,6 +183,24 @@ fn whoever_was_compared_with_need_not_compare() {
     assert_eq!(node.machine.next_timer(), Some(25));
 }
 
+/// What the other finds is no proof here.
+#[test]
+fn whoever_needs_an_exchange_of_its_own_gets_one() {
+    let mut node = Node::new(CONFIG);
+    node.step(Input::Reachable(B));
+    node.wait();
+    node.step(Input::Roots { peer: B, differing: Vec::new() });
+    node.step(Input::Needed(B));
+    let next = node.machine.next_timer();
+    assert_eq!(next, Some(node.now + CONFIG.pause));
+    for _ in 0..5 {
+        node.now += 1;
+        node.step(Input::Same(B));
+        assert_eq!(node.machine.next_timer(), next);
+    }
+    assert_eq!(node.wait(), [Effect::CompareRoots { peer: B }]);
+}
+
 #[test]
 fn mending_stays_within_its_bytes() {
     let mut node = Node::new(Config { at_once: 1, patience: 1 << 40, bytes_per_second: 100, ..CONFIG });

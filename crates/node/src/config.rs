@@ -33,6 +33,7 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     pub(crate) max_value_bytes: usize,
     pub(crate) max_requests: usize,
+    pub(crate) scrub_hours: usize,
     pub(crate) insecure_http: bool,
 }
 
@@ -46,7 +47,7 @@ const fn setting(name: &'static str, default: Option<&'static str>) -> Setting {
     Setting { name, default }
 }
 
-const SETTINGS: [Setting; 15] = [
+const SETTINGS: [Setting; 16] = [
     setting("name", Some("node")),
     setting("data_dir", Some("data")),
     setting("http", None),
@@ -61,6 +62,7 @@ const SETTINGS: [Setting; 15] = [
     setting("log_format", Some("human")),
     setting("max_value_bytes", Some("1048576")),
     setting("max_requests", Some("4096")),
+    setting("scrub_hours", Some("24")),
     setting("insecure_http", Some("false")),
 ];
 
@@ -159,6 +161,7 @@ impl Reader {
         let log_format = self.parse("log_format", log_format);
         let max_value_bytes = self.parse("max_value_bytes", |value| number(value, 1, limits::MAX_VALUE));
         let max_requests = self.parse("max_requests", |value| number(value, 1, 1_000_000));
+        let scrub_hours = self.parse("scrub_hours", |value| number(value, 1, 24 * 366));
         let insecure_http = self.parse("insecure_http", |value| {
             value.parse().map_err(|_| format!("true or false, not '{value}'"))
         });
@@ -182,6 +185,7 @@ impl Reader {
             log_format: log_format?,
             max_value_bytes: max_value_bytes?,
             max_requests: max_requests?,
+            scrub_hours: scrub_hours?,
             insecure_http: insecure_http?,
         })
     }

@@ -84,6 +84,7 @@ impl Pair {
                 addresses: BTreeMap::new(),
                 max_requests: 100,
                 bounds: Bounds { cached: 0, ..Bounds::USUAL },
+                scrub_every: u64::MAX >> 1,
             };
             let mut effects = Vec::new();
             let replica = Replica::start(config, Recovered::default(), [at; 32], pair.time(), &mut effects)?;
@@ -250,7 +251,7 @@ impl Pair {
         let rows: Vec<_> = found.into_iter().take(limit).collect();
         self.counted.rows += rows.len();
         let next = rows.last().filter(|_| has_more).map(|(place, _)| place.clone());
-        Page { rows, next, unreadable: 0 }
+        Page { rows, next, unreadable: Vec::new() }
     }
 }
 

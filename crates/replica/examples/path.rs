@@ -90,6 +90,7 @@ impl Cluster {
                     cached: 1 << 20,
                     hints: 1 << 20,
                 },
+                scrub_every: u64::MAX >> 1,
             };
             let (seed, mut effects) = ([at as u8; 32], Vec::new());
             let replica = Replica::start(config, Recovered::default(), seed, cluster.time(), &mut effects)?;

@@ -26,6 +26,8 @@ pub struct Config {
     pub max_requests: usize,
     /// What may be on its way to the disk at once; what is more is refused as busy.
     pub bounds: Bounds,
+    /// How long after one pass over all rows has begun the next may, in microseconds.
+    pub scrub_every: u64,
 }
 
 /// How much a replica takes that its disk has not.

@@ -79,7 +79,7 @@ impl HandingOn {
         result: Result<Page, LoadFailed>,
     ) {
         let Ok(page) = result else { return self.step(around, Input::Unread(run)) };
-        around.cx.stats.load_failures += page.unreadable as u64;
+        around.cx.stats.load_failures += page.unreadable.len() as u64;
         // The disk knows rows by their names, and not which partition they are of.
         let space = Space::Hints(target);
         let place = |place: Place| Place { space, ..around.node.map.place(place.key) };

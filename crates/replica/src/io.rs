@@ -116,8 +116,8 @@ pub struct Page {
     pub rows: Vec<(Place, Bytes)>,
     /// After which row it goes on, if it does: the last one that was looked at, whether it is still there or not.
     pub next: Option<Place>,
-    /// How many rows of it cannot be read. They are left out.
-    pub unreadable: usize,
+    /// Rows of it that cannot be read. They are left out.
+    pub unreadable: Vec<Place>,
 }
 
 /// Something is to be done.

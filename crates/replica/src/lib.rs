@@ -14,6 +14,7 @@ mod node;
 mod place;
 mod replica;
 mod request;
+mod scrub;
 mod serve;
 mod shard;
 mod start;
@@ -30,7 +31,7 @@ pub use place::{Place, Space};
 pub use replica::Replica;
 pub use request::{
     ClientPut, ClientRequest, Cursor, Exchange, Explained, Found, Held, Holder, KeysPage, NodeStatus,
-    PropertiesError, Response, Status, Stored,
+    PropertiesError, Response, Scrubbing, Status, Stored,
 };
 pub use shard::{Backlog, RecordError};
 pub use start::StartError;

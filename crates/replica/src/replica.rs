@@ -13,6 +13,7 @@ use crate::handoff::HandingOn;
 use crate::io::{Effect, Input, LoadFailed, Now, Page, Ticket};
 use crate::node::Node;
 use crate::request::{ClientRequest, PropertiesError, Response};
+use crate::scrub::Scrub;
 use crate::shard::{Done, Reader, Scanner, Shard, Writer};
 use crate::stats::Stats;
 use crate::timers::Timer;
@@ -26,6 +27,7 @@ pub struct Replica {
     pub(crate) coordinator: Coordinator,
     pub(crate) handing_on: HandingOn,
     pub(crate) exchanges: Exchanges,
+    pub(crate) scrub: Scrub,
 }
 
 impl Replica {
@@ -119,11 +121,11 @@ impl Replica {
     }
 
     fn hand_over_page(&mut self, scanner: Scanner, result: Result<Page, LoadFailed>) {
-        let Self { cx, node, shard, coordinator, handing_on, exchanges } = self;
+        let Self { cx, node, shard, coordinator, handing_on, exchanges, scrub } = self;
         let mut around = Around { cx, node, shard };
         // A listing must not leave out what cannot be read: another owner is asked.
         let whole = |result: Result<Page, LoadFailed>| {
-            result.ok().filter(|page| page.unreadable == 0).ok_or(LoadFailed)
+            result.ok().filter(|page| page.unreadable.is_empty()).ok_or(LoadFailed)
         };
         match scanner {
             Scanner::List(list) => coordinator.on_own_page(&mut around, list, whole(result)),
@@ -131,6 +133,13 @@ impl Replica {
                 around.answer_keys((to, id, partition), (&bucket_type, bucket.as_ref()), whole(result));
             }
             Scanner::Handoff(run, target) => handing_on.on_page(&mut around, (run, target), result),
+            Scanner::Scrub => scrub.on_page(&mut around, result),
+            Scanner::Suspect => {
+                if scrub.on_suspect_page(&mut around, result) {
+                    coordinator.discount_own(&mut around);
+                    exchanges.on_lost(&mut around);
+                }
+            }
             Scanner::Leaf(task) => exchanges.on_leaf_page(&mut around, task, result),
             Scanner::Range(scan) => around.on_range_page(&scan, result),
         }
@@ -170,7 +179,8 @@ impl Replica {
             }
             ClientRequest::Status => {
                 let mut status = around.node.status(around.cx, around.shard);
-                let now = around.cx.now.monotonic;
+                let (now, partitions) = (around.cx.now.monotonic, around.shard.totals().count());
+                status.scrubbing = self.scrub.progress(partitions as u64, now);
                 for node in &mut status.nodes {
                     let run = self.handing_on.run(node.id);
                     node.handing_on = run.map(|run| (run.rows, now.saturating_sub(run.began)));
@@ -303,11 +313,14 @@ impl Replica {
 
     fn on_timer(&mut self) {
         for timer in self.cx.timers.due(self.cx.now.monotonic) {
-            let Self { cx, node, shard, coordinator, handing_on, exchanges } = self;
+            let Self { cx, node, shard, coordinator, handing_on, exchanges, scrub } = self;
             let mut around = Around { cx, node, shard };
             match timer {
                 Timer::HandoffRound => handing_on.on_round(&mut around),
-                Timer::Reclaim => exchanges.on_reclaim_timer(&mut around),
+                Timer::Reclaim => {
+                    exchanges.on_reclaim_timer(&mut around);
+                    scrub.on_time(&mut around);
+                }
                 Timer::AntiEntropy => exchanges.on_timer(&mut around),
                 Timer::Handoff => handing_on.on_timer(&mut around),
                 Timer::Hello => around.node.say_hello_to_all(around.cx, around.shard),

@@ -250,6 +250,10 @@ pub struct Status {
     pub partitions: u32,
     /// How many of this node's own may lack what they acknowledged.
     pub amnesiac: u64,
+    /// How far going through all rows has come, if that is under way.
+    pub scrubbing: Option<Scrubbing>,
+    /// Keys that have something to forget, once every owner has seen it.
+    pub reclaim_waiting: u64,
     /// Who must still say that it keeps nothing for this node before these can count again.
     pub waits_for: Vec<NodeId>,
     /// Every member.
@@ -285,6 +289,17 @@ pub struct NodeStatus {
     pub handing_on: Option<(u64, u64)>,
     /// The exchange that is under way with it, if one is.
     pub exchange: Option<Exchange>,
+}
+
+/// How far this node has gone through all that it stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scrubbing {
+    /// Partitions that are done.
+    pub done: u64,
+    /// All that are gone through.
+    pub total: u64,
+    /// Since how many microseconds it goes.
+    pub age: u64,
 }
 
 /// How far the comparison with another replica has come.

@@ -18,6 +18,7 @@ use crate::handoff::HandingOn;
 use crate::io::{Effect, Now, Recovered, RecoveredPartition};
 use crate::node::{Buckets, Lineage, META_BOOT, META_PREFIX, Map, Members, Node, boot_record};
 use crate::replica::Replica;
+use crate::scrub::Scrub;
 use crate::shard::{Backlog, Fresh, Partition, RecordError, Shard, recovered_closed, recovered_hints};
 use crate::stats::Stats;
 use crate::timers::{Timer, Timers};
@@ -104,7 +105,8 @@ impl Replica {
         let shard = Shard::new(partitions, others, (hints, closed), tenure, secret.random());
         let coordinator = Coordinator::default();
         let (handing_on, exchanges) = (HandingOn::new(), Exchanges::new());
-        let mut replica = Self { cx, node, shard, coordinator, handing_on, exchanges };
+        let scrub = Scrub::new();
+        let mut replica = Self { cx, node, shard, coordinator, handing_on, exchanges, scrub };
         replica.begin();
         out.append(&mut replica.cx.out);
         Ok(replica)

@@ -33,6 +33,14 @@ pub struct Stats {
     pub pulls: u64,
     /// Of these, those for which an earlier seen-set had to do, or none did: something of it was on its way.
     pub pulls_late: u64,
+    /// Times that all rows were gone through.
+    pub scrubs: u64,
+    /// Rows that were gone through.
+    pub rows_scrubbed: u64,
+    /// Damaged rows that were found.
+    pub rows_damaged: u64,
+    /// Of them, those that were lost here: what was in them comes back from other replicas.
+    pub rows_lost: u64,
     /// Partitions of which dead tenures are being closed.
     pub partitions_closing: u64,
     /// Dead tenures that were closed.

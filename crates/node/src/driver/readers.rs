@@ -155,13 +155,13 @@ fn page(store: &Store, rows: Rows, after: Option<&Place>, limit: usize) -> Resul
         Ok::<_, String>(Place { space, partition, hash: KeyHash(name.hash), key })
     };
     let rows = page.rows.into_iter().map(|(name, object)| Ok((place(name)?, object)));
-    for (name, why) in &page.unreadable {
+    let unreadable = page.unreadable.into_iter().map(|(name, why)| {
         tracing::error!(%why, key = ?name.key, "a row could not be read");
-    }
-    let unreadable = page.unreadable.len();
+        place(name)
+    });
     Ok(Page {
         rows: rows.collect::<Result<_, String>>()?,
         next: page.next.map(place).transpose()?,
-        unreadable,
+        unreadable: unreadable.collect::<Result<_, String>>()?,
     })
 }

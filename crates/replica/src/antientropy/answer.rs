@@ -121,7 +121,8 @@ impl Around<'_> {
         let wants = found.theirs.into_iter().filter(|(hash, _)| *hash <= through);
         let wants = wants.map(|(_, key)| key.clone()).collect();
         let is_sure = self.shard.counts(scan.partition).is_ok();
-        let is_damaged = !is_sure || page.unreadable > 0 || digests(&page.rows).count() < page.rows.len();
+        let is_damaged =
+            !is_sure || !page.unreadable.is_empty() || digests(&page.rows).count() < page.rows.len();
         Compared { objects, wants, through, is_damaged }
     }
 

@@ -174,7 +174,7 @@ impl Exchanges {
         if now >= self.nudge {
             self.nudge = now + NUDGE;
             around.cx.config.others().collect::<Vec<_>>().into_iter().for_each(|peer| {
-                self.step(around, Input::Dirty(peer));
+                self.step(around, Input::Needed(peer));
             });
         }
     }
@@ -383,7 +383,7 @@ impl Exchanges {
         let peer = task.peer;
         let Ok(page) = result else { return self.step(around, Input::Failed(peer)) };
         let last = through(&page, task.last);
-        task.is_whole &= page.unreadable == 0;
+        task.is_whole &= page.unreadable.is_empty();
         task.rows = page.rows;
         let keys = digests(&task.rows).map(|(place, digest)| (place.key.clone(), digest)).collect();
         let Around { cx, node, .. } = around;
@@ -597,7 +597,7 @@ fn through(page: &Page, last: u64) -> u64 {
 }
 
 /// The first and the last place of a leaf.
-fn leaf_range(partition: PartitionId, leaf: u32) -> (u64, u64) {
+pub(crate) fn leaf_range(partition: PartitionId, leaf: u32) -> (u64, u64) {
     let depth = u32::from(partition.depth);
     let above = u64::from(partition.prefix).checked_shl(64 - depth).unwrap_or(0);
     let width = 64 - depth - u32::from(LEAF_BITS);

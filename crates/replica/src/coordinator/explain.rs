@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use gramme_gossip::Opinion;
-use gramme_object::{Key, Object};
+use gramme_object::Key;
 use gramme_quorum::{Failure, GetError};
 use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;

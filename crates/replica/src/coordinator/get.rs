@@ -359,7 +359,8 @@ impl Coordinator {
     pub(super) fn discount_own_reads(&mut self, around: &mut Around<'_>) {
         let me = around.cx.me();
         for id in self.gets.keys().copied().collect::<Vec<_>>() {
-            let Some(get) = self.gets.get_mut(&id) else { continue };
+            let uncounted = |get: &&mut Get| around.shard.counts(get.place.partition).is_err();
+            let Some(get) = self.gets.get_mut(&id).filter(uncounted) else { continue };
             let verdict = get.request.discount(me, Failure::Amnesiac);
             self.on_get_verdict(around, id, verdict);
         }

@@ -453,7 +453,8 @@ impl Coordinator {
     pub(super) fn discount_own_acks(&mut self, around: &mut Around<'_>) {
         let me = around.cx.me();
         for id in self.puts.keys().copied().collect::<Vec<_>>() {
-            let Some(put) = self.puts.get_mut(&id) else { continue };
+            let uncounted = |put: &&mut Put| around.shard.counts(put.place.partition).is_err();
+            let Some(put) = self.puts.get_mut(&id).filter(uncounted) else { continue };
             let verdict = put.counted.discount(me, Failure::Amnesiac);
             self.on_put_verdict(around, id, verdict);
         }

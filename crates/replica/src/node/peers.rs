@@ -181,7 +181,7 @@ impl Node {
         }
         peer.hello = Some((hello, cx.now.monotonic));
         if has_lost {
-            self.peers.peers.values_mut().for_each(|peer| peer.keeps_nothing_for.clear());
+            self.forget_drained();
         }
         if is_new {
             self.say_hello(cx, shard, from);
@@ -194,6 +194,11 @@ impl Node {
             self.prove(cx, shard);
         }
         has_lost
+    }
+
+    /// Rows were lost: what others have said that they keep nothing, they must say again.
+    pub(crate) fn forget_drained(&mut self) {
+        self.peers.peers.values_mut().for_each(|peer| peer.keeps_nothing_for.clear());
     }
 
     /// Whether what another node remembers of this one means that data was lost.
@@ -301,6 +306,8 @@ impl Node {
             members: self.members.root(),
             partitions: 1 << layout.depth(),
             amnesiac: cx.stats.amnesiac_partitions,
+            scrubbing: None,
+            reclaim_waiting: cx.stats.reclaim_waiting,
             waits_for: self.not_drained(cx, shard),
             nodes,
         }

@@ -1,14 +1,16 @@
 //! Which partitions count towards R and W, and what changes that: a start, a proof, a loss, and the end of amnesia.
 
+use gramme_merkle::Leaf;
 use gramme_plant::planted;
 use gramme_quorum::Tenure;
 use gramme_ring::PartitionId;
 use gramme_vclock::Actor;
 use gramme_wire::peer::Class;
 
-use super::{Level, Lost, Partition, Shard, Uncounted};
+use super::{Fresh, Level, Lost, Partition, Shard, Uncounted, digest_of};
 use crate::cx::Cx;
 use crate::io::Change;
+use crate::place::Place;
 
 impl Shard {
     /// Whether this node's copy of a partition counts towards R and W. What it keeps as a fallback counts if all
@@ -44,6 +46,40 @@ impl Shard {
             owned.lose(cx.random(), cx.boot);
             rows.push(owned.record());
         }
+        self.commits.commit(cx, rows, Level::Synced, Class::Foreground);
+        self.count_uncounted(cx);
+    }
+
+    /// Rows of a leaf are damaged, and those that can be read add up to `readable`. What is whole in memory is written
+    /// anew; if anything else is lost, the partition has lost data.
+    pub(crate) fn lose_rows(
+        &mut self,
+        cx: &mut Cx,
+        (partition, leaf, mut readable): (PartitionId, u32, Leaf),
+        damaged: &[Place],
+    ) {
+        let (actor, life, born) = (Actor(cx.random()), cx.random(), cx.boot);
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        let (mut rows, mut lost) = (Vec::new(), 0);
+        for place in damaged {
+            match self.overlay.ready(place).filter(|ready| !ready.stored.is_empty()) {
+                Some(ready) => {
+                    let digest = ready.digest.unwrap_or_else(|| digest_of(&place.key, &ready.object));
+                    readable.replace(None, Some(digest));
+                    let object = ready.stored.clone();
+                    rows.push(Change::Object { place: place.clone(), digest, object });
+                }
+                None => {
+                    lost += 1;
+                    rows.push(Change::Removed { place: place.clone() });
+                }
+            }
+        }
+        if lost > 0 {
+            rows.extend(owned.lose_rows(Fresh { actor, life, born }, leaf, readable));
+            cx.stats.rows_lost += lost;
+        }
+        cx.stats.keys = cx.stats.keys.saturating_sub(lost);
         self.commits.commit(cx, rows, Level::Synced, Class::Foreground);
         self.count_uncounted(cx);
     }

@@ -1,5 +1,6 @@
 //! What goes: hinted copies that were handed on, versions that were replaced elsewhere, and what every owner has seen.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -128,6 +129,16 @@ impl Shard {
     /// The partitions that have something to forget, with their other owners.
     pub(crate) fn reclaiming(&self) -> impl Iterator<Item = (PartitionId, Vec<NodeId>)> {
         self.reclaim.waiting()
+    }
+
+    /// A key is found on the disk, as it is there.
+    pub(crate) fn note_forgetful(&mut self, cx: &Cx, place: &Place, object: &Object) {
+        self.reclaim.note_found(place, object, cx.now.monotonic);
+    }
+
+    /// The partitions in which keys may have something to forget that nobody has in mind. They are to be gone through.
+    pub(crate) fn take_forgetful(&mut self) -> BTreeSet<PartitionId> {
+        self.reclaim.take_unknown()
     }
 
     /// Has keys looked at that may have something to forget. Called now and then.

@@ -121,6 +121,11 @@ impl Shard {
         self.partitions.get(&partition).map(Partition::leaves).unwrap_or_default()
     }
 
+    /// One leaf of a partition.
+    pub(crate) fn leaf(&self, partition: PartitionId, number: u32) -> Option<Leaf> {
+        self.partitions.get(&partition).map(|owned| owned.leaf(number))
+    }
+
     /// What is kept for others.
     pub(crate) const fn backlogs(&self) -> &BTreeMap<NodeId, Backlog> {
         self.hints.backlogs()

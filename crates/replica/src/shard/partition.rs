@@ -152,6 +152,10 @@ impl Partition {
         leaves.filter(|(_, leaf)| leaf.count > 0).map(|(number, leaf)| (number, sum_of(leaf))).collect()
     }
 
+    pub(crate) fn leaf(&self, number: u32) -> Leaf {
+        self.tree.leaf(number)
+    }
+
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -253,6 +257,19 @@ impl Partition {
         self.life = life;
         self.born = self.born.max(born);
         self.is_amnesiac = true;
+    }
+
+    /// Rows were lost, and with them what was in them: what has been seen is not known any more, and neither is which of
+    /// this node's own versions live on elsewhere. Returns what is to be stored; the leaf is `readable` now.
+    pub(crate) fn lose_rows(&mut self, fresh: Fresh, number: u32, readable: Leaf) -> [Change; 2] {
+        self.lose(fresh.life, self.born.max(fresh.born) + 1);
+        (self.actor, self.counter) = (fresh.actor, 0);
+        self.seen = SeenSet::new();
+        let before = self.tree.leaf(number);
+        self.total.count = self.total.count + readable.count - before.count;
+        self.total.sum = self.total.sum.wrapping_add(readable.sum).wrapping_sub(before.sum);
+        self.tree.set_leaf(number, readable);
+        [Change::Leaf { partition: self.id, number, leaf: readable }, self.record()]
     }
 
     /// Nothing is missing any more; returns what is to be stored.

@@ -95,6 +95,29 @@ impl Reclaim {
         self.changed.insert(place.partition);
     }
 
+    /// A key is found on the disk in this state. It may have changed since.
+    pub(super) fn note_found(&mut self, place: &Place, object: &Object, now: u64) {
+        let kept = self.partitions.get(&place.partition);
+        let Some(kept) = kept.filter(|kept| !kept.waiting.contains_key(place)) else { return };
+        if has_something_to_forget(object, kept.others.len()) {
+            self.note(place, object, now);
+        }
+    }
+
+    /// The partitions whose rows must be gone through, if there is room for what is found there.
+    pub(super) fn take_unknown(&mut self) -> BTreeSet<PartitionId> {
+        if self.count > WAITING / 2 {
+            return BTreeSet::new();
+        }
+        let unknown = self.partitions.iter_mut().filter(|(_, kept)| kept.has_more);
+        unknown
+            .map(|(id, kept)| {
+                kept.has_more = false;
+                *id
+            })
+            .collect()
+    }
+
     /// Another owner says what it has seen.
     pub(super) fn learn(&mut self, partition: PartitionId, node: NodeId, seen: SeenSet) {
         let theirs = self.partitions.get_mut(&partition).and_then(|kept| kept.others.get_mut(&node));

@@ -86,6 +86,10 @@ pub(crate) enum Scanner {
     Handoff(u64, NodeId),
     /// A leaf that this node compares with another's.
     Leaf(u64),
+    /// Everything is gone through.
+    Scrub,
+    /// A leaf with damaged rows is read a second time.
+    Suspect,
     /// Another node compares.
     Range(Box<RangeScan>),
 }

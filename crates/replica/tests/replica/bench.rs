@@ -63,6 +63,7 @@ fn config(nodes: u64, bounds: Bounds) -> Config {
         addresses: std::collections::BTreeMap::new(),
         max_requests: 100,
         bounds,
+        scrub_every: 60_000_000,
     }
 }
 
@@ -368,11 +369,9 @@ impl Bench {
 /// A row that a store finds damaged.
 pub(crate) const UNREADABLE: Bytes = Bytes::from_static(b"unreadable");
 
-/// Leaves out rows that cannot be read; says how many.
-fn take_unreadable(rows: &mut Vec<(Place, Bytes)>) -> usize {
-    let before = rows.len();
-    rows.retain(|(_, stored)| *stored != UNREADABLE);
-    before - rows.len()
+/// Leaves out rows that cannot be read; says which.
+fn take_unreadable(rows: &mut Vec<(Place, Bytes)>) -> Vec<Place> {
+    rows.extract_if(.., |(_, stored)| *stored == UNREADABLE).map(|(place, _)| place).collect()
 }
 
 fn tombstone(dot: Dot, read: &Context) -> Bytes {

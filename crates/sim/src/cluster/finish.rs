@@ -203,15 +203,30 @@ impl Cluster {
         };
         let unequal = || Some(Broken::Unequal(format!("without any read: {}", self.unequal()?)));
         let forgetful = || {
-            // A damaged copy proves nothing to others, and cannot be made whole.
-            let has_flips = self.nodes.iter().any(|node| node.has_flipped_bits);
-            let node = (0..self.nodes.len()).find(|node| self.is_amnesiac(*node) && !has_flips)?;
+            let node = (0..self.nodes.len()).find(|node| self.is_amnesiac(*node))?;
             Some(Broken::NoProgress(format!("node {node} has all that it lost, and counts for nothing")))
         };
-        self.kept().map(kept).or_else(unequal).or_else(forgetful)
+        self.kept().map(kept).or_else(unequal).or_else(forgetful).or_else(|| self.unforgotten())
     }
 
-    /// A key of which two owners hold different versions; a damaged copy is mended by nobody.
+    /// An owner that still has a tombstone, an empty record or a context longer than its versions and owners make it,
+    /// though every owner has seen what it speaks of, or could.
+    fn unforgotten(&self) -> Option<Broken> {
+        let owners = usize::from(self.layout.replicas());
+        (0..self.nodes.len()).find_map(|node| {
+            self.nodes[node].disk.objects().iter().find_map(|(key, stored)| {
+                let object = Object::decode(stored).ok()?;
+                let versions = object.versions();
+                let is_long = object.context().len() > versions.len() + owners;
+                let has_tombstone = versions.values().any(|sibling| sibling.is_tombstone());
+                let number = self.keys.iter().position(|known| known.key == *key);
+                let what = format!("node {node} still keeps what was replaced of key {number:?}: {object:?}");
+                (versions.is_empty() || has_tombstone || is_long).then_some(Broken::Unbounded(what))
+            })
+        })
+    }
+
+    /// A key of which two owners hold different versions.
     fn unequal(&self) -> Option<String> {
         let dots = |node: usize, key: &gramme_object::Key| {
             let stored = self.nodes[node].disk.objects().get(key).cloned().unwrap_or_default();
@@ -223,18 +238,16 @@ impl Cluster {
         };
         (0..self.keys.len()).find_map(|number| {
             let owners = self.history.keys[number].owners.iter().copied();
-            let owners = owners.filter(|node| !self.nodes[*node].has_flipped_bits);
             let shown: Vec<_> = owners.map(|node| (node, dots(node, &self.keys[number].key))).collect();
             let is_equal = shown.windows(2).all(|pair| pair[0].1 == pair[1].1);
             (!is_equal).then(|| format!("the replicas of key {number} differ: {shown:?}"))
         })
     }
 
-    /// Some node that keeps copies for another, and how many. A damaged copy takes nothing.
+    /// Some node that keeps copies for another, and how many.
     fn kept(&self) -> Option<(usize, usize, usize)> {
         let nodes = 0..self.nodes.len();
-        let targets = nodes.clone().filter(|node| !self.nodes[*node].has_flipped_bits);
-        let pairs = targets.flat_map(|target| nodes.clone().map(move |node| (node, target)));
+        let pairs = nodes.clone().flat_map(|target| nodes.clone().map(move |node| (node, target)));
         let kept = |(node, target): (usize, usize)| {
             (node, target, self.nodes[node].disk.hints_for(id_of(target)).len())
         };
@@ -328,9 +341,7 @@ impl Cluster {
 
     /// Each node's hash trees must be those of its objects.
     fn compare_trees(&mut self) {
-        for node in
-            (0..self.nodes.len()).filter(|node| !self.nodes[*node].has_flipped_bits).collect::<Vec<_>>()
-        {
+        for node in 0..self.nodes.len() {
             let mut built = std::collections::BTreeMap::<_, Leaf>::new();
             for (key, stored) in self.nodes[node].disk.objects() {
                 let hash = super::keyspace().hash(key.as_bytes());

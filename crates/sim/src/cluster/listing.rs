@@ -172,10 +172,9 @@ impl Cluster {
         let has_more = rows.len() > most;
         rows.truncate(most);
         let next = rows.last().filter(|_| has_more).map(|(place, _)| place.clone());
-        let looked_at = rows.len();
         // A store finds by its checksum that a row is damaged.
-        rows.retain(|(_, stored)| Object::decode(stored).is_ok());
-        let unreadable = looked_at - rows.len();
+        let damaged = rows.extract_if(.., |(_, stored)| Object::decode(stored).is_err());
+        let unreadable = damaged.map(|(place, _)| place).collect();
         Ok(Page { rows, next, unreadable })
     }
 

@@ -17,6 +17,9 @@ use crate::settings::Settings;
 /// The clock on the wall when a run begins: some day, in microseconds.
 const EPOCH: u64 = 1_700_000_000_000_000;
 
+/// How often a node goes through all that it stores, in microseconds.
+const SCRUB_EVERY: u64 = 20_000_000;
+
 impl Cluster {
     fn time(&self, node: usize) -> Now {
         let wall = (EPOCH + self.now).saturating_add_signed(self.nodes[node].clock_offset);
@@ -36,6 +39,7 @@ impl Cluster {
             addresses: (0..self.nodes.len()).map(|node| (id_of(node), vec![address_of(node)])).collect(),
             max_requests: self.most_requests(),
             bounds: self.bounds(),
+            scrub_every: SCRUB_EVERY,
         };
         let mut seed = [0; 32];
         seed.fill_with(|| self.random.starts.random());
