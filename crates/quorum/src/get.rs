@@ -167,12 +167,19 @@ impl GetRequest {
     }
 
     /// An owner says what it holds now, and which of the versions that it was asked about it has seen and does not hold.
-    pub fn on_covered(&mut self, from: NodeId, object: &Object, covered: &[Dot]) -> GetVerdict {
+    /// One that counts for nothing is a witness all the same.
+    pub fn on_covered(&mut self, from: NodeId, reply: GetReply, covered: &[Dot]) -> GetVerdict {
+        let (object, uncounted) = match reply {
+            GetReply::Object(object) => (object, None),
+            GetReply::Uncounted(object, why) => (object, Some(why)),
+            GetReply::Failed(failure) => return self.on_not_covered(from, failure),
+        };
         let before = self.merged();
         match self.answer_mut(from).filter(|answer| answer.open > 0) {
             Some(answer) => {
                 answer.open -= 1;
-                answer.object.merge(object);
+                answer.object.merge(&object);
+                answer.uncounted = answer.uncounted.or(uncounted);
             }
             None => return GetVerdict::Wait,
         }
@@ -184,12 +191,10 @@ impl GetRequest {
     }
 
     /// An owner does not answer what it was asked: what it said before does not count without that.
-    pub fn on_not_covered(&mut self, from: NodeId, failure: Failure) -> GetVerdict {
-        let is_asked = |heard: &Heard<Answer>| matches!(heard, Heard::Answer(answer) if answer.open > 0);
-        let member = self.roll.members.iter_mut().find(|member| member.node == from);
-        match member.and_then(|member| member.heard.as_mut()).filter(|heard| is_asked(heard)) {
-            Some(heard) => *heard = Heard::Failure(failure),
-            None => return GetVerdict::Wait,
+    fn on_not_covered(&mut self, from: NodeId, failure: Failure) -> GetVerdict {
+        match self.roll.members.iter_mut().find(|member| member.node == from) {
+            Some(member) if is_asked(member) => give_up(member, failure),
+            _ => return GetVerdict::Wait,
         }
         self.verdict()
     }
@@ -205,7 +210,7 @@ impl GetRequest {
     /// A replica turns out to count for nothing: what it said stays in the answer, and no longer counts.
     pub fn discount(&mut self, node: NodeId, why: Failure) -> GetVerdict {
         match self.answer_mut(node).filter(|answer| answer.uncounted.is_none()) {
-            Some(answer) => (answer.uncounted, answer.open) = (Some(why), 0),
+            Some(answer) => answer.uncounted = Some(why),
             None => return GetVerdict::Wait,
         }
         self.verdict()
@@ -214,10 +219,8 @@ impl GetRequest {
     /// Tells it that the deadline has passed: whoever has not answered is silent.
     pub fn on_deadline(&mut self) -> GetVerdict {
         self.roll.on_deadline();
-        for member in &mut self.roll.members {
-            if matches!(&member.heard, Some(Heard::Answer(answer)) if answer.open > 0) {
-                member.heard = Some(Heard::Failure(Failure::Silent));
-            }
+        for member in self.roll.members.iter_mut().filter(|member| is_asked(member)) {
+            give_up(member, Failure::Silent);
         }
         self.verdict()
     }
@@ -262,8 +265,7 @@ impl GetRequest {
 
     /// Whether somebody was asked about versions, and has not answered.
     fn is_asking(&self) -> bool {
-        let heard = self.roll.members.iter().filter_map(|member| member.heard.as_ref());
-        heard.into_iter().any(|heard| matches!(heard, Heard::Answer(answer) if answer.open > 0))
+        self.roll.members.iter().any(is_asked)
     }
 
     /// Whether all who were heard hold the same versions.
@@ -273,7 +275,7 @@ impl GetRequest {
         objects.all(|object| object.versions().dots().eq(first.versions().dots()))
     }
 
-    /// What is still to be asked of the owners that count: each version once.
+    /// What is still to be asked of owners: each version once.
     fn questions(&mut self) -> Vec<Question> {
         if self.do_agree() {
             return Vec::new();
@@ -285,7 +287,7 @@ impl GetRequest {
             let is_known = |dot: &Dot| answer.object.versions().is_live(*dot) || self.fresh.contains(dot);
             let is_open = |dot: &Dot| !is_known(dot) && !answer.asked.contains(dot);
             let dots: Vec<Dot> = merged.versions().dots().filter(is_open).collect();
-            if answer.uncounted.is_none() && !dots.is_empty() {
+            if !dots.is_empty() {
                 answer.asked.extend(&dots);
                 answer.open = answer.open.saturating_add(1);
                 questions.push(Question { node: member.node, dots });
@@ -355,6 +357,18 @@ impl GetRequest {
 impl Answer {
     const fn new(object: Object, uncounted: Option<Failure>) -> Self {
         Self { object, uncounted, asked: Vec::new(), open: 0 }
+    }
+}
+
+fn is_asked(member: &Member<Answer>) -> bool {
+    matches!(&member.heard, Some(Heard::Answer(answer)) if answer.open > 0)
+}
+
+/// One that does not answer what it was asked. What counts for nothing is as good without that.
+fn give_up(member: &mut Member<Answer>, failure: Failure) {
+    match &mut member.heard {
+        Some(Heard::Answer(answer)) if answer.uncounted.is_some() => answer.open = 0,
+        heard => *heard = Some(Heard::Failure(failure)),
     }
 }
 

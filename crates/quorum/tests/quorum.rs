@@ -34,17 +34,21 @@ fn done(verdict: PutVerdict) -> bool {
     matches!(verdict, PutVerdict::Done(_))
 }
 
+fn nothing() -> GetReply {
+    GetReply::Object(Object::new())
+}
+
 /// Whoever is asked what became of a version has never seen it.
 fn unseen(get: &mut GetRequest, mut verdict: GetVerdict) -> GetVerdict {
     let mut asked = Vec::new();
     while let GetVerdict::Ask(questions) = verdict {
         asked.extend(questions.into_iter().map(|question| question.node));
         let Some(next) = asked.pop() else { panic!("nobody is asked") };
-        verdict = get.on_covered(next, &Object::new(), &[]);
+        verdict = get.on_covered(next, nothing(), &[]);
         while verdict == GetVerdict::Wait
             && let Some(next) = asked.pop()
         {
-            verdict = get.on_covered(next, &Object::new(), &[]);
+            verdict = get.on_covered(next, nothing(), &[]);
         }
     }
     verdict
@@ -65,8 +69,8 @@ fn a_version_that_an_owner_has_seen_replaced_is_not_shown() {
     let (mut get, questions) = disputed();
     let dots = vec![Dot::new(Actor(1), 1)];
     assert_eq!(questions, [Question { node: B, dots: dots.clone() }]);
-    assert_eq!(get.on_covered(A, &Object::new(), &dots), GetVerdict::Wait, "it was not asked");
-    let GetVerdict::Answer(answer) = get.on_covered(B, &Object::new(), &dots) else { panic!("no answer") };
+    assert_eq!(get.on_covered(A, nothing(), &dots), GetVerdict::Wait, "it was not asked");
+    let GetVerdict::Answer(answer) = get.on_covered(B, nothing(), &dots) else { panic!("no answer") };
     assert!(answer.versions().is_empty() && answer.context().covers(dots[0]));
     // One that holds it is told.
     assert_eq!(get.on_reply(C, GetReply::Object(Object::new())), GetVerdict::Finished);
@@ -80,7 +84,9 @@ fn a_version_that_an_owner_has_seen_replaced_is_not_shown() {
 fn what_replaced_a_version_since_is_shown() {
     let (mut get, _) = disputed();
     let first = Dot::new(Actor(1), 1);
-    let GetVerdict::Answer(answer) = get.on_covered(B, &written(2, 1), &[first]) else { panic!("no answer") };
+    let GetVerdict::Answer(answer) = get.on_covered(B, GetReply::Object(written(2, 1)), &[first]) else {
+        panic!("no answer")
+    };
     assert_eq!(answer.versions().dots().collect::<Vec<_>>(), [Dot::new(Actor(2), 1)]);
 }
 
@@ -94,19 +100,51 @@ fn each_owner_is_asked_about_each_version_once() {
     let (first, second) = (Dot::new(Actor(1), 1), Dot::new(Actor(2), 1));
     let asked = |node, dots: &[Dot]| Question { node, dots: dots.to_vec() };
     assert_eq!(questions, [asked(A, &[second]), asked(B, &[second]), asked(C, &[first])]);
-    assert_eq!(get.on_covered(A, &Object::new(), &[second]), GetVerdict::Wait);
-    assert_eq!(get.on_covered(C, &Object::new(), &[]), GetVerdict::Wait);
-    assert_eq!(get.on_covered(B, &Object::new(), &[]), GetVerdict::Wait, "it was asked twice");
-    let GetVerdict::Answer(answer) = get.on_covered(B, &Object::new(), &[]) else { panic!("no answer") };
+    assert_eq!(get.on_covered(A, nothing(), &[second]), GetVerdict::Wait);
+    assert_eq!(get.on_covered(C, nothing(), &[]), GetVerdict::Wait);
+    assert_eq!(get.on_covered(B, nothing(), &[]), GetVerdict::Wait, "it was asked twice");
+    let GetVerdict::Answer(answer) = get.on_covered(B, nothing(), &[]) else { panic!("no answer") };
     assert_eq!(answer.versions().dots().collect::<Vec<_>>(), [first]);
+}
+
+/// Where only fallbacks count, one that does not is all there is to ask. It may as well be silent.
+#[test]
+fn who_counts_for_nothing_is_a_witness() {
+    let dot = Dot::new(Actor(1), 1);
+    for is_silent in [false, true] {
+        let mut get = GetRequest::new(&of(2), 0);
+        get.allow_fallbacks(2);
+        for node in [A, B] {
+            get.on_reply(node, GetReply::Failed(Failure::Down));
+        }
+        get.on_reply(C, GetReply::Uncounted(Object::new(), Failure::Amnesiac));
+        for (slot, node) in [(0, F), (1, NodeId(10))] {
+            assert!(get.substitute(seat(0, slot), node));
+        }
+        get.on_reply(F, GetReply::Object(written(1, 1)));
+        let GetVerdict::Ask(questions) = get.on_reply(NodeId(10), nothing()) else {
+            panic!("nobody is asked")
+        };
+        assert_eq!(questions, [Question { node: C, dots: vec![dot] }]);
+        let reply = match is_silent {
+            true => GetReply::Failed(Failure::Silent),
+            false => GetReply::Uncounted(Object::new(), Failure::Amnesiac),
+        };
+        let GetVerdict::Answer(answer) = get.on_covered(C, reply, &[dot]) else { panic!("no answer") };
+        assert_eq!(answer.versions().is_live(dot), is_silent);
+    }
 }
 
 /// Without its answer what it said before is half of what is needed.
 #[test]
 fn who_does_not_say_what_became_of_a_version_does_not_count() {
     let (mut get, _) = disputed();
-    assert_eq!(get.on_not_covered(A, Failure::Silent), GetVerdict::Wait, "it was not asked");
-    assert_eq!(get.on_not_covered(B, Failure::Silent), GetVerdict::Wait);
+    assert_eq!(
+        get.on_covered(A, GetReply::Failed(Failure::Silent), &[]),
+        GetVerdict::Wait,
+        "it was not asked"
+    );
+    assert_eq!(get.on_covered(B, GetReply::Failed(Failure::Silent), &[]), GetVerdict::Wait);
     let verdict = get.on_reply(C, GetReply::Object(written(1, 1)));
     assert!(matches!(verdict, GetVerdict::Answer(_)), "two of three");
     let (mut get, _) = disputed();

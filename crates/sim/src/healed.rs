@@ -17,6 +17,16 @@ pub struct Healed {
     pub brought: u64,
     /// Nodes that had lost data, and count again.
     pub remembered: u64,
+    /// Keys whose past was forgotten.
+    pub forgotten: u64,
+    /// Dead tenures that were closed.
+    pub closed: u64,
+    /// Versions that were here, and that another replica had seen replaced.
+    pub buried: u64,
+    /// Pulls in which something of what was pulled came late.
+    pub late: u64,
+    /// Damaged rows that were dropped.
+    pub rows_lost: u64,
 }
 
 impl Healed {
@@ -28,16 +38,24 @@ impl Healed {
         self.exchanges += other.exchanges;
         self.brought += other.brought;
         self.remembered += other.remembered;
+        self.forgotten += other.forgotten;
+        self.closed += other.closed;
+        self.buried += other.buried;
+        self.late += other.late;
+        self.rows_lost += other.rows_lost;
     }
 }
 
 impl fmt::Display for Healed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { stood_in, alone, handed_on, exchanges, brought, remembered } = self;
+        let Self { stood_in, alone, handed_on, exchanges, brought, remembered, .. } = self;
+        let Self { forgotten, closed, buried, late, rows_lost, .. } = self;
         write!(
             f,
             "{stood_in} writes acknowledged by fallbacks too, {alone} by them alone; {handed_on} hinted copies \
-             handed on; {exchanges} ranges compared, {brought} objects brought; {remembered} nodes count again"
+             handed on; {exchanges} ranges compared, {brought} objects brought; {remembered} nodes count again; \
+             {forgotten} keys have forgotten their past, {closed} tenures closed, {buried} versions ended that were \
+             replaced elsewhere, {late} pulls with something late; {rows_lost} damaged rows dropped"
         )
     }
 }

@@ -16,7 +16,7 @@ use crate::node::{Node, Properties};
 use crate::place::Place;
 use crate::request::{Found, Response};
 use crate::serve::{repair_level, request_header};
-use crate::shard::{Brought, Reader, View, Writer};
+use crate::shard::{Brought, Reader, Uncounted, View, Writer};
 use crate::timers::Timer;
 
 /// How long a repair is worth sending, in microseconds.
@@ -153,11 +153,7 @@ impl Coordinator {
         place: &Place,
         result: Result<View, LoadFailed>,
     ) {
-        let reply = match (result, around.shard.counts(place.partition)) {
-            (Ok(view), Ok(())) => GetReply::Object((*view.object).clone()),
-            (Ok(view), Err(why)) => GetReply::Uncounted((*view.object).clone(), why.into()),
-            (Err(LoadFailed), _) => GetReply::Failed(Failure::Disk),
-        };
+        let reply = own_reply(result, around.shard.counts(place.partition));
         let me = around.cx.me();
         self.on_get_reply(around, id, me, reply);
     }
@@ -183,14 +179,7 @@ impl Coordinator {
             // It has not looked at the key: asked again, it will.
             return self.ask(around, id, from);
         }
-        let reply = match (failure(reply.header.status), decoded(&reply.object)) {
-            (None, Ok(object)) => GetReply::Object(object),
-            (Some(why @ (Failure::Amnesiac | Failure::Unproven)), Ok(object)) => {
-                GetReply::Uncounted(object, why)
-            }
-            (failure, _) => GetReply::Failed(failure.unwrap_or(Failure::Disk)),
-        };
-        self.on_get_reply(around, id, from, reply);
+        self.on_get_reply(around, id, from, reply_of(reply));
     }
 
     /// Asks owners what became of versions that they do not hold.
@@ -223,11 +212,7 @@ impl Coordinator {
         if adopt(around, get.place.partition, &reply.header) && reply.header.status == Status::Stale {
             return self.ask_question(around, id, question);
         }
-        let verdict = match (failure(reply.header.status), decoded(&reply.object)) {
-            (None, Ok(object)) => get.request.on_covered(from, &object, &reply.covered),
-            (Some(why @ (Failure::Amnesiac | Failure::Unproven)), _) => get.request.discount(from, why),
-            (why, _) => get.request.on_not_covered(from, why.unwrap_or(Failure::Disk)),
-        };
+        let verdict = get.request.on_covered(from, reply_of(reply), &reply.covered);
         self.on_get_verdict(around, id, verdict);
     }
 
@@ -240,14 +225,11 @@ impl Coordinator {
     ) {
         let Some(Asked { get: id, .. }) = self.questions.remove(&number) else { return };
         let me = around.cx.me();
-        match (result, self.gets.get_mut(&id)) {
-            (_, None) => {}
-            (Ok(View { object, covered, .. }), Some(get)) => {
-                let verdict = get.request.on_covered(me, &object, &covered);
-                self.on_get_verdict(around, id, verdict);
-            }
-            (Err(LoadFailed), Some(_)) => self.on_no_answer(around, id, me, Failure::Disk),
-        }
+        let Some(get) = self.gets.get_mut(&id) else { return };
+        let covered = result.as_ref().map(|view| view.covered.clone()).unwrap_or_default();
+        let reply = own_reply(result, around.shard.counts(get.place.partition));
+        let verdict = get.request.on_covered(me, reply, &covered);
+        self.on_get_verdict(around, id, verdict);
     }
 
     /// What was asked of versions will not be answered, if it was that; says so.
@@ -259,7 +241,7 @@ impl Coordinator {
 
     fn on_no_answer(&mut self, around: &mut Around<'_>, id: u64, node: NodeId, failure: Failure) {
         if let Some(get) = self.gets.get_mut(&id) {
-            let verdict = get.request.on_not_covered(node, failure);
+            let verdict = get.request.on_covered(node, GetReply::Failed(failure), &[]);
             self.on_get_verdict(around, id, verdict);
         }
     }
@@ -364,6 +346,24 @@ impl Coordinator {
             let verdict = get.request.discount(me, Failure::Amnesiac);
             self.on_get_verdict(around, id, verdict);
         }
+    }
+}
+
+/// What this node's own copy says.
+fn own_reply(result: Result<View, LoadFailed>, counts: Result<(), Uncounted>) -> GetReply {
+    match (result, counts) {
+        (Ok(view), Ok(())) => GetReply::Object((*view.object).clone()),
+        (Ok(view), Err(why)) => GetReply::Uncounted((*view.object).clone(), why.into()),
+        (Err(LoadFailed), _) => GetReply::Failed(Failure::Disk),
+    }
+}
+
+/// What another's copy says.
+fn reply_of(reply: &ReadReply) -> GetReply {
+    match (failure(reply.header.status), decoded(&reply.object)) {
+        (None, Ok(object)) => GetReply::Object(object),
+        (Some(why @ (Failure::Amnesiac | Failure::Unproven)), Ok(object)) => GetReply::Uncounted(object, why),
+        (failure, _) => GetReply::Failed(failure.unwrap_or(Failure::Disk)),
     }
 }
 

@@ -143,8 +143,7 @@ impl<'a> Story<'a> {
         let (mut disks, mut any) = (BTreeSet::new(), BTreeSet::new());
         for damage in self.history.damage.iter().filter(|damage| is_missing(damage)) {
             let concerns = damage.key.is_none_or(|key| key == write.key) && may_hold(damage.node);
-            let is_late = damage.at >= write.sent || (fallbacks > 0 && self.refuses_hints(damage, id));
-            if concerns && is_late && damage.at <= until {
+            if concerns && damage.at >= write.sent && damage.at <= until {
                 any.insert(damage.node);
                 if damage.synced {
                     disks.insert(damage.node);
@@ -163,15 +162,8 @@ impl<'a> Story<'a> {
         let owners = &self.history.keys[write.key].owners;
         self.history.damage.iter().any(|damage| {
             let concerns = damage.key.is_none_or(|key| key == write.key) && owners.contains(&damage.node);
-            concerns && damage.synced && (damage.at >= write.sent || self.refuses_hints(damage, id))
+            concerns && damage.synced && damage.at >= write.sent
         })
-    }
-
-    /// Whether a damaged row of an owner lets no hinted copy of `id` in: the fallback keeps it then, where no owner
-    /// shows it.
-    fn refuses_hints(&self, damage: &Damage, id: WriteId) -> bool {
-        let write = self.write(id);
-        damage.key == Some(write.key) && self.history.keys[write.key].owners.contains(&damage.node)
     }
 
     /// Whether a read must meet a replica that still has `id`.

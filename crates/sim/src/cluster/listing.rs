@@ -105,23 +105,18 @@ impl Cluster {
             Some("which it was not asked for")
         } else if listing.keys.contains(key) {
             Some("again")
-        } else if !number.is_some_and(|number| has_value(number) || self.is_damaged(number)) {
+        } else if !number.is_some_and(|number| has_value(number)) {
             Some("which never had a value")
         } else {
             None
         }
     }
 
-    /// Whether a copy of a key may not be decodable: it is then shown, whatever it was.
-    fn is_damaged(&self, number: usize) -> bool {
-        self.history.keys[number].owners.iter().any(|&node| self.nodes[node].has_flipped_bits)
-    }
-
     fn demand_whole(&mut self, listing: &Listing) {
         for (number, named) in self.keys.iter().enumerate() {
             let key = &named.key;
             let last = self.history.last.iter().rev().find(|read| read.key == number);
-            let Some(last) = last.filter(|_| listing.asks_for(key) && !self.is_damaged(number)) else {
+            let Some(last) = last.filter(|_| listing.asks_for(key)) else {
                 continue;
             };
             let is_there = !last.values.is_empty();

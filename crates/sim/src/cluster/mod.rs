@@ -61,7 +61,6 @@ struct Node {
     woke: u64,
     /// By how much its wall clock is off, in microseconds.
     clock_offset: i64,
-    has_flipped_bits: bool,
     /// It has said that it may lack what it acknowledged.
     was_amnesiac: bool,
     is_amnesiac: bool,
@@ -197,7 +196,8 @@ impl Cluster {
         }
     }
 
-    fn outcome(self) -> Outcome {
+    fn outcome(mut self) -> Outcome {
+        (0..self.nodes.len()).for_each(|node| self.note_forgotten(node));
         Outcome {
             history: self.history,
             counts: self.counts,
@@ -284,7 +284,6 @@ impl Node {
             frozen: None,
             woke: 0,
             clock_offset: 0,
-            has_flipped_bits: false,
             was_amnesiac: false,
             is_amnesiac: false,
             starts_alone: false,

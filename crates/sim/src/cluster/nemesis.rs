@@ -222,7 +222,6 @@ impl Cluster {
         let node = self.victim;
         let Some(key) = self.nodes[node].disk.flip_bit(&mut self.random.disk) else { return };
         self.counts.note(Fault::BitFlip);
-        self.nodes[node].has_flipped_bits = true;
         let key = self.keys.iter().position(|named| named.key == key);
         self.history.damage.push(Damage { node, at: self.now, key, synced: true, mended: None });
     }

@@ -74,8 +74,20 @@ impl Cluster {
         Bounds { batches, cached, hints, ..Bounds::USUAL }
     }
 
+    /// Adds up what a node has counted, before it ends.
+    pub(super) fn note_forgotten(&mut self, node: usize) {
+        if let Some(stats) = self.nodes[node].replica.as_ref().map(Replica::stats) {
+            self.healed.forgotten += stats.reclaimed;
+            self.healed.closed += stats.tenures_closed;
+            self.healed.buried += stats.versions_buried;
+            self.healed.rows_lost += stats.rows_lost;
+            self.healed.late += stats.pulls_late;
+        }
+    }
+
     /// Ends a process; its disk is as it is.
     pub(super) fn stop(&mut self, node: usize) {
+        self.note_forgotten(node);
         let this = &mut self.nodes[node];
         this.replica = None;
         this.frozen = None;
@@ -195,7 +207,7 @@ impl Cluster {
         let is_amnesiac = self.is_amnesiac(node);
         if self.nodes[node].is_amnesiac && !is_amnesiac {
             self.healed.remembered += 1;
-            let is_lost = |damage: &Damage| damage.node == node && damage.synced && damage.key.is_none();
+            let is_lost = |damage: &Damage| damage.node == node && damage.synced;
             let lost = |damage: &&mut Damage| is_lost(damage) && damage.mended.is_none();
             self.history.damage.iter_mut().filter(lost).for_each(|damage| damage.mended = Some(self.now));
         }

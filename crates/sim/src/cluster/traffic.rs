@@ -8,7 +8,7 @@ use gramme_ring::NodeId;
 use gramme_router::Step;
 use rand::RngExt;
 
-use super::{Cluster, node_of};
+use super::{Cluster, id_of, node_of};
 use crate::clients::{self, Wish};
 use crate::event::Event;
 use crate::fault::Fault;
@@ -145,6 +145,12 @@ impl Cluster {
 
     /// Asks all owners of a key, one of which has just lost data: it cannot be answered.
     pub(super) fn probe(&mut self, node: usize) {
+        let owned = self.layout.partitions().filter(|id| self.layout.slot_of(*id, id_of(node)).is_some());
+        let amnesiac = self.nodes[node].replica.as_ref().map(|replica| replica.stats().amnesiac_partitions);
+        if amnesiac != Some(owned.count() as u64) {
+            // A damaged row concerns its partition alone.
+            return;
+        }
         let Some(number) = self.history.keys.iter().position(|key| key.owners.contains(&node)) else {
             return;
         };
