@@ -95,13 +95,15 @@ pub struct GetRequest {
     dead: Vec<Dot>,
     /// Versions that nobody is asked about: they came with an answer to such a question.
     fresh: Vec<Dot>,
+    /// Whether there is no more time to ask anybody.
+    is_over: bool,
 }
 
 impl GetRequest {
     /// A get over these sets; each must reach its own R, and so many owners must answer.
     #[must_use]
     pub fn new(sets: &Sets, primaries: u8) -> Self {
-        Self { primaries, roll: Roll::new(sets), dead: Vec::new(), fresh: Vec::new() }
+        Self { primaries, roll: Roll::new(sets), dead: Vec::new(), fresh: Vec::new(), is_over: false }
     }
 
     /// How many more fallbacks may stand in for owners; none unless this is called.
@@ -219,10 +221,15 @@ impl GetRequest {
     /// Tells it that the deadline has passed: whoever has not answered is silent.
     pub fn on_deadline(&mut self) -> GetVerdict {
         self.roll.on_deadline();
+        self.is_over = true;
+        self.give_up_asked();
+        self.verdict()
+    }
+
+    fn give_up_asked(&mut self) {
         for member in self.roll.members.iter_mut().filter(|member| is_asked(member)) {
             give_up(member, Failure::Silent);
         }
-        self.verdict()
     }
 
     /// Which owners lack something that others hold, of those that were heard.
@@ -245,16 +252,19 @@ impl GetRequest {
         if self.roll.answered {
             return if self.is_complete() { GetVerdict::Finished } else { GetVerdict::Wait };
         }
-        if self.is_satisfied() {
+        while self.is_satisfied() {
             let questions = self.questions();
-            if !questions.is_empty() {
+            if questions.is_empty() {
+                if self.is_asking() {
+                    return GetVerdict::Wait;
+                }
+                self.roll.answered = true;
+                return GetVerdict::Answer(self.merged());
+            }
+            if !self.is_over {
                 return GetVerdict::Ask(questions);
             }
-            if self.is_asking() {
-                return GetVerdict::Wait;
-            }
-            self.roll.answered = true;
-            return GetVerdict::Answer(self.merged());
+            self.give_up_asked();
         }
         if self.is_hopeless() {
             self.roll.answered = true;

@@ -107,6 +107,19 @@ fn each_owner_is_asked_about_each_version_once() {
     assert_eq!(answer.versions().dots().collect::<Vec<_>>(), [first]);
 }
 
+/// When the time is over nobody is asked any more, and what was not asked about does not count.
+#[test]
+fn nobody_is_asked_when_the_time_is_over() {
+    let mut get = GetRequest::new(&of(2), 0);
+    get.allow_fallbacks(1);
+    get.on_reply(A, GetReply::Object(written(1, 1)));
+    get.on_reply(B, GetReply::Uncounted(Object::new(), Failure::Amnesiac));
+    assert!(get.substitute(seat(0, 1), F));
+    let GetVerdict::Ask(_) = get.on_reply(C, nothing()) else { panic!("nobody is asked") };
+    get.on_reply(F, GetReply::Object(written(2, 1)));
+    assert!(matches!(get.on_deadline(), GetVerdict::Answer(_) | GetVerdict::Fail(_)));
+}
+
 /// Where only fallbacks count, one that does not is all there is to ask. It may as well be silent.
 #[test]
 fn who_counts_for_nothing_is_a_witness() {

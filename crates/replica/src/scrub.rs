@@ -205,7 +205,7 @@ impl Scrub {
         if damaged.is_empty() || !is_known {
             return false;
         }
-        if around.shard.leaf(partition, leaf) != Some(before) {
+        if around.shard.leaf(partition, leaf) != Some(before) || around.shard.is_loading(&damaged) {
             self.found.insert((partition, leaf));
             return false;
         }

@@ -50,6 +50,11 @@ impl Shard {
         self.count_uncounted(cx);
     }
 
+    /// Whether one of these rows is being read.
+    pub(crate) fn is_loading(&self, places: &[Place]) -> bool {
+        places.iter().any(|place| self.overlay.is_loading(place))
+    }
+
     /// Rows of a leaf are damaged, and those that can be read add up to `readable`. What is whole in memory is written
     /// anew; if anything else is lost, the partition has lost data.
     pub(crate) fn lose_rows(

@@ -131,6 +131,11 @@ impl Overlay {
         }
     }
 
+    /// Whether a row is being read. What comes of it is as old as the reading.
+    pub(super) fn is_loading(&self, place: &Place) -> bool {
+        matches!(self.slots.get(place), Some(Slot::Loading { .. }))
+    }
+
     pub(super) fn ready(&self, place: &Place) -> Option<&Ready> {
         match self.slots.get(place) {
             Some(Slot::Ready { ready, .. }) => Some(ready),

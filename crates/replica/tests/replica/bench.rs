@@ -237,18 +237,24 @@ impl Bench {
                     self.objects.insert(place.key, object);
                 }
                 Change::Object { place, object, .. } => drop(self.hints.insert(place, object)),
+                Change::Removed { place } if place.space == Space::Data => {
+                    self.objects.remove(&place.key);
+                }
                 Change::Removed { place } => drop(self.hints.remove(&place)),
                 Change::Meta { name, value } => drop(self.disk.meta.insert(name, value)),
                 Change::Partition { partition, total, record } => {
-                    let row = RecoveredPartition { total, record, ..RecoveredPartition::default() };
-                    self.disk.partitions.insert(partition, row);
+                    let row = self.disk.partitions.entry(partition).or_default();
+                    let leaves = std::mem::take(&mut row.leaves);
+                    *row = RecoveredPartition { total, record, leaves, ..RecoveredPartition::default() };
                 }
                 Change::Note { partition, total, note } => {
                     let row = self.disk.partitions.entry(partition).or_default();
                     row.total = total;
                     row.notes.push(note);
                 }
-                Change::Leaf { .. } => {}
+                Change::Leaf { partition, number, leaf } => {
+                    self.disk.partitions.entry(partition).or_default().leaves.insert(number, leaf);
+                }
             }
         }
         self.disk.position = self.base + self.committed;

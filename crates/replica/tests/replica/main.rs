@@ -10,3 +10,5 @@ mod listing;
 mod proof;
 mod properties;
 mod puts;
+mod reclaim;
+mod scrub;
