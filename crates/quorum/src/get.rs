@@ -135,6 +135,13 @@ impl GetRequest {
         self.roll.substitute(seat, node)
     }
 
+    /// How many owners have answered, and count.
+    #[must_use]
+    pub fn owners_heard(&self) -> u8 {
+        // At most as many as there are slots.
+        self.owners(counts) as u8
+    }
+
     /// Whether the client has its answer.
     #[must_use]
     pub const fn is_answered(&self) -> bool {

@@ -30,8 +30,8 @@ pub use node::{
 pub use place::{Place, Space};
 pub use replica::Replica;
 pub use request::{
-    ClientPut, ClientRequest, Cursor, Exchange, Explained, Found, Held, Holder, KeysPage, NodeStatus,
-    PropertiesError, Response, Scrubbing, Status, Stored,
+    Blocked, ClientPut, ClientRequest, Cursor, Exchange, Explained, Found, Held, Holder, KeysPage,
+    NodeStatus, PropertiesError, Response, Scrubbing, Status, Stored,
 };
 pub use shard::{Backlog, RecordError};
 pub use start::StartError;

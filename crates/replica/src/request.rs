@@ -120,6 +120,9 @@ pub struct Found {
     pub context: Bytes,
     /// The versions; none if nobody has written the key.
     pub object: Object,
+    /// How many owners are among those that it was heard from and that count. Fallbacks alone may show what owners know
+    /// to be replaced.
+    pub owners: u8,
     /// Whether the context that was given to compare covers every live version.
     pub is_covered: bool,
 }
@@ -159,8 +162,21 @@ pub struct Explained {
     pub partition: PartitionId,
     /// Its epoch.
     pub epoch: u64,
+    /// Why the key has not forgotten what was replaced, if it has something to forget: the owners that have not seen it
+    /// all, as far as the asked node knows, which must be one of them.
+    pub blocked: Option<Vec<Blocked>>,
     /// Owners by slot, then those that may stand in, in the order of the preference list.
     pub holders: Vec<Holder>,
+}
+
+/// An owner that keeps a key from forgetting what was replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Which.
+    pub node: NodeId,
+    /// Whether it has said what it has seen, and that was not all; otherwise it has said nothing since the asked node's
+    /// start.
+    pub lacks: bool,
 }
 
 /// What one node holds of a key.
@@ -254,6 +270,8 @@ pub struct Status {
     pub scrubbing: Option<Scrubbing>,
     /// Keys that have something to forget, once every owner has seen it.
     pub reclaim_waiting: u64,
+    /// The owners of such keys that cannot be reached, and so say nothing of what they have seen.
+    pub reclaim_blocked_by: Vec<NodeId>,
     /// Who must still say that it keeps nothing for this node before these can count again.
     pub waits_for: Vec<NodeId>,
     /// Every member.

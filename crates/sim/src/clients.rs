@@ -305,8 +305,9 @@ impl Client {
                 let values = values(&found.object);
                 // What a later write with this context replaces.
                 self.held[key] = Held { context: found.context.clone(), read: values.clone() };
-                let (client, sent) = (self.number, doing.sent);
-                history.reads.push(ReadRecord { client, key, r, values, sent, answered: now });
+                let (client, sent, by_fallbacks) = (self.number, doing.sent, found.owners == 0);
+                let read = ReadRecord { client, key, r, by_fallbacks, values, sent, answered: now };
+                history.reads.push(read);
                 true
             }
             (What::Writing { id }, Response::Put(Ok(stored))) => {

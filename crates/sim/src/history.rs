@@ -113,6 +113,9 @@ pub struct ReadRecord {
     pub key: usize,
     /// How many owners answered at least.
     pub r: u8,
+    /// Whether fallbacks alone have answered. They have not seen what owners have forgotten since.
+    #[serde(default)]
+    pub by_fallbacks: bool,
     /// The values that it showed, sorted.
     pub values: Vec<WriteId>,
     /// When it was sent.

@@ -35,12 +35,29 @@ fn render(explained: &Value) -> String {
         table.add_row([text("node"), role, text("state"), holds]);
     }
     format!(
-        "partition {}, epoch {}\n{}\n\n{}\n",
+        "partition {}, epoch {}\n{}\n\n{}\n{}",
         explained["partition"].as_str().unwrap_or_default(),
         explained["epoch"],
         table.trim_fmt(),
-        remark(explained)
+        remark(explained),
+        reclaim(explained)
     )
+}
+
+/// What keeps the key from forgetting what was replaced.
+fn reclaim(explained: &Value) -> String {
+    let Some(blocked) = explained["reclaim_blocked_by"].as_array() else { return String::new() };
+    if blocked.is_empty() {
+        return "What was replaced is forgotten in a moment: every owner has seen it.\n".to_owned();
+    }
+    let owner = |blocked: &Value| {
+        let node = blocked["node"].as_str().unwrap_or_default();
+        let why =
+            if blocked["lacks"] == true { "has not seen all of it" } else { "has not said what it has seen" };
+        format!("{node} {why}")
+    };
+    let owners = blocked.iter().map(owner).collect::<Vec<_>>().join("; ");
+    format!("What was replaced is forgotten once every owner has seen it: {owners}.\n")
 }
 
 fn holds(holder: &Value) -> String {

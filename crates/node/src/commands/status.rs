@@ -42,6 +42,31 @@ fn amnesia(status: &Value) -> String {
     )
 }
 
+/// Which nodes keep deletes from being forgotten.
+fn reclaim(status: &Value) -> String {
+    let waiting = status["reclaim_waiting"].as_u64().unwrap_or_default();
+    let blocked = status["reclaim_blocked_by"].as_array().into_iter().flatten();
+    let blocked: Vec<_> = blocked.filter_map(Value::as_str).collect();
+    match (waiting, blocked.is_empty()) {
+        (0, _) | (_, true) => String::new(),
+        (waiting, false) => format!(
+            "\n{waiting} keys or more keep a tombstone or what they replaced until {} can be reached\n",
+            blocked.join(", ")
+        ),
+    }
+}
+
+/// How far going through all rows has come.
+fn scrub(status: &Value) -> String {
+    let number = |name: &str| status["scrub"][name].as_u64();
+    let (Some(done), Some(total), Some(millis)) = (number("done"), number("total"), number("for_ms")) else {
+        return String::new();
+    };
+    let left = (total.saturating_sub(done) * millis / 1_000).checked_div(done);
+    let left = left.map_or_else(|| "?".to_owned(), |left| format!("{left}s"));
+    format!("\nscrub: {done} of {total} partitions read in {}s, {left} left\n", millis / 1_000)
+}
+
 /// What the asked node keeps for another, and how far it has come with handing that on.
 fn hints(node: &Value) -> String {
     let hints = &node["hints"];
@@ -90,6 +115,8 @@ fn render(status: &Value) -> String {
         remarks += &format!("\n{conflict}\n");
     }
     remarks += &amnesia(status);
+    remarks += &reclaim(status);
+    remarks += &scrub(status);
     for node in status["nodes"].as_array().into_iter().flatten() {
         remarks += &hints(node);
         if let Some(leaves) = node["exchange"]["leaves"].as_u64().filter(|leaves| *leaves > 0) {

@@ -16,7 +16,7 @@ use super::get::decoded;
 use super::{Around, Coordinator, failure};
 use crate::io::{LoadFailed, Ticket};
 use crate::place::Place;
-use crate::request::{Explained, Held, Holder, Response};
+use crate::request::{Blocked, Explained, Held, Holder, Response};
 use crate::serve::request_header;
 use crate::shard::{Reader, View};
 use crate::timers::Timer;
@@ -32,6 +32,7 @@ pub(super) struct Explain {
     /// Who is asked, in the order of the preference list, and what was answered.
     asked: Vec<NodeId>,
     held: BTreeMap<NodeId, Held>,
+    blocked: Option<Vec<Blocked>>,
     deadline: u64,
 }
 
@@ -64,7 +65,8 @@ impl Coordinator {
         }
         let is_own = asked.contains(&me);
         let held = BTreeMap::new();
-        self.explains.insert(id, Explain { ticket, place: place.clone(), asked, held, deadline });
+        self.explains
+            .insert(id, Explain { ticket, place: place.clone(), asked, held, blocked: None, deadline });
         if is_own {
             around.read(&place, Reader::Explain(id));
         }
@@ -83,6 +85,9 @@ impl Coordinator {
             Err(LoadFailed) => Held::Unknown(Failure::Disk),
         };
         let me = around.cx.me();
+        if let (Held::Copy { object, .. }, Some(explain)) = (&held, self.explains.get_mut(&id)) {
+            explain.blocked = around.shard.blocked(me, place, object);
+        }
         self.note_held(around, id, me, held);
     }
 
@@ -140,7 +145,7 @@ impl Coordinator {
         };
         let holders = explain.asked.iter().map(holder).collect();
         let epoch = node.map.epoch(partition).number;
-        let explained = Explained { partition, epoch, holders };
+        let explained = Explained { partition, epoch, blocked: explain.blocked, holders };
         cx.reply(explain.ticket, Response::Explained(Ok(explained)));
     }
 }

@@ -386,5 +386,5 @@ fn found(cx: &Cx, get: &Get, object: Object, millis: u64) -> Found {
     let context = cx.config.secrets.seal(&get.place.key, shown.context());
     let covers = |against: &Context| shown.versions().dots().all(|dot| against.covers(dot));
     let is_covered = get.against.as_ref().is_some_and(covers);
-    Found { context, object: shown, is_covered }
+    Found { context, object: shown, owners: get.request.owners_heard(), is_covered }
 }

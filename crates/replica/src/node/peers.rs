@@ -247,6 +247,13 @@ impl Node {
         cx.config.others().filter(|node| !has_said(node)).collect()
     }
 
+    /// The owners that cannot be reached of partitions with something to forget.
+    fn blocking_reclaim(&self, shard: &Shard) -> Vec<NodeId> {
+        let owners = shard.reclaiming().flat_map(|(_, others)| others);
+        let away = owners.filter(|node| self.peers.state(*node) != Opinion::Alive);
+        away.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
     /// The others have had their time to speak.
     pub(crate) fn on_prove_timer(&mut self, cx: &mut Cx, shard: &mut Shard) {
         self.lineage.end_waiting();
@@ -308,6 +315,7 @@ impl Node {
             amnesiac: cx.stats.amnesiac_partitions,
             scrubbing: None,
             reclaim_waiting: cx.stats.reclaim_waiting,
+            reclaim_blocked_by: self.blocking_reclaim(shard),
             waits_for: self.not_drained(cx, shard),
             nodes,
         }

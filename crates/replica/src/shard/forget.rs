@@ -15,6 +15,7 @@ use super::{Level, Operation, Ready, Shard, Waiter, Writer, digest_of, done};
 use crate::cx::Cx;
 use crate::io::Change;
 use crate::place::{Place, Space};
+use crate::request::Blocked;
 
 /// Keys that are looked at at once for something to forget.
 const AT_ONCE: usize = 256;
@@ -129,6 +130,12 @@ impl Shard {
     /// The partitions that have something to forget, with their other owners.
     pub(crate) fn reclaiming(&self) -> impl Iterator<Item = (PartitionId, Vec<NodeId>)> {
         self.reclaim.waiting()
+    }
+
+    /// The owners that keep a key from forgetting what was replaced, if it has something to forget and is ours.
+    pub(crate) fn blocked(&self, me: NodeId, place: &Place, object: &Object) -> Option<Vec<Blocked>> {
+        let owned = self.partitions.get(&place.partition)?;
+        self.reclaim.blocked(place, object, (me, owned.seen()))
     }
 
     /// A key is found on the disk, as it is there.

@@ -21,6 +21,7 @@ use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::{Actor, Context, SeenSet};
 
 use crate::place::Place;
+use crate::request::Blocked;
 
 /// Keys that wait, of all partitions together.
 const WAITING: usize = 16_384;
@@ -130,6 +131,26 @@ impl Reclaim {
     /// Whether every owner has seen all that a context speaks of; `ours` is what this one has.
     pub(super) fn is_in_floor(&self, partition: PartitionId, ours: &SeenSet, context: &Context) -> bool {
         self.partitions.get(&partition).is_some_and(|kept| kept.is_in_floor(ours, context))
+    }
+
+    /// The owners that have not seen all that a key speaks of, if it has something to forget.
+    pub(super) fn blocked(
+        &self,
+        place: &Place,
+        object: &Object,
+        us: (NodeId, &SeenSet),
+    ) -> Option<Vec<Blocked>> {
+        let kept = self.partitions.get(&place.partition)?;
+        if !has_something_to_forget(object, kept.others.len()) {
+            return None;
+        }
+        let lacks = |seen: &SeenSet| !seen.includes_context(object.context());
+        let others = kept.others.iter().filter_map(|(&node, seen)| match seen {
+            None => Some(Blocked { node, lacks: false }),
+            Some(seen) => lacks(seen).then_some(Blocked { node, lacks: true }),
+        });
+        let ours = lacks(us.1).then_some(Blocked { node: us.0, lacks: true });
+        Some(ours.into_iter().chain(others).collect())
     }
 
     /// More may be forgotten in a partition than before.

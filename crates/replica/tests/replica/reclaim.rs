@@ -16,7 +16,9 @@ const SECOND: u64 = 1_000_000;
 /// What every dot of these says, up to a number.
 fn seen(dots: &[Dot]) -> SeenSet {
     let mut seen = SeenSet::new();
-    dots.iter().for_each(|dot| drop(seen.insert_range(dot.actor, 1, dot.counter)));
+    for dot in dots {
+        seen.insert_range(dot.actor, 1, dot.counter);
+    }
     seen
 }
 

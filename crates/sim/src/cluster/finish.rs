@@ -308,7 +308,8 @@ impl Cluster {
                 let partition = self.layout.partition_of(self.keys[key].hash).prefix;
                 clients::note_dots(partition, &found.object, &mut self.history);
                 let values = clients::values(&found.object);
-                let read = ReadRecord { client: usize::MAX, key, r, values, sent, answered: self.now };
+                let (client, by_fallbacks) = (usize::MAX, found.owners == 0);
+                let read = ReadRecord { client, key, r, by_fallbacks, values, sent, answered: self.now };
                 self.history.last.push(read);
             }
             other => {

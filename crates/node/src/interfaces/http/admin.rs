@@ -92,6 +92,13 @@ fn render(status: &Status, handle: &Handle) -> Value {
         "partitions": status.partitions,
         "amnesiac": status.amnesiac,
         "waits_for": status.waits_for.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "reclaim_waiting": status.reclaim_waiting,
+        "reclaim_blocked_by": status.reclaim_blocked_by.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "scrub": status.scrubbing.map(|scrub| json!({
+            "done": scrub.done,
+            "total": scrub.total,
+            "for_ms": scrub.age / 1_000,
+        })),
         "nodes": nodes,
     })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::response::Response;
 use gramme_object::{Key, Object};
-use gramme_replica::{ClientRequest, Explained, Held, Holder, Response as Answer};
+use gramme_replica::{Blocked, ClientRequest, Explained, Held, Holder, Response as Answer};
 use serde_json::{Value, json};
 
 use crate::driver::Handle;
@@ -28,7 +28,11 @@ pub(super) async fn get(handle: &Handle, name: &ObjectName) -> Result<Response, 
 }
 
 fn render(name: &ObjectName, explained: &Explained) -> Value {
-    let Explained { partition, epoch, holders } = explained;
+    let Explained { partition, epoch, blocked, holders } = explained;
+    let blocked = blocked.as_ref().map(|blocked| {
+        let owner = |blocked: &Blocked| json!({ "node": blocked.node.to_string(), "lacks": blocked.lacks });
+        blocked.iter().map(owner).collect::<Vec<_>>()
+    });
     json!({
         "type": name.bucket.bucket_type,
         "bucket": String::from_utf8_lossy(&name.bucket.bucket),
@@ -37,6 +41,7 @@ fn render(name: &ObjectName, explained: &Explained) -> Value {
         "epoch": epoch,
         "preference_list": holders.iter().map(holder).collect::<Vec<_>>(),
         "equal": are_equal(holders),
+        "reclaim_blocked_by": blocked,
     })
 }
 
