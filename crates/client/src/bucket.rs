@@ -11,6 +11,7 @@ use gramme_wire::client;
 
 use crate::client::Client;
 use crate::error::{Error, UpdateError};
+use crate::session::{MOST, Session};
 use crate::value::{Context, Read, Value, Written};
 
 /// A bucket of one cluster. Cheap to clone.
@@ -19,11 +20,19 @@ pub struct Bucket {
     client: Client,
     bucket_type: String,
     name: Bytes,
+    session: Option<Session>,
 }
 
 impl Bucket {
     pub(crate) const fn new(client: Client, bucket_type: String, name: Bytes) -> Self {
-        Self { client, bucket_type, name }
+        Self { client, bucket_type, name, session: None }
+    }
+
+    /// The same bucket, whose reads show at least what this session has read and written, whichever nodes answer.
+    /// One that cannot in time fails with [`GetError::Behind`](crate::GetError::Behind).
+    #[must_use]
+    pub fn in_session(&self, session: &Session) -> Self {
+        Self { session: Some(session.clone()), ..self.clone() }
     }
 
     /// A read of `key`.
@@ -133,12 +142,18 @@ impl Get {
     pub async fn send(self) -> Result<Read, Error> {
         let key = self.bucket.key(&self.key)?;
         let Self { r, pr, timeout, sloppy, .. } = self;
-        let get = client::Get { key: key.clone(), r, pr, timeout: millis(timeout), sloppy };
+        let session = self.bucket.session.as_ref();
+        let had = session.map(|session| session.of(&key)).unwrap_or_default();
+        let timeout = millis(timeout);
+        let get = client::Get { key: key.clone(), r, pr, timeout, sloppy, session: had.clone() };
         let message = ClientMessage::Get(get);
         let client = &self.bucket.client;
         match client.request(Operation::Read, &key, &message, self.timeout).await? {
             ClientMessage::GetReply(reply) => {
                 let found = reply.outcome?;
+                if let Some(session) = session {
+                    session.note_read(key, &had, found.context.clone());
+                }
                 Ok(Read::new(found.context, &decode(&found.object)?))
             }
             other => Err(Error::Protocol(format!("a {} instead of the answer to a get", other.name()))),
@@ -225,11 +240,19 @@ impl Put {
     /// [`Error`]; see [`Error::is_outcome_unknown`].
     pub async fn send(self) -> Result<Written, Error> {
         let key = self.bucket.key(&self.key)?;
+        let session = self.bucket.session.as_ref();
+        if session.is_some_and(|session| session.of(&key).len() >= MOST) {
+            // Writes that never read leave a context each; a read makes them one.
+            self.bucket.get(&self.key).timeout(self.timeout).send().await?;
+        }
         let message = ClientMessage::Put(self.message(&key)?);
         let client = &self.bucket.client;
         match client.request(Operation::Write, &key, &message, self.timeout).await? {
             ClientMessage::PutReply(reply) => {
                 let stored = reply.outcome?;
+                if let Some(session) = session {
+                    session.note_write(key, stored.context.clone());
+                }
                 let object = stored.object.as_ref().map(decode).transpose()?;
                 let read = object.map(|object| Read::new(stored.context.clone(), &object));
                 Ok(Written { context: Context(stored.context), receipt: stored.receipt, read })

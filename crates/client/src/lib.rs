@@ -6,6 +6,7 @@ mod client;
 mod cluster_json;
 mod connections;
 mod error;
+mod session;
 mod value;
 
 pub use bucket::{Bucket, Get, Put};
@@ -15,4 +16,5 @@ pub use error::{ConnectError, Error, UpdateError};
 pub use gramme_quorum::{GetError, PutError, Receipt, Threshold};
 pub use gramme_ring::NodeId;
 pub use gramme_transport::{CredentialError, Credentials};
+pub use session::Session;
 pub use value::{Context, Read, Sibling, Value, Written};

@@ -100,6 +100,9 @@ pub(crate) struct GetArgs {
     /// How many replicas must answer: a number, one, quorum or all
     #[arg(long)]
     pub(crate) r: Option<Threshold>,
+    /// Show at least what the reader or writer of this context has seen, as `--verbose` or X-Gramme-Context gave it
+    #[arg(long, value_name = "CONTEXT")]
+    pub(crate) session: Vec<String>,
     /// Show this one of several siblings, counted from 1
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) sibling: Option<u16>,

@@ -96,6 +96,8 @@ bugs! {
     CloseUnpulled,
     /// answer a read without asking what became of a version
     ReadUncovered,
+    /// answer a read with less than its session has seen
+    ForgetSession,
     /// count again after a loss before everything was pulled
     RememberEarly,
 }

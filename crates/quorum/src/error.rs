@@ -157,6 +157,13 @@ pub enum GetError {
     /// Fewer replicas answered than needed. Try again, or ask for fewer.
     #[error("too few replicas answered in time: {0}")]
     Unavailable(Shortfall),
+    /// No replica that could be reached in time has all that the session has read or written. Try again, or read
+    /// without the session.
+    #[error(
+        "no replica that could be reached in time has all that the session has read or written; try again, or \
+         read without the session"
+    )]
+    Behind,
     /// This node has too much to do. Try again later, or another node.
     #[error("this node is overloaded and did not begin; try again later")]
     Busy,
@@ -264,6 +271,7 @@ gramme_codec::enums! {
         Unavailable(shortfall) = 2,
         Busy = 3,
         Context(error) = 4,
+        Behind = 5,
         Other = 255,
     } | Other
     PutError {
@@ -304,7 +312,7 @@ impl GetError {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Busy => Blame::Busy,
-            Self::Unavailable(_) | Self::Other => Blame::Unable,
+            Self::Unavailable(_) | Self::Behind | Self::Other => Blame::Unable,
             Self::Threshold(_) | Self::UnknownType(_) | Self::Context(_) => Blame::Request,
         }
     }
@@ -317,6 +325,7 @@ impl GetError {
             Self::UnknownType(_) => "unknown-bucket-type",
             Self::Context(error) => error.code(),
             Self::Unavailable(_) => "unavailable",
+            Self::Behind => "session-behind",
             Self::Busy => "busy",
             Self::Other => "failed",
         }

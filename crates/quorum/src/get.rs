@@ -38,6 +38,8 @@ pub enum GetVerdict {
     Ask(Vec<Question>),
     /// Answer the client with this: all that was heard so far, merged.
     Answer(Object),
+    /// All have been heard, and none has all that the client's session has read or written: ask others, or later.
+    Behind,
     /// Answer the client that it cannot be done any more.
     Fail(Shortfall),
     /// All have been heard (or given up); take [`GetRequest::repairs`] and forget the request.
@@ -91,6 +93,8 @@ pub struct GetRequest {
     /// How many owners must answer.
     primaries: u8,
     roll: Roll<Answer>,
+    /// What the client's session has read or written, and nobody has yet.
+    missing: Vec<Dot>,
     /// Versions that an owner has seen replaced.
     dead: Vec<Dot>,
     /// Versions that nobody is asked about: they came with an answer to such a question.
@@ -103,12 +107,23 @@ impl GetRequest {
     /// A get over these sets; each must reach its own R, and so many owners must answer.
     #[must_use]
     pub fn new(sets: &Sets, primaries: u8) -> Self {
-        Self { primaries, roll: Roll::new(sets), dead: Vec::new(), fresh: Vec::new(), is_over: false }
+        let (missing, dead, fresh) = (Vec::new(), Vec::new(), Vec::new());
+        Self { primaries, roll: Roll::new(sets), missing, dead, fresh, is_over: false }
     }
 
     /// How many more fallbacks may stand in for owners; none unless this is called.
     pub fn allow_fallbacks(&mut self, count: u8) {
         self.roll.allow_spares(count);
+    }
+
+    /// Asks for an answer that has all of these: each version, or what replaced it.
+    pub fn require(&mut self, dots: Vec<Dot>) {
+        self.missing = dots;
+    }
+
+    /// Asks a node that holds no seat, for what the session needs. Says whether it is not asked already.
+    pub fn add_witness(&mut self, node: NodeId) -> bool {
+        self.roll.add_witness(node)
     }
 
     /// There are no more fallbacks: what they alone could have done is lost.
@@ -167,11 +182,23 @@ impl GetRequest {
 
     /// Tells it of a reply. A second reply of one replica, or one of a stranger, changes nothing.
     pub fn on_reply(&mut self, from: NodeId, reply: GetReply) -> GetVerdict {
+        self.on_reply_having_seen(from, reply, &[])
+    }
+
+    /// The same, of a replica that has seen these dots and does not hold them: what it holds has replaced them.
+    pub fn on_reply_having_seen(&mut self, from: NodeId, reply: GetReply, seen: &[Dot]) -> GetVerdict {
+        if !self.roll.awaits(from) {
+            return GetVerdict::Wait;
+        }
         let heard = match reply {
             GetReply::Object(object) => Heard::Answer(Answer::new(object, None)),
             GetReply::Uncounted(object, why) => Heard::Answer(Answer::new(object, Some(why))),
             GetReply::Failed(failure) => Heard::Failure(failure),
         };
+        if let Heard::Answer(answer) = &heard {
+            let is_there = |dot: &Dot| answer.object.context().covers(*dot) || seen.contains(dot);
+            self.missing.retain(|dot| !is_there(dot));
+        }
         if self.roll.hear(from, heard) { self.verdict() } else { GetVerdict::Wait }
     }
 
@@ -184,6 +211,7 @@ impl GetRequest {
             GetReply::Failed(failure) => return self.on_not_covered(from, failure),
         };
         let before = self.merged();
+        self.missing.retain(|dot| !object.context().covers(*dot));
         match self.answer_mut(from).filter(|answer| answer.open > 0) {
             Some(answer) => {
                 answer.open -= 1;
@@ -273,6 +301,9 @@ impl GetRequest {
             }
             self.give_up_asked();
         }
+        if !self.missing.is_empty() && self.is_complete() {
+            return GetVerdict::Behind;
+        }
         if self.is_hopeless() {
             self.roll.answered = true;
             return GetVerdict::Fail(self.shortfall());
@@ -319,6 +350,7 @@ impl GetRequest {
         self.roll.is_reached(|member| counts(member.heard.as_ref()))
             && owners >= usize::from(self.primaries)
             && is_sure
+            && (self.missing.is_empty() || planted!(ForgetSession))
     }
 
     fn is_hopeless(&self) -> bool {

@@ -146,6 +146,15 @@ impl<T> Roll<T> {
         true
     }
 
+    /// Asks a node that holds no seat: what it says is heard, and counts for nothing. Says whether it is not asked already.
+    pub(crate) fn add_witness(&mut self, node: NodeId) -> bool {
+        let is_new = self.members.iter().all(|member| member.node != node);
+        if is_new {
+            self.members.push(Member { node, seats: [0; SETS], is_owner: false, heard: None });
+        }
+        is_new
+    }
+
     /// A seat that nobody holds any more and a fallback could, if any may still be brought. `is_gone` says which
     /// of those that were heard hold theirs no longer.
     pub(crate) fn vacant(&self, is_gone: impl Fn(&Heard<T>) -> bool) -> Option<Seat> {

@@ -131,6 +131,7 @@ impl Cluster {
             timeout: 1_000,
             sloppy: None,
             against: Bytes::new(),
+            session: Vec::new(),
         });
         assert!(matches!(answer, Some(Response::Get(Ok(_)))), "a get failed: {answer:?}");
     }

@@ -97,7 +97,7 @@ impl Replica {
         let (coordinator, mut around) = self.split();
         match done {
             Done::Loaded { put, result } => coordinator.on_loaded(&mut around, put, result),
-            Done::Read { reader: Reader::Get(get), place, result } => {
+            Done::Read { reader: Reader::Get(get, _), place, result } => {
                 coordinator.on_own_read(&mut around, get, &place, result);
             }
             Done::Read { reader: Reader::Question(number, _), result, .. } => {
@@ -149,8 +149,9 @@ impl Replica {
         self.cx.open_tickets += 1;
         let (coordinator, mut around) = self.split();
         match request {
-            ClientRequest::Get { key, r, pr, timeout, sloppy, against } => {
-                coordinator.start_get(&mut around, ticket, AskedGet { key, r, pr, timeout, sloppy, against });
+            ClientRequest::Get { key, r, pr, timeout, sloppy, against, session } => {
+                let asked = AskedGet { key, r, pr, timeout, sloppy, against, session };
+                coordinator.start_get(&mut around, ticket, asked);
             }
             ClientRequest::Put(put) => coordinator.start_client_put(&mut around, ticket, put),
             ClientRequest::Keys { bucket_type, bucket, after, timeout } => {
@@ -326,6 +327,7 @@ impl Replica {
                 Timer::Hello => around.node.say_hello_to_all(around.cx, around.shard),
                 Timer::Gossip => around.node.on_gossip_timer(around.cx, around.shard),
                 Timer::Prove => around.node.on_prove_timer(around.cx, around.shard),
+                Timer::GetAgain(id) => coordinator.on_get_again(&mut around, id),
                 Timer::Get(id) => coordinator.on_get_deadline(&mut around, id),
                 Timer::Put(id) => coordinator.on_put_deadline(&mut around, id),
                 Timer::Forward(id) => coordinator.on_forward_deadline(around.cx, id),

@@ -28,6 +28,8 @@ pub enum ClientRequest {
         sloppy: Option<bool>,
         /// A context to compare with what is found, see [`Found::is_covered`]; empty for none.
         against: Bytes,
+        /// Contexts of this key, as earlier answers gave them: the answer must have all that they cover.
+        session: Vec<Bytes>,
     },
     /// Write or delete a key.
     Put(ClientPut),

@@ -20,6 +20,8 @@ pub(crate) enum Timer {
     /// The others have had their time to say what they remember.
     Prove,
     Get(u64),
+    /// Ask again for what a session needs.
+    GetAgain(u64),
     Put(u64),
     Forward(u64),
     List(u64),

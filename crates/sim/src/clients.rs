@@ -42,6 +42,8 @@ pub(crate) struct Doing {
     pub(crate) name: Ticket,
     what: What,
     key: usize,
+    /// What a read's session had read and written.
+    session: Vec<WriteId>,
     sent: u64,
     pub(crate) request: ClientRequest,
     /// Whom it asks, one after another: as the native client.
@@ -178,8 +180,21 @@ impl Client {
         } else {
             others = others.choose(rng).copied().into_iter().collect();
         }
+        let mut session = Vec::new();
         let (what, request) = match wish {
-            Wish::Read => self.read(named.key, rng),
+            Wish::Read => {
+                let held = &self.held[number];
+                let is_in_session = !held.context.is_empty() && rng.random_range(0..4) == 0;
+                let (context, seen) = (held.context.clone(), held.read.clone());
+                let (what, mut request) = self.read(named.key, rng);
+                if let ClientRequest::Get { session: contexts, .. } = &mut request
+                    && is_in_session
+                {
+                    contexts.push(context);
+                    session = seen;
+                }
+                (what, request)
+            }
             wish => {
                 let record = self.write_record(number, wish, now);
                 let id = history.writes.len() as WriteId + 1;
@@ -192,7 +207,8 @@ impl Client {
             What::Writing { .. } => Operation::Write,
         };
         let (call, asked, refusals) = (Call::new(operation, others), Vec::new(), Vec::new());
-        self.doing.insert(Doing { name, what, key: number, sent: now, request, call, asked, refusals })
+        let doing = Doing { name, what, key: number, session, sent: now, request, call, asked, refusals };
+        self.doing.insert(doing)
     }
 
     /// What the operation of this name is to do next.
@@ -217,7 +233,10 @@ impl Client {
         // A bug answers from fewer than were asked for, and is judged by these.
         let (r, pr) = if planted!(FirstReply) { (Threshold::One, Threshold::Count(0)) } else { (r, pr) };
         let (timeout, against) = (timeout(rng), Bytes::new());
-        (What::Reading { r: count }, ClientRequest::Get { key, r, pr, timeout, sloppy, against })
+        (
+            What::Reading { r: count },
+            ClientRequest::Get { key, r, pr, timeout, sloppy, against, session: Vec::new() },
+        )
     }
 
     fn write_record(&mut self, key: usize, wish: Wish, sent: u64) -> WriteRecord {
@@ -306,7 +325,8 @@ impl Client {
                 // What a later write with this context replaces.
                 self.held[key] = Held { context: found.context.clone(), read: values.clone() };
                 let (client, sent, by_fallbacks) = (self.number, doing.sent, found.owners == 0);
-                let read = ReadRecord { client, key, r, by_fallbacks, values, sent, answered: now };
+                let session = doing.session.clone();
+                let read = ReadRecord { client, key, r, by_fallbacks, session, values, sent, answered: now };
                 history.reads.push(read);
                 true
             }

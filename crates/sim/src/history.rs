@@ -116,6 +116,9 @@ pub struct ReadRecord {
     /// Whether fallbacks alone have answered. They have not seen what owners have forgotten since.
     #[serde(default)]
     pub by_fallbacks: bool,
+    /// What its session had read and written: it asked for all of that.
+    #[serde(default)]
+    pub session: Vec<WriteId>,
     /// The values that it showed, sorted.
     pub values: Vec<WriteId>,
     /// When it was sent.

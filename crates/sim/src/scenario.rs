@@ -104,6 +104,7 @@ impl Scenario {
                 timeout: TIMEOUT,
                 sloppy: None,
                 against: Bytes::new(),
+                session: Vec::new(),
             },
         )
     }

@@ -38,6 +38,8 @@ messages! {
         pub timeout: u32,
         /// Whether fallbacks may stand in for owners; as the bucket says if this does not.
         pub sloppy: Option<bool>,
+        /// Contexts of this key that the answer must have all of.
+        pub session: Vec<Bytes>,
     }
 
     /// What a get found.

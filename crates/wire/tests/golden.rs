@@ -238,6 +238,7 @@ fn client_messages() -> Vec<ClientMessage> {
             pr: Threshold::Quorum,
             timeout: 1,
             sloppy: Some(true),
+            session: vec!["s".into()],
         }),
         ClientMessage::GetReply(GetReply {
             ring: 1,
@@ -250,6 +251,7 @@ fn client_messages() -> Vec<ClientMessage> {
         }),
         ClientMessage::GetReply(GetReply { ring: 1, outcome: Err(GetError::UnknownType("t".into())) }),
         ClientMessage::GetReply(GetReply { ring: 1, outcome: Err(GetError::Busy) }),
+        ClientMessage::GetReply(GetReply { ring: 1, outcome: Err(GetError::Behind) }),
         ClientMessage::Put(ClientPut {
             origin: 1,
             request: 2,

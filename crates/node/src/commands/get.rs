@@ -60,12 +60,18 @@ fn preview(value: &[u8]) -> String {
 }
 
 /// Reads a key with all its versions.
-pub(crate) fn read(remote: &Remote, key: &KeyArgs, r: Option<String>) -> anyhow::Result<Versions> {
+pub(crate) fn read(
+    remote: &Remote,
+    key: &KeyArgs,
+    r: Option<String>,
+    session: &[String],
+) -> anyhow::Result<Versions> {
     let mut path = key_request(key)?;
     if let Some(r) = r {
         path += &format!("&r={r}");
     }
-    let headers = vec![("accept", "multipart/mixed, application/json".to_owned())];
+    let mut headers = vec![("accept", "multipart/mixed, application/json".to_owned())];
+    headers.extend(session.iter().map(|context| ("x-gramme-session", context.clone())));
     let answer = remote.call(&Call { method: "GET", path, headers, body: Vec::new() })?;
     let context = answer.header("x-gramme-context").map(str::to_owned);
     match answer.status {
@@ -141,7 +147,7 @@ fn parse_part(part: &[u8]) -> Option<Version> {
 
 pub(crate) fn run(args: &GetArgs) -> anyhow::Result<()> {
     let remote = Remote::new(&args.key.endpoint, Duration::from_millis(args.key.timeout.into()))?;
-    let read = read(&remote, &args.key, args.r.map(|r| r.to_string()))?;
+    let read = read(&remote, &args.key, args.r.map(|r| r.to_string()), &args.session)?;
     match args.output {
         Output::Table if !read.versions.is_empty() => {
             write_out(format!("{}\n", read.table().trim_fmt()).as_bytes())?;

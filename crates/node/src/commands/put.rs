@@ -64,7 +64,7 @@ fn write(
 
 /// The context of what is there; siblings must be merged by whoever knows how.
 fn context_of(remote: &Remote, key: &KeyArgs, write: &WriteArgs) -> anyhow::Result<Option<String>> {
-    let found = read(remote, key, write.r.map(|r| r.to_string()))?;
+    let found = read(remote, key, write.r.map(|r| r.to_string()), &[])?;
     if found.versions.len() <= 1 {
         return Ok(found.context);
     }

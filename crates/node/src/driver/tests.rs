@@ -127,6 +127,7 @@ impl Cluster {
             timeout: 2_000,
             sloppy: None,
             against: Bytes::new(),
+            session: Vec::new(),
         };
         self.nodes[&node].handle.ask(get).await.expect("an answer")
     }
@@ -277,6 +278,7 @@ async fn a_slow_reader_harms_nobody_else() {
         pr: Threshold::Default,
         timeout: 60_000,
         sloppy: None,
+        session: Vec::new(),
     };
     let mut body = Vec::new();
     let message = ClientMessage::Get(get);

@@ -30,6 +30,7 @@ pub(crate) fn asked(message: ClientMessage, max_value: usize) -> Option<Asked> {
             timeout: clamp_timeout(get.timeout),
             sloppy: get.sloppy,
             against: Bytes::new(),
+            session: get.session,
         }),
         ClientMessage::Put(put) => {
             if put.content.as_ref().is_some_and(|content| content.body().len() > max_value) {

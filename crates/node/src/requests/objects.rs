@@ -38,15 +38,17 @@ pub(crate) struct Reading {
     pub(crate) sloppy: Option<bool>,
 }
 
-/// Reads a key; says too whether the context `against`, if one is given, covers what is there.
+/// Reads a key; says too whether the context `against`, if one is given, covers what is there. The answer has all that
+/// the `session`'s contexts cover.
 pub(crate) async fn read(
     handle: &Handle,
     key: Key,
     reading: Reading,
     against: Bytes,
+    session: Vec<Bytes>,
 ) -> Result<Found, Failed> {
     let Reading { r, pr, timeout, sloppy } = reading;
-    match handle.ask(ClientRequest::Get { key, r, pr, timeout, sloppy, against }).await {
+    match handle.ask(ClientRequest::Get { key, r, pr, timeout, sloppy, against, session }).await {
         Some(Response::Get(result)) => result.map_err(Failed::Get),
         _ => Err(Failed::GoingDown { is_write: false }),
     }
@@ -88,7 +90,7 @@ pub(crate) async fn delete(
 
 async fn check(handle: &Handle, key: &Key, condition: &Condition, reading: Reading) -> Result<Found, Failed> {
     let against = condition.covered_by.clone().unwrap_or_default();
-    let found = read(handle, key.clone(), reading, against).await?;
+    let found = read(handle, key.clone(), reading, against, Vec::new()).await?;
     condition.check_write(&found)?;
     Ok(found)
 }

@@ -1,6 +1,9 @@
 //! Gets that this node coordinates: ask all owners, or who stands in for them, answer at R, repair from what comes late.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
+use gramme_gossip::Opinion;
 use gramme_object::{Key, Object, limits};
 use gramme_quorum::{Failure, GetError, GetReply, GetRequest, GetVerdict, Question, Threshold};
 use gramme_ring::NodeId;
@@ -31,6 +34,13 @@ pub(super) struct Get {
     allow_mult: bool,
     /// What the client wants compared with what is found.
     against: Option<Context>,
+    /// What its session has read or written.
+    session: Vec<Dot>,
+    r: u8,
+    pr: u8,
+    sloppy: bool,
+    /// Whether those are asked, too, who keep copies for others.
+    is_wide: bool,
     request: GetRequest,
     deadline: u64,
 }
@@ -42,6 +52,14 @@ pub(super) struct Asked {
     question: Question,
 }
 
+/// How long it is before all are asked again for what a session needs, in microseconds.
+const AGAIN: u64 = 20_000;
+/// Nodes that are asked beside owners for what a session needs.
+const WITNESSES: usize = 8;
+/// Contexts that a session may bring, and dots in them.
+const CONTEXTS: usize = 64;
+const DOTS: usize = 4_096;
+
 /// What a client asks for.
 #[derive(Debug)]
 pub(crate) struct AskedGet {
@@ -51,6 +69,7 @@ pub(crate) struct AskedGet {
     pub(crate) timeout: u32,
     pub(crate) sloppy: Option<bool>,
     pub(crate) against: Bytes,
+    pub(crate) session: Vec<Bytes>,
 }
 
 /// What a get's parameters come to.
@@ -60,6 +79,7 @@ struct Checked {
     allow_mult: bool,
     sloppy: bool,
     against: Option<Context>,
+    session: Vec<Dot>,
 }
 
 impl Coordinator {
@@ -68,37 +88,79 @@ impl Coordinator {
             Ok(checked) => checked,
             Err(error) => return around.cx.reply(ticket, Response::Get(Err(error))),
         };
-        let Checked { r, pr, allow_mult, sloppy, against } = checked;
+        let Checked { r, pr, allow_mult, sloppy, against, session } = checked;
         around.cx.stats.gets += 1;
         let place = around.node.map.place(asked.key);
-        let mut request = GetRequest::new(&around.node.map.sets(place.partition, r), pr);
-        if sloppy {
-            request.allow_fallbacks(fallbacks(around.node, place.partition));
-            stand_in_for_silent(around, place.partition, &mut request, None);
-        }
         let (id, deadline) = (around.cx.next_request(), around.cx.after(asked.timeout));
         around.cx.timers.set(deadline, Timer::Get(id));
-        let get = Get { ticket, place, allow_mult, against, request, deadline };
-        let me = around.cx.me();
-        for to in get.request.members().filter(|&to| to != me) {
-            send_read(around, id, &get, (to, &[]));
-        }
-        let is_own = get.request.awaits(me);
+        let request = GetRequest::new(&around.node.map.sets(place.partition, r), pr);
+        let is_wide = false;
+        let get =
+            Get { ticket, place, allow_mult, against, session, r, pr, sloppy, is_wide, request, deadline };
         self.gets.insert(id, get);
-        if is_own {
-            self.ask(around, id, me);
+        self.ask_all(around, id);
+    }
+
+    /// Asks all owners, or who stands in for them.
+    fn ask_all(&mut self, around: &mut Around<'_>, id: u64) {
+        let Some(get) = self.gets.get_mut(&id) else { return };
+        get.request.require(get.session.clone());
+        if get.sloppy {
+            get.request.allow_fallbacks(fallbacks(around.node, get.place.partition));
+            stand_in_for_silent(around, get.place.partition, &mut get.request, None);
         }
+        // Others first: what this node says itself may end it.
+        let me = around.cx.me();
+        let (own, others): (Vec<NodeId>, Vec<NodeId>) = get.request.members().partition(|&to| to == me);
+        others.into_iter().chain(own).for_each(|to| self.ask(around, id, to));
+    }
+
+    /// None of those who were heard has all that the session needs: asks others who may keep it, and after a while all
+    /// again.
+    fn on_behind(&mut self, around: &mut Around<'_>, id: u64) {
+        let Some(get) = self.gets.get_mut(&id) else { return };
+        if around.cx.now.monotonic >= get.deadline {
+            around.cx.stats.gets_failed += 1;
+            around.cx.reply(get.ticket, Response::Get(Err(GetError::Behind)));
+            return self.finish_get(around, id);
+        }
+        let mut witnesses = Vec::new();
+        if get.sloppy && !std::mem::replace(&mut get.is_wide, true) {
+            let all = around.node.map.fallbacks(get.place.partition);
+            let me = around.cx.me();
+            let is_there = |node: &NodeId| *node == me || around.node.peers().state(*node) == Opinion::Alive;
+            let few = all.iter().copied().filter(is_there).take(WITNESSES);
+            witnesses.extend(few.filter(|&node| get.request.add_witness(node)));
+        }
+        if witnesses.is_empty() {
+            let at = around.cx.now.monotonic + AGAIN;
+            return around.cx.timers.set(at.min(get.deadline), Timer::GetAgain(id));
+        }
+        around.cx.stats.gets_asked_again += 1;
+        witnesses.into_iter().for_each(|to| self.ask(around, id, to));
+    }
+
+    /// What a session needs may have come meanwhile.
+    pub(crate) fn on_get_again(&mut self, around: &mut Around<'_>, id: u64) {
+        let Some(get) = self.gets.get_mut(&id).filter(|get| !get.request.is_answered()) else { return };
+        if around.cx.now.monotonic >= get.deadline {
+            return;
+        }
+        let sets = around.node.map.sets(get.place.partition, get.r);
+        get.request = GetRequest::new(&sets, get.pr);
+        get.is_wide = false;
+        self.ask_all(around, id);
     }
 
     /// Asks a node, perhaps this one, for what it has of a get's key.
     fn ask(&mut self, around: &mut Around<'_>, id: u64, to: NodeId) {
         let Some(get) = self.gets.get(&id) else { return };
         if to != around.cx.me() {
-            send_read(around, id, get, (to, &[]));
+            send_read(around, id, get, (to, &get.session));
         } else if around.shard.is_crowded(around.cx) {
             self.on_get_failure(around, id, to, Failure::Busy);
         } else {
-            around.read(&get.place, Reader::Get(id));
+            around.read(&get.place, Reader::Get(id, get.session.clone()));
         }
     }
 
@@ -142,7 +204,8 @@ impl Coordinator {
             return Err(GetError::Busy);
         }
         let sloppy = asked.sloppy.unwrap_or(sloppy);
-        Ok(Checked { r, pr, allow_mult, sloppy, against })
+        let session = session_of(cx, asked)?;
+        Ok(Checked { r, pr, allow_mult, sloppy, against, session })
     }
 
     /// This node's own copy has been read.
@@ -153,9 +216,10 @@ impl Coordinator {
         place: &Place,
         result: Result<View, LoadFailed>,
     ) {
+        let seen = result.as_ref().map(|view| view.covered.clone()).unwrap_or_default();
         let reply = own_reply(result, around.shard.counts(place.partition));
         let me = around.cx.me();
-        self.on_get_reply(around, id, me, reply);
+        self.on_get_reply(around, id, me, reply, &seen);
     }
 
     pub(crate) fn on_read_reply(
@@ -179,7 +243,7 @@ impl Coordinator {
             // It has not looked at the key: asked again, it will.
             return self.ask(around, id, from);
         }
-        self.on_get_reply(around, id, from, reply_of(reply));
+        self.on_get_reply(around, id, from, reply_of(reply), &reply.covered);
     }
 
     /// Asks owners what became of versions that they do not hold.
@@ -246,9 +310,16 @@ impl Coordinator {
         }
     }
 
-    fn on_get_reply(&mut self, around: &mut Around<'_>, id: u64, from: NodeId, reply: GetReply) {
+    fn on_get_reply(
+        &mut self,
+        around: &mut Around<'_>,
+        id: u64,
+        from: NodeId,
+        reply: GetReply,
+        seen: &[Dot],
+    ) {
         if let Some(get) = self.gets.get_mut(&id) {
-            let verdict = get.request.on_reply(from, reply);
+            let verdict = get.request.on_reply_having_seen(from, reply, seen);
             self.on_get_verdict(around, id, verdict);
         }
     }
@@ -260,7 +331,7 @@ impl Coordinator {
         node: NodeId,
         failure: Failure,
     ) {
-        self.on_get_reply(around, id, node, GetReply::Failed(failure));
+        self.on_get_reply(around, id, node, GetReply::Failed(failure), &[]);
     }
 
     fn on_get_verdict(&mut self, around: &mut Around<'_>, id: u64, verdict: GetVerdict) {
@@ -268,6 +339,7 @@ impl Coordinator {
         let cx = &mut *around.cx;
         match verdict {
             GetVerdict::Wait | GetVerdict::Finished => {}
+            GetVerdict::Behind => return self.on_behind(around, id),
             GetVerdict::Ask(questions) => return self.ask_questions(around, id, questions),
             GetVerdict::Answer(object) => {
                 cx.timers.cancel(get.deadline, Timer::Get(id));
@@ -283,7 +355,8 @@ impl Coordinator {
             }
         }
         self.fill_get_seats(around, id);
-        if self.gets.get(&id).is_some_and(|get| get.request.is_complete()) {
+        let is_over = |get: &Get| get.request.is_answered() && get.request.is_complete();
+        if self.gets.get(&id).is_some_and(is_over) {
             self.finish_get(around, id);
         }
     }
@@ -347,6 +420,21 @@ impl Coordinator {
             self.on_get_verdict(around, id, verdict);
         }
     }
+}
+
+/// The dots that a session's contexts name. An entry of a vector is a version of the key itself, and whoever has that
+/// has all older ones of its actor, or what replaced them.
+fn session_of(cx: &Cx, asked: &AskedGet) -> Result<Vec<Dot>, GetError> {
+    let mut dots = BTreeSet::new();
+    for context in asked.session.iter().take(CONTEXTS + 1) {
+        let context = cx.config.secrets.open(&asked.key, context)?;
+        dots.extend(context.vector().iter().map(|(actor, counter)| Dot::new(actor, counter)));
+        dots.extend(context.outside());
+    }
+    if asked.session.len() > CONTEXTS || dots.len() > DOTS {
+        return Err(GetError::Context(gramme_quorum::ContextError::Malformed));
+    }
+    Ok(dots.into_iter().collect())
 }
 
 /// What this node's own copy says.

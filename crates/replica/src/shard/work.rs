@@ -17,8 +17,8 @@ use crate::place::Place;
 /// Who reads.
 #[derive(Clone, Debug)]
 pub(crate) enum Reader {
-    /// A get that this node coordinates.
-    Get(u64),
+    /// A get that this node coordinates; its session has seen these.
+    Get(u64, Vec<Dot>),
     /// A get that this node coordinates asks what became of versions.
     Question(u64, Vec<Dot>),
     /// An explanation that this node gives.
@@ -31,8 +31,8 @@ impl Reader {
     /// The versions of which the reader wants to know whether they were replaced.
     pub(super) fn asked(&self) -> &[Dot] {
         match self {
-            Self::Question(_, asked) | Self::Peer { asked, .. } => asked,
-            Self::Get(_) | Self::Explain(_) => &[],
+            Self::Get(_, asked) | Self::Question(_, asked) | Self::Peer { asked, .. } => asked,
+            Self::Explain(_) => &[],
         }
     }
 }

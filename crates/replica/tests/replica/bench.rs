@@ -296,6 +296,7 @@ impl Bench {
             timeout: 1_000,
             sloppy: None,
             against: Bytes::new(),
+            session: Vec::new(),
         };
         self.step(Input::Client { ticket: Ticket(ticket), request });
     }

@@ -75,6 +75,7 @@ fn what_an_amnesiac_had_counted_for_is_discounted() {
         timeout: 1_000,
         sloppy: None,
         against: Bytes::new(),
+        session: Vec::new(),
     };
     bench.step(Input::Client { ticket: Ticket(1), request });
     bench.put(2, client_put("x"));

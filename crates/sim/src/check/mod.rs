@@ -12,6 +12,7 @@ mod invented;
 mod lost;
 mod properties;
 mod seen_by_simulator;
+mod sessions;
 mod siblings;
 mod staleness;
 mod story;
@@ -54,6 +55,8 @@ pub enum Promise {
     Properties,
     /// In a last-write-wins bucket a write hides one that began long after it was over.
     Clocks,
+    /// A read shows less than its session had read or written.
+    Sessions,
 }
 
 impl Promise {
@@ -81,6 +84,7 @@ impl Promise {
             Self::Panic => "panic",
             Self::Properties => "properties",
             Self::Clocks => "clocks",
+            Self::Sessions => "sessions",
         }
     }
 }
@@ -116,6 +120,7 @@ pub fn check(history: &History) -> (Vec<Violation>, Staleness) {
     flicker::check(&story, &mut found);
     properties::check(&story, &mut found);
     clocks::check(&story, &mut found);
+    sessions::check(&story, &mut found);
     seen_by_simulator::check(&story, &mut found);
     (found, staleness)
 }

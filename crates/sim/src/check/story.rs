@@ -156,6 +156,14 @@ impl<'a> Story<'a> {
         all_gone.max(synced_gone) as u8
     }
 
+    /// Whether a copy of `id` may have gone by `until`, with a disk or with the power.
+    pub(super) fn may_be_gone(&self, id: WriteId, until: u64) -> bool {
+        let write = self.write(id);
+        let is_since = |damage: &&Damage| damage.at >= write.sent && damage.at <= until;
+        let mut damage = self.history.damage.iter().filter(is_since);
+        damage.any(|damage| damage.key.is_none_or(|key| key == write.key))
+    }
+
     /// Whether a disk that may have held `id` was destroyed after it was sent.
     pub(super) fn lost_a_disk(&self, id: WriteId) -> bool {
         let write = self.write(id);

@@ -269,6 +269,7 @@ impl Cluster {
                     timeout: 5_000,
                     sloppy: Some(false),
                     against: bytes::Bytes::new(),
+                    session: Vec::new(),
                 };
                 let (sent, ticket) = (self.now, self.ask_directly(node, request));
                 self.turn_until(self.now + 500_000);
@@ -309,7 +310,16 @@ impl Cluster {
                 clients::note_dots(partition, &found.object, &mut self.history);
                 let values = clients::values(&found.object);
                 let (client, by_fallbacks) = (usize::MAX, found.owners == 0);
-                let read = ReadRecord { client, key, r, by_fallbacks, values, sent, answered: self.now };
+                let read = ReadRecord {
+                    client,
+                    key,
+                    r,
+                    by_fallbacks,
+                    session: Vec::new(),
+                    values,
+                    sent,
+                    answered: self.now,
+                };
                 self.history.last.push(read);
             }
             other => {

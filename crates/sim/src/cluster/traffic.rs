@@ -156,7 +156,15 @@ impl Cluster {
         };
         let (key, ticket) = (self.keys[number].key.clone(), self.ticket());
         let (r, pr, against) = (Threshold::All, Threshold::All, bytes::Bytes::new());
-        let request = ClientRequest::Get { key, r, pr, timeout: 500, sloppy: Some(false), against };
+        let request = ClientRequest::Get {
+            key,
+            r,
+            pr,
+            timeout: 500,
+            sloppy: Some(false),
+            against,
+            session: Vec::new(),
+        };
         self.probes.insert(ticket, (node, self.amnesiac(node)));
         self.hand_over(Asker::Nobody, (node + 1) % self.nodes.len(), ticket, request);
     }
@@ -187,7 +195,8 @@ impl Cluster {
             let key = self.keys[self.random.nemesis.random_range(0..self.keys.len())].key.clone();
             let (r, pr) = (Threshold::All, Threshold::Default);
             let (timeout, against) = (clients::TIMEOUT, bytes::Bytes::new());
-            let request = ClientRequest::Get { key, r, pr, timeout, sloppy: None, against };
+            let request =
+                ClientRequest::Get { key, r, pr, timeout, sloppy: None, against, session: Vec::new() };
             let ticket = self.ticket();
             self.hand_over(Asker::Nobody, node, ticket, request);
         }

@@ -146,7 +146,7 @@ impl From<GetError> for HttpError {
             GetError::Unavailable(shortfall) => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
                 .with(shortfall_detail(&shortfall, false)),
             GetError::Busy => Self::busy(message),
-            GetError::Other => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message),
+            GetError::Behind | GetError::Other => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::driver::Handle;
 use crate::interfaces::http::body::{self, empty};
 use crate::interfaces::http::error::HttpError;
 use crate::interfaces::http::etag::{condition, quoted};
-use crate::interfaces::http::params::{Params, context};
+use crate::interfaces::http::params::{Params, context, session};
 use crate::interfaces::http::path::{BucketName, ObjectName};
 use crate::interfaces::http::render::{self, Pairs, Wanted};
 use crate::requests::{self, Condition, object_tag, version_tag};
@@ -24,7 +24,8 @@ fn key_of(name: &ObjectName) -> Result<Key, HttpError> {
 pub(super) async fn get(handle: &Handle, name: &ObjectName, parts: &Parts) -> Result<Response, HttpError> {
     let params = Params::parse(&parts.uri)?;
     let condition = condition(&parts.headers)?;
-    let found = requests::read(handle, key_of(name)?, params.reading(), Bytes::new()).await?;
+    let session = session(&parts.headers)?;
+    let found = requests::read(handle, key_of(name)?, params.reading(), Bytes::new(), session).await?;
     let shown = match &params.vtag {
         Some(vtag) => found.object.versions_of(|dot| version_tag(dot) == *vtag),
         None => found.object.clone(),

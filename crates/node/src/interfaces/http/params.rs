@@ -11,6 +11,7 @@ use crate::interfaces::http::error::HttpError;
 use crate::requests::{MAX_TIMEOUT, Reading, TIMEOUT};
 
 pub(super) const CONTEXT: &str = "x-gramme-context";
+pub(super) const SESSION: &str = "x-gramme-session";
 pub(super) const VCLOCK: &str = "x-riak-vclock";
 
 /// What a request asks for beside its path. Parameters that are not here have no effect.
@@ -102,6 +103,11 @@ fn parse_timeout(value: &str) -> Result<u32, HttpError> {
 pub(super) fn context(headers: &HeaderMap) -> Result<Bytes, HttpError> {
     let Some(value) = headers.get(CONTEXT).or_else(|| headers.get(VCLOCK)) else { return Ok(Bytes::new()) };
     context_of(value)
+}
+
+/// The contexts that the answer to a read must have all of; the header may come more than once.
+pub(super) fn session(headers: &HeaderMap) -> Result<Vec<Bytes>, HttpError> {
+    headers.get_all(SESSION).iter().map(context_of).collect()
 }
 
 /// The sealed context that a header's value is.
