@@ -71,6 +71,8 @@ struct Answer {
     object: Object,
     /// Why it does not count towards R, if it does not.
     uncounted: Option<Failure>,
+    /// What the session knows, and this replica has seen and does not hold.
+    seen: Vec<Dot>,
     /// What it was asked about, beyond what it said.
     asked: Vec<Dot>,
     /// How many questions it has not answered.
@@ -93,8 +95,8 @@ pub struct GetRequest {
     /// How many owners must answer.
     primaries: u8,
     roll: Roll<Answer>,
-    /// What the client's session has read or written, and nobody has yet.
-    missing: Vec<Dot>,
+    /// What the client's session has read or written.
+    session: Vec<Dot>,
     /// Versions that an owner has seen replaced.
     dead: Vec<Dot>,
     /// Versions that nobody is asked about: they came with an answer to such a question.
@@ -107,8 +109,8 @@ impl GetRequest {
     /// A get over these sets; each must reach its own R, and so many owners must answer.
     #[must_use]
     pub fn new(sets: &Sets, primaries: u8) -> Self {
-        let (missing, dead, fresh) = (Vec::new(), Vec::new(), Vec::new());
-        Self { primaries, roll: Roll::new(sets), missing, dead, fresh, is_over: false }
+        let (session, dead, fresh) = (Vec::new(), Vec::new(), Vec::new());
+        Self { primaries, roll: Roll::new(sets), session, dead, fresh, is_over: false }
     }
 
     /// How many more fallbacks may stand in for owners; none unless this is called.
@@ -118,7 +120,7 @@ impl GetRequest {
 
     /// Asks for an answer that has all of these: each version, or what replaced it.
     pub fn require(&mut self, dots: Vec<Dot>) {
-        self.missing = dots;
+        self.session = dots;
     }
 
     /// Asks a node that holds no seat, for what the session needs. Says whether it is not asked already.
@@ -191,14 +193,10 @@ impl GetRequest {
             return GetVerdict::Wait;
         }
         let heard = match reply {
-            GetReply::Object(object) => Heard::Answer(Answer::new(object, None)),
-            GetReply::Uncounted(object, why) => Heard::Answer(Answer::new(object, Some(why))),
+            GetReply::Object(object) => Heard::Answer(Answer::new(object, None, seen)),
+            GetReply::Uncounted(object, why) => Heard::Answer(Answer::new(object, Some(why), seen)),
             GetReply::Failed(failure) => Heard::Failure(failure),
         };
-        if let Heard::Answer(answer) = &heard {
-            let is_there = |dot: &Dot| answer.object.context().covers(*dot) || seen.contains(dot);
-            self.missing.retain(|dot| !is_there(dot));
-        }
         if self.roll.hear(from, heard) { self.verdict() } else { GetVerdict::Wait }
     }
 
@@ -211,7 +209,6 @@ impl GetRequest {
             GetReply::Failed(failure) => return self.on_not_covered(from, failure),
         };
         let before = self.merged();
-        self.missing.retain(|dot| !object.context().covers(*dot));
         match self.answer_mut(from).filter(|answer| answer.open > 0) {
             Some(answer) => {
                 answer.open -= 1;
@@ -301,7 +298,7 @@ impl GetRequest {
             }
             self.give_up_asked();
         }
-        if !self.missing.is_empty() && self.is_complete() {
+        if self.is_complete() && !self.has_session() {
             return GetVerdict::Behind;
         }
         if self.is_hopeless() {
@@ -309,6 +306,20 @@ impl GetRequest {
             return GetVerdict::Fail(self.shortfall());
         }
         GetVerdict::Wait
+    }
+
+    /// Whether all that the session has read and written is in what was heard, or was replaced by that.
+    fn has_session(&self) -> bool {
+        let answers = || {
+            self.roll.members.iter().filter_map(|member| match &member.heard {
+                Some(Heard::Answer(answer)) => Some(answer),
+                _ => None,
+            })
+        };
+        let has = |dot: &Dot| {
+            answers().any(|answer| answer.object.context().covers(*dot) || answer.seen.contains(dot))
+        };
+        self.session.iter().all(has) || planted!(ForgetSession)
     }
 
     /// Whether somebody was asked about versions, and has not answered.
@@ -350,7 +361,7 @@ impl GetRequest {
         self.roll.is_reached(|member| counts(member.heard.as_ref()))
             && owners >= usize::from(self.primaries)
             && is_sure
-            && (self.missing.is_empty() || planted!(ForgetSession))
+            && self.has_session()
     }
 
     fn is_hopeless(&self) -> bool {
@@ -404,8 +415,8 @@ impl GetRequest {
 }
 
 impl Answer {
-    const fn new(object: Object, uncounted: Option<Failure>) -> Self {
-        Self { object, uncounted, asked: Vec::new(), open: 0 }
+    fn new(object: Object, uncounted: Option<Failure>, seen: &[Dot]) -> Self {
+        Self { object, uncounted, seen: seen.to_vec(), asked: Vec::new(), open: 0 }
     }
 }
 

@@ -107,6 +107,42 @@ fn each_owner_is_asked_about_each_version_once() {
     assert_eq!(answer.versions().dots().collect::<Vec<_>>(), [first]);
 }
 
+/// A session is satisfied by what is in the answer, and not by what somebody said who does not count in the end.
+#[test]
+fn a_session_gets_what_it_knows_or_nothing() {
+    let known = vec![Dot::new(Actor(1), 1)];
+    let mut get = GetRequest::new(&of(2), 0);
+    get.require(known.clone());
+    assert_eq!(get.on_reply(B, nothing()), GetVerdict::Wait);
+    assert_eq!(get.on_reply(C, nothing()), GetVerdict::Wait, "two of three, and neither has it");
+    let GetVerdict::Ask(_) = get.on_reply(A, GetReply::Object(written(1, 1))) else {
+        panic!("nobody is asked")
+    };
+    // Whoever has seen it replaced does as well.
+    let mut seen = GetRequest::new(&of(2), 0);
+    seen.require(known.clone());
+    seen.on_reply(B, nothing());
+    assert!(matches!(seen.on_reply_having_seen(C, nothing(), &known), GetVerdict::Answer(_)));
+    // Nobody has it: others may be asked, and then it is over.
+    let mut behind = GetRequest::new(&of(2), 0);
+    behind.require(known);
+    for node in [A, B] {
+        behind.on_reply(node, nothing());
+    }
+    assert_eq!(behind.on_reply(C, nothing()), GetVerdict::Behind);
+    assert!(behind.add_witness(F) && !behind.add_witness(F));
+    assert_eq!(behind.on_deadline(), GetVerdict::Behind);
+    // One that had it, and does not answer what it is asked, takes it away again.
+    let mut lost = GetRequest::new(&of(2), 0);
+    lost.require(vec![Dot::new(Actor(1), 1)]);
+    lost.on_reply(A, GetReply::Object(written(1, 1)));
+    let GetVerdict::Ask(_) = lost.on_reply(B, GetReply::Object(written(2, 1))) else {
+        panic!("nobody is asked")
+    };
+    lost.on_reply(C, GetReply::Object(written(2, 1)));
+    assert!(!matches!(lost.on_deadline(), GetVerdict::Answer(_)));
+}
+
 /// When the time is over nobody is asked any more, and what was not asked about does not count.
 #[test]
 fn nobody_is_asked_when_the_time_is_over() {
