@@ -13,7 +13,7 @@
 use gramme_object::Object;
 use gramme_plant::planted;
 use gramme_ring::NodeId;
-use gramme_vclock::Dot;
+use gramme_vclock::{Context, Dot};
 
 use crate::roll::{Heard, Member, Roll};
 use crate::{Failure, Seat, Sets, Shortfall};
@@ -71,8 +71,8 @@ struct Answer {
     object: Object,
     /// Why it does not count towards R, if it does not.
     uncounted: Option<Failure>,
-    /// What the session knows, and this replica has seen and does not hold.
-    seen: Vec<Dot>,
+    /// What the session knows, and this replica has merged or overwritten.
+    seen: Context,
     /// What it was asked about, beyond what it said.
     asked: Vec<Dot>,
     /// How many questions it has not answered.
@@ -96,7 +96,7 @@ pub struct GetRequest {
     primaries: u8,
     roll: Roll<Answer>,
     /// What the client's session has read or written.
-    session: Vec<Dot>,
+    session: Context,
     /// Versions that an owner has seen replaced.
     dead: Vec<Dot>,
     /// Versions that nobody is asked about: they came with an answer to such a question.
@@ -109,7 +109,7 @@ impl GetRequest {
     /// A get over these sets; each must reach its own R, and so many owners must answer.
     #[must_use]
     pub fn new(sets: &Sets, primaries: u8) -> Self {
-        let (session, dead, fresh) = (Vec::new(), Vec::new(), Vec::new());
+        let (session, dead, fresh) = (Context::new(), Vec::new(), Vec::new());
         Self { primaries, roll: Roll::new(sets), session, dead, fresh, is_over: false }
     }
 
@@ -118,9 +118,9 @@ impl GetRequest {
         self.roll.allow_spares(count);
     }
 
-    /// Asks for an answer that has all of these: each version, or what replaced it.
-    pub fn require(&mut self, dots: Vec<Dot>) {
-        self.session = dots;
+    /// Asks for an answer that has all of this: each version, or what replaced it.
+    pub fn require(&mut self, session: Context) {
+        self.session = session;
     }
 
     /// Asks a node that holds no seat, for what the session needs. Says whether it is not asked already.
@@ -184,11 +184,11 @@ impl GetRequest {
 
     /// Tells it of a reply. A second reply of one replica, or one of a stranger, changes nothing.
     pub fn on_reply(&mut self, from: NodeId, reply: GetReply) -> GetVerdict {
-        self.on_reply_having_seen(from, reply, &[])
+        self.on_reply_having_seen(from, reply, Context::new())
     }
 
-    /// The same, of a replica that has seen these dots and does not hold them: what it holds has replaced them.
-    pub fn on_reply_having_seen(&mut self, from: NodeId, reply: GetReply, seen: &[Dot]) -> GetVerdict {
+    /// The same, of a replica that has merged this of what the session knows, or overwritten it.
+    pub fn on_reply_having_seen(&mut self, from: NodeId, reply: GetReply, seen: Context) -> GetVerdict {
         if !self.roll.awaits(from) {
             return GetVerdict::Wait;
         }
@@ -310,16 +310,14 @@ impl GetRequest {
 
     /// Whether all that the session has read and written is in what was heard, or was replaced by that.
     fn has_session(&self) -> bool {
-        let answers = || {
-            self.roll.members.iter().filter_map(|member| match &member.heard {
-                Some(Heard::Answer(answer)) => Some(answer),
-                _ => None,
-            })
-        };
-        let has = |dot: &Dot| {
-            answers().any(|answer| answer.object.context().covers(*dot) || answer.seen.contains(dot))
-        };
-        self.session.iter().all(has) || planted!(ForgetSession)
+        let mut has = Context::new();
+        for member in &self.roll.members {
+            if let Some(Heard::Answer(answer)) = &member.heard {
+                has.join(&answer.object.context().part_of(&self.session));
+                has.join(&answer.seen);
+            }
+        }
+        has.includes(&self.session) || planted!(ForgetSession)
     }
 
     /// Whether somebody was asked about versions, and has not answered.
@@ -415,8 +413,8 @@ impl GetRequest {
 }
 
 impl Answer {
-    fn new(object: Object, uncounted: Option<Failure>, seen: &[Dot]) -> Self {
-        Self { object, uncounted, seen: seen.to_vec(), asked: Vec::new(), open: 0 }
+    const fn new(object: Object, uncounted: Option<Failure>, seen: Context) -> Self {
+        Self { object, uncounted, seen, asked: Vec::new(), open: 0 }
     }
 }
 

@@ -110,7 +110,7 @@ fn each_owner_is_asked_about_each_version_once() {
 /// A session is satisfied by what is in the answer, and not by what somebody said who does not count in the end.
 #[test]
 fn a_session_gets_what_it_knows_or_nothing() {
-    let known = vec![Dot::new(Actor(1), 1)];
+    let known: Context = [Dot::new(Actor(1), 1)].into_iter().collect();
     let mut get = GetRequest::new(&of(2), 0);
     get.require(known.clone());
     assert_eq!(get.on_reply(B, nothing()), GetVerdict::Wait);
@@ -122,7 +122,16 @@ fn a_session_gets_what_it_knows_or_nothing() {
     let mut seen = GetRequest::new(&of(2), 0);
     seen.require(known.clone());
     seen.on_reply(B, nothing());
-    assert!(matches!(seen.on_reply_having_seen(C, nothing(), &known), GetVerdict::Answer(_)));
+    assert!(matches!(seen.on_reply_having_seen(C, nothing(), known.clone()), GetVerdict::Answer(_)));
+    // An entry is more than its last dot: whoever knows that one alone may lack others.
+    let mut entry = GetRequest::new(&of(2), 0);
+    let mut up_to = Context::new();
+    up_to.raise(Actor(1), 2);
+    entry.require(up_to);
+    for node in [A, B] {
+        entry.on_reply(node, GetReply::Object(written(1, 2)));
+    }
+    assert_eq!(entry.on_reply(C, GetReply::Object(written(1, 2))), GetVerdict::Behind);
     // Nobody has it: others may be asked, and then it is over.
     let mut behind = GetRequest::new(&of(2), 0);
     behind.require(known);
@@ -134,7 +143,7 @@ fn a_session_gets_what_it_knows_or_nothing() {
     assert_eq!(behind.on_deadline(), GetVerdict::Behind);
     // One that had it, and does not answer what it is asked, takes it away again.
     let mut lost = GetRequest::new(&of(2), 0);
-    lost.require(vec![Dot::new(Actor(1), 1)]);
+    lost.require([Dot::new(Actor(1), 1)].into_iter().collect());
     lost.on_reply(A, GetReply::Object(written(1, 1)));
     let GetVerdict::Ask(_) = lost.on_reply(B, GetReply::Object(written(2, 1))) else {
         panic!("nobody is asked")

@@ -22,7 +22,7 @@ const REPLY_TTL: u64 = 5_000_000;
 
 impl Around<'_> {
     pub(crate) fn on_read(&mut self, from: NodeId, id: u64, read: Read) {
-        let Read { header, key, asked } = read;
+        let Read { header, key, asked, session } = read;
         let place = self.node.map.place(key);
         let admitted =
             self.admit(from, &header, &place).and_then(|()| match self.shard.is_crowded(self.cx) {
@@ -32,9 +32,9 @@ impl Around<'_> {
         match admitted {
             Ok(()) => {
                 self.cx.stats.replica_reads += 1;
-                self.read(&place, Reader::Peer { to: from, id, asked });
+                self.read(&place, Reader::Peer { to: from, id, asked, session });
             }
-            Err(status) => self.send_read_reply(from, id, &place, (status, Bytes::new(), Vec::new())),
+            Err(status) => self.send_read_reply(from, id, &place, (status, None)),
         }
     }
 
@@ -211,11 +211,11 @@ impl Around<'_> {
         place: &Place,
         result: Result<View, LoadFailed>,
     ) {
-        let Ok(View { stored, covered, .. }) = result else {
-            return self.send_read_reply(to, id, place, (Status::DiskError, Bytes::new(), Vec::new()));
+        let Ok(view) = result else {
+            return self.send_read_reply(to, id, place, (Status::DiskError, None));
         };
         let status = counted(self.shard, place.partition, Status::DoneSynced);
-        self.send_read_reply(to, id, place, (status, stored, covered));
+        self.send_read_reply(to, id, place, (status, Some(view)));
     }
 
     fn send_read_reply(
@@ -223,10 +223,12 @@ impl Around<'_> {
         to: NodeId,
         id: u64,
         place: &Place,
-        (status, object, covered): (Status, Bytes, Vec<Dot>),
+        (status, view): (Status, Option<View>),
     ) {
         let header = reply_header(self.node, self.shard, place.partition, status);
-        let message = PeerMessage::ReadReply(ReadReply { header, object, covered });
+        let (object, covered, seen) =
+            view.map_or_else(Default::default, |view| (view.stored, view.covered, view.seen));
+        let message = PeerMessage::ReadReply(ReadReply { header, object, covered, seen });
         self.cx.send(to, id, REPLY_TTL, message);
     }
 

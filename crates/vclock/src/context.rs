@@ -56,6 +56,15 @@ impl Context {
         self.vector.descends(&other.vector) && other.outside.iter().all(|&dot| self.covers(dot))
     }
 
+    /// What of another is covered here too: its entries by entries of ours, its dots by anything.
+    #[must_use]
+    pub fn part_of(&self, other: &Self) -> Self {
+        let mut part: Self = other.outside.iter().copied().filter(|&dot| self.covers(dot)).collect();
+        let entries = other.vector.iter().filter(|&(actor, counter)| self.vector.get(actor) >= counter);
+        entries.for_each(|(actor, counter)| part.raise(actor, counter));
+        part
+    }
+
     /// Adds one dot, exactly. Closes no gap.
     pub fn insert(&mut self, dot: Dot) {
         if planted!(RaiseToDot) {

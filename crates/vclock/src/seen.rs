@@ -105,6 +105,16 @@ impl SeenSet {
             && context.outside().iter().all(|&dot| self.contains(dot))
     }
 
+    /// What of a context has been seen: its entries up to which every dot was, and its exact dots.
+    #[must_use]
+    pub fn part_of(&self, context: &Context) -> Context {
+        let dots = context.outside().iter().copied().filter(|&dot| self.contains(dot));
+        let mut part: Context = dots.collect();
+        let entries = context.vector().iter().filter(|&(actor, counter)| self.has_range(actor, 1, counter));
+        entries.for_each(|(actor, counter)| part.raise(actor, counter));
+        part
+    }
+
     /// Whether an actor is over, and all that it wrote has been seen.
     #[must_use]
     pub fn is_finished(&self, actor: Actor) -> bool {

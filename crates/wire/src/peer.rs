@@ -69,6 +69,8 @@ messages! {
         pub key: Key,
         /// Dots whose fate the reader needs to know.
         pub asked: Vec<Dot>,
+        /// What the client's session has read and written; the reader needs to know what of it the replica has.
+        pub session: Context,
     }
 
     /// Answers [`Read`].
@@ -79,6 +81,8 @@ messages! {
         pub object: Bytes,
         /// Which of the asked dots the replica has seen and does not hold live.
         pub covered: Vec<Dot>,
+        /// What of the session the replica has merged, or overwritten.
+        pub seen: Context,
     }
 
     /// A write on its way to a replica: a new version with what it replaces.

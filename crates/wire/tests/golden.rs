@@ -127,11 +127,17 @@ fn peer_messages() -> Vec<PeerMessage> {
             counts: true,
             keeps_for: vec![NodeId(15)],
         }),
-        PeerMessage::Read(Read { header: header(), key: key(), asked: vec![Dot::new(Actor(1), 2)] }),
+        PeerMessage::Read(Read {
+            header: header(),
+            key: key(),
+            asked: vec![Dot::new(Actor(1), 2)],
+            session: context(),
+        }),
         PeerMessage::ReadReply(ReadReply {
             header: reply(Status::DoneSynced),
             object: "o".into(),
             covered: vec![],
+            seen: context(),
         }),
         PeerMessage::Write(Write {
             header: header(),

@@ -1,7 +1,5 @@
 //! Gets that this node coordinates: ask all owners, or who stands in for them, answer at R, repair from what comes late.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use gramme_gossip::Opinion;
 use gramme_object::{Key, Object, limits};
@@ -35,7 +33,7 @@ pub(super) struct Get {
     /// What the client wants compared with what is found.
     against: Option<Context>,
     /// What its session has read or written.
-    session: Vec<Dot>,
+    session: Context,
     r: u8,
     pr: u8,
     sloppy: bool,
@@ -79,7 +77,7 @@ struct Checked {
     allow_mult: bool,
     sloppy: bool,
     against: Option<Context>,
-    session: Vec<Dot>,
+    session: Context,
 }
 
 impl Coordinator {
@@ -156,7 +154,7 @@ impl Coordinator {
     fn ask(&mut self, around: &mut Around<'_>, id: u64, to: NodeId) {
         let Some(get) = self.gets.get(&id) else { return };
         if to != around.cx.me() {
-            send_read(around, id, get, (to, &get.session));
+            send_read(around, id, get, (to, &[]));
         } else if around.shard.is_crowded(around.cx) {
             self.on_get_failure(around, id, to, Failure::Busy);
         } else {
@@ -216,10 +214,10 @@ impl Coordinator {
         place: &Place,
         result: Result<View, LoadFailed>,
     ) {
-        let seen = result.as_ref().map(|view| view.covered.clone()).unwrap_or_default();
+        let seen = result.as_ref().map(|view| view.seen.clone()).unwrap_or_default();
         let reply = own_reply(result, around.shard.counts(place.partition));
         let me = around.cx.me();
-        self.on_get_reply(around, id, me, reply, &seen);
+        self.on_get_reply(around, id, me, reply, seen);
     }
 
     pub(crate) fn on_read_reply(
@@ -243,7 +241,7 @@ impl Coordinator {
             // It has not looked at the key: asked again, it will.
             return self.ask(around, id, from);
         }
-        self.on_get_reply(around, id, from, reply_of(reply), &reply.covered);
+        self.on_get_reply(around, id, from, reply_of(reply), reply.seen.clone());
     }
 
     /// Asks owners what became of versions that they do not hold.
@@ -316,7 +314,7 @@ impl Coordinator {
         id: u64,
         from: NodeId,
         reply: GetReply,
-        seen: &[Dot],
+        seen: Context,
     ) {
         if let Some(get) = self.gets.get_mut(&id) {
             let verdict = get.request.on_reply_having_seen(from, reply, seen);
@@ -331,7 +329,7 @@ impl Coordinator {
         node: NodeId,
         failure: Failure,
     ) {
-        self.on_get_reply(around, id, node, GetReply::Failed(failure), &[]);
+        self.on_get_reply(around, id, node, GetReply::Failed(failure), Context::new());
     }
 
     fn on_get_verdict(&mut self, around: &mut Around<'_>, id: u64, verdict: GetVerdict) {
@@ -422,19 +420,16 @@ impl Coordinator {
     }
 }
 
-/// The dots that a session's contexts name. An entry of a vector is a version of the key itself, and whoever has that
-/// has all older ones of its actor, or what replaced them.
-fn session_of(cx: &Cx, asked: &AskedGet) -> Result<Vec<Dot>, GetError> {
-    let mut dots = BTreeSet::new();
+/// All that a session's contexts cover.
+fn session_of(cx: &Cx, asked: &AskedGet) -> Result<Context, GetError> {
+    let mut session = Context::new();
     for context in asked.session.iter().take(CONTEXTS + 1) {
-        let context = cx.config.secrets.open(&asked.key, context)?;
-        dots.extend(context.vector().iter().map(|(actor, counter)| Dot::new(actor, counter)));
-        dots.extend(context.outside());
+        session.join(&cx.config.secrets.open(&asked.key, context)?);
     }
-    if asked.session.len() > CONTEXTS || dots.len() > DOTS {
+    if asked.session.len() > CONTEXTS || session.len() > DOTS {
         return Err(GetError::Context(gramme_quorum::ContextError::Malformed));
     }
-    Ok(dots.into_iter().collect())
+    Ok(session)
 }
 
 /// What this node's own copy says.
@@ -464,7 +459,8 @@ fn send_read(around: &mut Around<'_>, id: u64, get: &Get, (to, asked): (NodeId, 
     let Around { cx, node, .. } = around;
     let ttl = get.deadline.saturating_sub(cx.now.monotonic);
     let header = request_header(cx, node, get.place.partition, id, Class::Foreground);
-    let read = Read { header, key: get.place.key.clone(), asked: asked.to_vec() };
+    let read =
+        Read { header, key: get.place.key.clone(), asked: asked.to_vec(), session: get.session.clone() };
     cx.send(to, id, ttl, PeerMessage::Read(read));
 }
 

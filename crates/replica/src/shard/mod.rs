@@ -28,7 +28,7 @@ use gramme_object::{Key, Object, clock_bytes, limits};
 use gramme_plant::planted;
 use gramme_quorum::Tenure;
 use gramme_ring::{NodeId, PartitionId};
-use gramme_vclock::Dot;
+use gramme_vclock::{Context, Dot};
 use gramme_wire::peer::{Class, Room, Status, Sum};
 
 pub(crate) use closed::{Closed, recovered as recovered_closed};
@@ -434,27 +434,31 @@ impl Shard {
         let staged = ready.staged.filter(|&(sequence, level)| !self.commits.is_durable(sequence, level));
         match (staged.filter(|_| !planted!(ShowStaged)), shown) {
             (Some((sequence, level)), Shown::To(reader)) => {
-                let view = self.view(place, ready, reader.asked());
+                let view = self.view(place, ready, &reader);
                 self.commits.wait(sequence, level, Waiter::Read(reader, place.clone(), view));
             }
             (Some((sequence, level)), Shown::With(read)) => {
                 self.commits.wait(sequence, level, Waiter::ReadHint(read, ready));
             }
             (None, Shown::To(reader)) => {
-                let view = self.view(place, ready, reader.asked());
+                let view = self.view(place, ready, &reader);
                 self.done.push_back(Done::Read { reader, place: place.clone(), result: Ok(view) });
             }
             (None, Shown::With(read)) => self.add_hint(read, Ok(ready)),
         }
     }
 
-    /// A key as it is now, with those versions among `asked` that were replaced: seen, and not held.
-    fn view(&self, place: &Place, ready: Ready, asked: &[Dot]) -> View {
+    /// A key as it is now, with what the reader wants to know of versions that are not in it.
+    fn view(&self, place: &Place, ready: Ready, reader: &Reader) -> View {
         let versions = ready.object.versions();
         let is_seen = |dot| self.has_seen(place.partition, dot) || versions.context().covers(dot);
         let is_covered = |dot: &Dot| is_seen(*dot) && !versions.is_live(*dot);
-        let covered = asked.iter().copied().filter(is_covered).collect();
-        View { covered, ..View::of(ready) }
+        let covered = reader.asked().iter().copied().filter(is_covered).collect();
+        let mut seen = Context::new();
+        if let (Some(session), Some(owned)) = (reader.session(), self.partitions.get(&place.partition)) {
+            seen = owned.seen().part_of(session);
+        }
+        View { covered, seen, ..View::of(ready) }
     }
 
     fn merge_ready(

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gramme_object::{Key, Object};
 use gramme_quorum::Seat;
 use gramme_ring::{NodeId, PartitionId};
-use gramme_vclock::Dot;
+use gramme_vclock::{Context, Dot};
 use gramme_wire::peer::{Class, RootsReply, Status};
 
 use super::{Level, Ready};
@@ -18,21 +18,29 @@ use crate::place::Place;
 #[derive(Clone, Debug)]
 pub(crate) enum Reader {
     /// A get that this node coordinates; its session has seen these.
-    Get(u64, Vec<Dot>),
+    Get(u64, Context),
     /// A get that this node coordinates asks what became of versions.
     Question(u64, Vec<Dot>),
     /// An explanation that this node gives.
     Explain(u64),
     /// Another coordinator.
-    Peer { to: NodeId, id: u64, asked: Vec<Dot> },
+    Peer { to: NodeId, id: u64, asked: Vec<Dot>, session: Context },
 }
 
 impl Reader {
     /// The versions of which the reader wants to know whether they were replaced.
     pub(super) fn asked(&self) -> &[Dot] {
         match self {
-            Self::Get(_, asked) | Self::Question(_, asked) | Self::Peer { asked, .. } => asked,
-            Self::Explain(_) => &[],
+            Self::Question(_, asked) | Self::Peer { asked, .. } => asked,
+            Self::Get(..) | Self::Explain(_) => &[],
+        }
+    }
+
+    /// What its session has read and written.
+    pub(super) fn session(&self) -> Option<&Context> {
+        match self {
+            Self::Get(_, session) | Self::Peer { session, .. } => Some(session).filter(|all| !all.is_empty()),
+            Self::Question(..) | Self::Explain(_) => None,
         }
     }
 }
@@ -45,12 +53,14 @@ pub(crate) struct View {
     pub(crate) stored: Bytes,
     /// Which of the versions that were asked about had been seen and were not held.
     pub(crate) covered: Vec<Dot>,
+    /// What of the session had been merged or overwritten.
+    pub(crate) seen: Context,
 }
 
 impl View {
     pub(super) fn of(ready: Ready) -> Self {
         let Ready { object, stored, .. } = ready;
-        Self { object, stored, covered: Vec::new() }
+        Self { object, stored, covered: Vec::new(), seen: Context::new() }
     }
 }
 
