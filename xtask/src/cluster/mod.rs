@@ -8,6 +8,7 @@ pub(crate) mod dev;
 mod disks;
 mod errors;
 mod files;
+mod forgetting;
 mod healing;
 pub(crate) mod http;
 mod interface;
@@ -57,7 +58,7 @@ pub(crate) struct Programs {
 
 type Test = fn(&Programs) -> anyhow::Result<()>;
 
-const TESTS: [(&str, Test); 15] = [
+const TESTS: [(&str, Test); 16] = [
     ("interface", interface::run),
     ("riak", riak::run),
     ("protocol", protocol::run),
@@ -68,6 +69,7 @@ const TESTS: [(&str, Test); 15] = [
     ("command-line", command_line::run),
     ("files", files::run),
     ("healing", healing::run),
+    ("forgetting", forgetting::run),
     ("lifecycle", lifecycle::run),
     ("moves", moves::run),
     ("syscalls", syscalls::run),
