@@ -165,6 +165,7 @@ impl Counts {
             ("standings_refused", "Memories of this node that were damaged.", replica.standings_refused),
             ("hints_stored", "Copies kept for others.", replica.hints_stored),
             ("hints_refused", "Copies not kept: there are as many as may be.", replica.hints_refused),
+            ("hints_lost", "Copies kept for others that were damaged or gone.", replica.hints_lost),
             ("hints_handed_on", "Copies handed on, and durable where they belong.", replica.hints_handed_on),
             ("hints_unwanted", "Copies that their nodes would not take.", replica.hints_unwanted),
             ("hints_failed", "Deliveries of copies that failed, to be tried again.", replica.hints_failed),

@@ -80,6 +80,12 @@ impl HandingOn {
     ) {
         let Ok(page) = result else { return self.step(around, Input::Unread(run)) };
         around.cx.stats.load_failures += page.unreadable.len() as u64;
+        for row in &page.unreadable {
+            let place = Place { space: Space::Hints(target), ..around.node.map.place(row.key.clone()) };
+            around.shard.drop_hint(around.cx, &place);
+            // It lacks something that nothing here can bring any more.
+            around.cx.dirty.insert(target);
+        }
         // The disk knows rows by their names, and not which partition they are of.
         let space = Space::Hints(target);
         let place = |place: Place| Place { space, ..around.node.map.place(place.key) };

@@ -69,6 +69,11 @@ pub(crate) struct Scrub {
     /// Leaves with damaged rows, by partition and number.
     found: BTreeSet<(PartitionId, u32)>,
     suspect: Option<Suspect>,
+    /// Whether the pass goes on next: a leaf that changes all the time must not hold it up.
+    is_pass_next: bool,
+    /// What the rows of the partition have that is read, and how often it had changed when that began.
+    bytes: u64,
+    changes: u64,
 }
 
 impl Scrub {
@@ -80,6 +85,9 @@ impl Scrub {
             is_reading: false,
             found: BTreeSet::new(),
             suspect: None,
+            is_pass_next: false,
+            bytes: 0,
+            changes: 0,
         }
     }
 
@@ -112,12 +120,17 @@ impl Scrub {
         if self.is_reading || !self.budget.has_some() || around.shard.is_crowded(around.cx) {
             return;
         }
-        if let Some((partition, leaf)) = self.found.pop_first() {
-            return self.suspect(around, partition, leaf);
+        self.is_pass_next = !self.is_pass_next;
+        if self.pass.is_none() || !self.is_pass_next {
+            if let Some((partition, leaf)) = self.found.pop_first() {
+                return self.suspect(around, partition, leaf);
+            }
         }
         let Some(pass) = &mut self.pass else { return };
         if pass.at.is_none() {
             pass.at = pass.left.pop_first().map(|partition| (partition, None));
+            self.bytes = 0;
+            self.changes = pass.at.as_ref().map_or(0, |(partition, _)| around.shard.changes(*partition));
         }
         match &pass.at {
             Some((partition, after)) => {
@@ -155,7 +168,12 @@ impl Scrub {
                 around.shard.note_forgetful(around.cx, place, &object);
             }
         }
+        self.bytes += page.rows.iter().map(|(_, stored)| stored.len() as u64).sum::<u64>();
         if page.next.is_none() {
+            if page.unreadable.is_empty() && around.shard.changes(partition) == self.changes {
+                // Nothing has changed meanwhile. A damaged row's bytes were not known when it went.
+                around.shard.recount(around.cx, partition, self.bytes);
+            }
             self.end_partition();
         }
         self.read_on(around);
@@ -211,9 +229,11 @@ impl Scrub {
         }
         around.cx.stats.rows_damaged += damaged.len() as u64;
         let Around { cx, node, shard } = around;
-        shard.lose_rows(cx, (partition, leaf, readable), &damaged);
-        node.forget_drained();
-        true
+        let has_lost = shard.lose_rows(cx, (partition, leaf, readable), &damaged);
+        if has_lost {
+            node.forget_drained();
+        }
+        has_lost
     }
 }
 

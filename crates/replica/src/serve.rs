@@ -49,7 +49,8 @@ impl Around<'_> {
 
     pub(crate) fn on_write(&mut self, from: NodeId, id: u64, write: Write) {
         let place = self.node.map.place(write.key.clone());
-        let writer = Writer::Peer { to: from, id, partition: place.partition, seat: write.seat };
+        let writer =
+            Writer::Peer { to: from, id, partition: place.partition, seat: write.seat, dot: Some(write.dot) };
         match self.admit_write(from, &place, &write) {
             Ok((place, object, level)) => {
                 self.cx.stats.replica_writes += u64::from(place.space == Space::Data);
@@ -95,7 +96,7 @@ impl Around<'_> {
     pub(crate) fn on_repair(&mut self, from: NodeId, id: u64, repair: Repair) {
         let Repair { header, key, seat, object: stored } = repair;
         let place = self.node.map.place(key);
-        let writer = Writer::Peer { to: from, id, partition: place.partition, seat };
+        let writer = Writer::Peer { to: from, id, partition: place.partition, seat, dot: None };
         match self.admit_state(from, &header, &place, &stored) {
             Ok(object) => {
                 let level = repair_level(self.node, &place.key);
@@ -235,7 +236,7 @@ impl Around<'_> {
     /// Answers another coordinator's write or repair.
     pub(crate) fn answer_write(&mut self, writer: Writer, status: Status, covered: Vec<Dot>) {
         let (to, id, partition, seat) = match writer {
-            Writer::Peer { to, id, partition, seat } => (to, id, partition, seat),
+            Writer::Peer { to, id, partition, seat, .. } => (to, id, partition, seat),
             Writer::Hint { to, id, partition } => {
                 let header = reply_header(self.node, self.shard, partition, status);
                 return self.cx.send(to, id, REPLY_TTL, PeerMessage::HintReply(HintReply { header }));

@@ -34,18 +34,6 @@ pub enum StartError {
         /// What is wrong with it.
         error: RecordError,
     },
-    /// The store does not hold what it keeps for another node.
-    #[error(
-        "the store holds {found} of the {expected} copies that it keeps for {target}: hinted copies were lost"
-    )]
-    Hints {
-        /// For whom they were kept.
-        target: NodeId,
-        /// How many there are.
-        found: u64,
-        /// How many there must be.
-        expected: u64,
-    },
     /// The store holds a partition that the layout does not give to this node.
     #[error(
         "the store holds partition {0}, which the ring does not give to this node: the directory and the ring file \
@@ -75,7 +63,7 @@ impl Replica {
         let map = Map::new(config.layout.clone(), config.keyspace.clone());
         let lineage = Lineage::begin(&map, &recovered, rng.random())
             .map_err(|error| damaged("the directory's starts", error))?;
-        let hints = check_hints(&recovered)?;
+        let (hints, hints_lost) = find_hints(&recovered)?;
         let closed = recovered_closed(&recovered.meta).map_err(|error| damaged("closed tenures", error))?;
         let members = Members::begin(&config, &recovered.meta, boot, rng.random())
             .map_err(|error| damaged("the cluster's members", error))?;
@@ -87,7 +75,7 @@ impl Replica {
             config,
             now,
             boot,
-            stats: Stats::default(),
+            stats: Stats { hints_lost, ..Stats::default() },
             timers: Timers::default(),
             stamp: Stamp::default(),
             open_tickets: 0,
@@ -139,19 +127,16 @@ fn last_boot(recovered: &Recovered) -> Result<u64, StartError> {
     }
 }
 
-/// What is kept for others, if it is all there.
-fn check_hints(recovered: &Recovered) -> Result<BTreeMap<NodeId, Backlog>, StartError> {
+/// What is kept for others, and how many copies of it are gone. These were one of several, as a lost disk's are, and
+/// nothing brings them back here: what is left is what there is.
+fn find_hints(recovered: &Recovered) -> Result<(BTreeMap<NodeId, Backlog>, u64), StartError> {
     let kept = recovered_hints(&recovered.meta).map_err(|error| damaged("what is kept for others", error))?;
-    let targets = kept.keys().chain(recovered.hints.keys());
-    let copies = |target: &NodeId| kept.get(target).map(|backlog| backlog.copies).unwrap_or_default();
     let found = |target: &NodeId| recovered.hints.get(target).copied().unwrap_or_default();
-    match targets.copied().find(|target| copies(target) != found(target)) {
-        Some(target) => {
-            let (found, expected) = (found(&target).count, copies(&target).count);
-            Err(StartError::Hints { target, found, expected })
-        }
-        None => Ok(kept),
-    }
+    let lost = kept.iter().map(|(target, kept)| kept.copies.count.saturating_sub(found(target).count)).sum();
+    let bytes = |target: &NodeId| kept.get(target).map_or(0, |kept| kept.bytes);
+    let all = recovered.hints.iter().filter(|(_, found)| found.count > 0);
+    let all = all.map(|(target, &copies)| (*target, Backlog { copies, bytes: bytes(target) }));
+    Ok((all.collect(), lost))
 }
 
 fn begin_partitions(

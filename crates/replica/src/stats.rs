@@ -77,6 +77,8 @@ pub struct Stats {
     pub hints_stored: u64,
     /// Copies not kept because as many are as may be.
     pub hints_refused: u64,
+    /// Copies kept for others that were damaged or gone.
+    pub hints_lost: u64,
     /// Copies handed on, and durable where they belong.
     pub hints_handed_on: u64,
     /// Copies that their nodes would not take.

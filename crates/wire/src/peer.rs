@@ -200,8 +200,10 @@ messages! {
         /// The receiver's start that the sender last heard of; 0 for none. A hello that names the receiver's
         /// present start answers that start's own.
         pub answers: u64,
-        /// Whether some of its partitions count for nothing, because they are amnesiac or unproven.
+        /// Whether all of its partitions count: none is amnesiac or unproven.
         pub counts: bool,
+        /// Those that do not, if they are few; none if they are many.
+        pub uncounted: Vec<PartitionId>,
         /// For whom it keeps copies.
         pub keeps_for: Vec<NodeId>,
     }
@@ -330,8 +332,18 @@ messages! {
 
     /// Answers [`Leaves`].
     pub struct LeavesReply {
-        /// Of each partition the leaves that are not empty, by number.
-        pub leaves: Vec<(PartitionId, Vec<(u32, Sum)>)>,
+        /// Of each partition.
+        pub leaves: Vec<PartitionLeaves>,
+    }
+
+    /// The leaves of a partition.
+    pub struct PartitionLeaves {
+        /// The partition.
+        pub partition: PartitionId,
+        /// The replica's disk life there.
+        pub life: u64,
+        /// Those that are not empty, by number.
+        pub leaves: Vec<(u32, Sum)>,
     }
 
     /// Asks to compare all keys of a partition between two places with those of the sender.

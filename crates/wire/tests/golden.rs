@@ -14,9 +14,9 @@ use gramme_wire::client::{
 };
 use gramme_wire::peer::{
     Claimed, Class, Close, CloseReply, Durability, Forward, ForwardReply, Gossip, Hello, Hint, HintReply,
-    Keys, KeysReply, Leaves, LeavesReply, Point, Properties, PropertiesHeld, PropertiesReply, Put, PutDone,
-    Range, RangeReply, Read, ReadReply, Repair, ReplyHeader, RequestHeader, Room, Roots, RootsReply, Seen,
-    Standing, Start, Status, Sum, Unsupported, Write, WriteReply,
+    Keys, KeysReply, Leaves, LeavesReply, PartitionLeaves, Point, Properties, PropertiesHeld,
+    PropertiesReply, Put, PutDone, Range, RangeReply, Read, ReadReply, Repair, ReplyHeader, RequestHeader,
+    Room, Roots, RootsReply, Seen, Standing, Start, Status, Sum, Unsupported, Write, WriteReply,
 };
 use gramme_wire::{ClientMessage, PeerMessage, WireError};
 use proptest::prelude::*;
@@ -125,6 +125,7 @@ fn peer_messages() -> Vec<PeerMessage> {
             heard: Some(Standing { point: Point { start: 10, position: 11 }, boot: 12, seal: 13 }),
             answers: 14,
             counts: true,
+            uncounted: vec![header().partition],
             keeps_for: vec![NodeId(15)],
         }),
         PeerMessage::Read(Read {
@@ -179,7 +180,13 @@ fn peer_messages() -> Vec<PeerMessage> {
             keeps: true,
         }),
         PeerMessage::Leaves(Leaves { partitions: vec![header().partition] }),
-        PeerMessage::LeavesReply(LeavesReply { leaves: vec![(header().partition, vec![(63, sum())])] }),
+        PeerMessage::LeavesReply(LeavesReply {
+            leaves: vec![PartitionLeaves {
+                partition: header().partition,
+                life: 4,
+                leaves: vec![(63, sum())],
+            }],
+        }),
         PeerMessage::Range(Range { header: header(), first: 1, last: 2, keys: vec![(key(), 3)] }),
         PeerMessage::RangeReply(RangeReply {
             header: reply(Status::DoneSynced),

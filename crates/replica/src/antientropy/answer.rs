@@ -2,14 +2,17 @@
 
 use bytes::Bytes;
 use gramme_antientropy::{Config, compare};
-use gramme_object::Key;
+use gramme_object::{Key, Object};
 use gramme_ring::{KeyHash, NodeId, PartitionId};
 use gramme_wire::PeerMessage;
-use gramme_wire::peer::{Class, Leaves, LeavesReply, Range, RangeReply, RootsReply, Seen, Status, Sum};
+use gramme_wire::peer::{
+    Class, Leaves, LeavesReply, PartitionLeaves, Range, RangeReply, RootsReply, Seen, Status, Sum,
+};
 
 use super::{ANSWER, ROWS, TTL, digests, through};
 use crate::coordinator::Around;
 use crate::io::{LoadFailed, Page};
+use crate::place::Place;
 use crate::serve::reply_header;
 use crate::shard::{RangeScan, Scanner, sum_of};
 
@@ -41,9 +44,11 @@ impl Around<'_> {
             Some(Seen { partition, life, dots: dots.clone() })
         });
         let mut bytes = 0;
+        // One that is too large by itself is sent alone.
         let fits = |seen: &Seen| {
+            let before = bytes;
             bytes += 64 + 32 * seen.dots.len() + 16 * seen.dots.gaps();
-            bytes <= ANSWER
+            before == 0 || bytes <= ANSWER
         };
         seen.take_while(fits).collect()
     }
@@ -57,7 +62,11 @@ impl Around<'_> {
     pub(crate) fn on_leaves(&mut self, (from, id): (NodeId, u64), leaves: &Leaves) {
         let owned = leaves.partitions.iter().filter(|id| self.shard.owns(**id));
         let few = owned.take(Config::USUAL.partitions);
-        let leaves = few.map(|id| (*id, self.shard.leaves(*id))).collect();
+        let leaves = few.filter_map(|&partition| {
+            let (life, _) = self.shard.seen(partition)?;
+            Some(PartitionLeaves { partition, life, leaves: self.shard.leaves(partition) })
+        });
+        let leaves = leaves.collect();
         self.cx.send_as(Class::Background, from, id, TTL, PeerMessage::LeavesReply(LeavesReply { leaves }));
     }
 
@@ -121,8 +130,8 @@ impl Around<'_> {
         let wants = found.theirs.into_iter().filter(|(hash, _)| *hash <= through);
         let wants = wants.map(|(_, key)| key.clone()).collect();
         let is_sure = self.shard.counts(scan.partition).is_ok();
-        let is_damaged =
-            !is_sure || !page.unreadable.is_empty() || digests(&page.rows).count() < page.rows.len();
+        let is_unknown = |(_, stored): &(Place, Bytes)| Object::decode(stored).is_err();
+        let is_damaged = !is_sure || !page.unreadable.is_empty() || page.rows.iter().any(is_unknown);
         Compared { objects, wants, through, is_damaged }
     }
 

@@ -68,6 +68,8 @@ pub(super) struct Closing {
     requests: BTreeMap<u64, (PartitionId, Stage)>,
     /// Partitions that are left alone until then.
     resting: BTreeMap<PartitionId, u64>,
+    /// The partition from which on it is looked next for what there is to close.
+    next: Option<PartitionId>,
 }
 
 impl Closing {
@@ -78,7 +80,9 @@ impl Closing {
         let over: Vec<_> =
             self.rounds.iter().filter(|(_, round)| round.until <= now).map(|(id, _)| *id).collect();
         over.into_iter().for_each(|partition| self.rest(partition, now));
-        for (partition, actors) in around.shard.obstructing(now) {
+        let (obstructing, next) = around.shard.obstructing(now, self.next);
+        self.next = next;
+        for (partition, actors) in obstructing {
             if self.rounds.len() < ROUNDS
                 && !self.rounds.contains_key(&partition)
                 && !self.resting.contains_key(&partition)
@@ -94,6 +98,13 @@ impl Closing {
             self.advance(around, partition);
         }
         around.cx.stats.partitions_closing = self.rounds.len() as u64;
+    }
+
+    /// This node has lost data: what was done for a proof proves nothing.
+    pub(super) fn lose(&mut self, now: u64) {
+        for partition in self.rounds.keys().copied().collect::<Vec<_>>() {
+            self.rest(partition, now);
+        }
     }
 
     fn rest(&mut self, partition: PartitionId, now: u64) {
@@ -132,7 +143,10 @@ impl Closing {
             return;
         }
         if !reply.alive.is_empty() {
-            return self.rest(partition, around.cx.now.monotonic);
+            round.actors.retain(|actor| !reply.alive.contains(actor));
+            if round.actors.is_empty() || stage != Stage::Ask {
+                return self.rest(partition, around.cx.now.monotonic);
+            }
         }
         if !reply.keeps || stage == Stage::Ask || planted!(CloseKept) {
             round.done.insert(from);
@@ -161,7 +175,9 @@ impl Closing {
         let all_said = around.cx.config.others().all(|node| round.done.contains(&node));
         let next = match round.stage {
             Stage::Ask if all_said => {
-                if !around.shard.alive(partition, &round.actors).is_empty() {
+                let alive = around.shard.alive(partition, &round.actors);
+                round.actors.retain(|actor| !alive.contains(actor));
+                if round.actors.is_empty() {
                     return self.rest(partition, now);
                 }
                 let actors = round.actors.clone();
@@ -200,6 +216,9 @@ impl Around<'_> {
         let partition = close.header.partition;
         if let Err(status) = self.admit_partition(from, &close.header) {
             return self.answer_close((from, id), partition, (status, Vec::new()));
+        }
+        if !self.node.map.has(partition) {
+            return self.answer_close((from, id), partition, (Status::NotOwner, Vec::new()));
         }
         let alive = self.shard.alive(partition, &close.actors);
         if !close.is_final || !alive.is_empty() || close.actors.len() > ACTORS {

@@ -21,8 +21,8 @@ use gramme_quorum::{Failure, Seat};
 use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
-    Class, CloseReply, Leaves, LeavesReply, Range, RangeReply, Repair, Roots, RootsReply, Status, Sum,
-    WriteReply,
+    Class, CloseReply, Leaves, LeavesReply, PartitionLeaves, Range, RangeReply, Repair, Roots, RootsReply,
+    Status, Sum, WriteReply,
 };
 
 use crate::config::LEAF_BITS;
@@ -99,7 +99,7 @@ pub(crate) struct Exchanges {
     looked_at: BTreeMap<NodeId, Looks>,
     pulls: Pulls,
     closing: Closing,
-    /// After which partition the next exchange with a peer asks what it has seen.
+    /// The last partition of which a peer has said what it has seen: the next exchange goes on after it.
     asked_up_to: BTreeMap<NodeId, PartitionId>,
     proof: Proof,
     timer: Option<u64>,
@@ -160,6 +160,7 @@ impl Exchanges {
     /// This node has lost data: nothing is proven of it any more.
     pub(crate) fn on_lost(&mut self, around: &mut Around<'_>) {
         self.pulls.lose(around.shard);
+        self.closing.lose(around.cx.now.monotonic);
         self.proof.clear();
     }
 
@@ -250,6 +251,11 @@ impl Exchanges {
             true => Vec::new(),
             false => differing(&around.shared_with(peer), &reply.roots),
         };
+        // Those that were not answered come first the next time.
+        let last = reply.seen.last().map(|seen| seen.partition).or_else(|| self.pulls.last_of(peer));
+        if let Some(last) = last {
+            self.asked_up_to.insert(peer, last);
+        }
         let whole = self.pulls.on_roots(around, peer, &reply.seen, (&differing, &reply.uncounted));
         self.step(around, Input::Roots { peer, differing });
         self.on_whole(around, &whole);
@@ -266,7 +272,8 @@ impl Exchanges {
             return;
         }
         let (mut all, mut whole) = (Vec::new(), Vec::new());
-        for (partition, theirs) in &reply.leaves {
+        for PartitionLeaves { partition, life, leaves: theirs } in &reply.leaves {
+            self.pulls.on_life((peer, *partition), *life);
             if !around.shard.owns(*partition) {
                 continue;
             }
@@ -423,6 +430,9 @@ impl Exchanges {
     }
 
     fn step(&mut self, around: &mut Around<'_>, input: Input) {
+        if let Input::Failed(peer) = input {
+            self.pulls.end(around.shard, peer);
+        }
         let mut effects = Vec::new();
         self.machine.step(around.cx.now.monotonic, input, &mut effects);
         self.tasks.retain(|number, _| self.machine.awaits(*number));
@@ -490,16 +500,15 @@ impl Exchanges {
     }
 
     /// The partitions to be pulled from a peer in the next exchange, so many at most: those after the ones of the last.
-    fn wanted(&mut self, around: &Around<'_>, peer: NodeId) -> Vec<PartitionId> {
+    fn wanted(&self, around: &Around<'_>, peer: NodeId) -> Vec<PartitionId> {
         let layout = around.node.map.layout();
-        let all: BTreeSet<PartitionId> = around.shard.amnesiac().chain(reclaimable(around)).collect();
+        let to_forget = around.shard.reclaiming().map(|(id, _)| id);
+        let all: BTreeSet<PartitionId> =
+            around.shard.amnesiac().chain(to_forget).chain(around.shard.closing()).collect();
         let shared: Vec<_> = all.into_iter().filter(|id| layout.slot_of(*id, peer).is_some()).collect();
         let from = self.asked_up_to.get(&peer).map_or(0, |last| shared.partition_point(|id| id <= last));
         let wanted: Vec<_> =
             shared.iter().cycle().skip(from).take(shared.len().min(PULLED)).copied().collect();
-        if let Some(last) = wanted.last() {
-            self.asked_up_to.insert(peer, *last);
-        }
         wanted
     }
 

@@ -83,6 +83,11 @@ impl Pulls {
         }
     }
 
+    /// The last partition that is pulled from a peer.
+    pub(super) fn last_of(&self, peer: NodeId) -> Option<PartitionId> {
+        self.pulls.keys().filter(|(with, _)| *with == peer).map(|(_, partition)| *partition).next_back()
+    }
+
     /// A peer cannot be reached: when it is back it may be another disk.
     pub(super) fn forget(&mut self, shard: &mut Shard, peer: NodeId) {
         self.end(shard, peer);
@@ -126,7 +131,7 @@ impl Pulls {
         (peer, partition): (NodeId, PartitionId),
         leaves: usize,
     ) -> Vec<Whole> {
-        if let Some(pull) = self.pulls.get_mut(&(peer, partition)) {
+        if let Some(pull) = self.pulls.get_mut(&(peer, partition)).filter(|pull| pull.left == Left::All) {
             pull.left = Left::Leaves(leaves);
         }
         self.take_whole(around, peer)
@@ -160,13 +165,15 @@ impl Pulls {
     /// Ends the pulls that are through, and takes over what can be.
     fn take_whole(&mut self, around: &mut Around<'_>, peer: NodeId) -> Vec<Whole> {
         let is_through = |(key, pull): &(&(NodeId, PartitionId), &Pull)| {
-            key.0 == peer && pull.left == Left::Leaves(0) && pull.seen.is_some()
+            key.0 == peer && matches!(pull.left, Left::Leaves(0) | Left::Spoilt)
         };
         let through: Vec<_> = self.pulls.iter().filter(is_through).map(|(key, _)| *key).collect();
         let mut whole = Vec::new();
         for key in through {
             let Some(pull) = self.pulls.remove(&key) else { continue };
-            whole.extend(self.take(around, key, pull));
+            if pull.left != Left::Spoilt {
+                whole.extend(self.take(around, key, pull));
+            }
             around.shard.unwatch(key.1);
         }
         whole

@@ -187,6 +187,15 @@ impl Coordinator {
             let to = seat.and_then(|seat| stand_in(around, get.place.partition, &mut get.request, seat));
             to.into_iter().for_each(|to| self.ask(around, id, to));
         }
+        self.give_up_questions(around, node);
+    }
+
+    /// A node does not answer what it was asked of versions: others may do.
+    fn give_up_questions(&mut self, around: &mut Around<'_>, node: NodeId) {
+        let asked = self.questions.iter().filter(|(_, asked)| asked.question.node == node);
+        for number in asked.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.on_question_failure(around, number, Failure::Silent);
+        }
     }
 
     fn check_get(&self, cx: &mut Cx, node: &Node, asked: &AskedGet) -> Result<Checked, GetError> {
@@ -403,10 +412,7 @@ impl Coordinator {
         for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.on_get_failure(around, id, node, Failure::Silent);
         }
-        let asked = self.questions.iter().filter(|(_, asked)| asked.question.node == node);
-        for number in asked.map(|(number, _)| *number).collect::<Vec<_>>() {
-            self.on_question_failure(around, number, Failure::Silent);
-        }
+        self.give_up_questions(around, node);
     }
 
     pub(super) fn discount_own_reads(&mut self, around: &mut Around<'_>) {

@@ -281,6 +281,7 @@ mod tests {
             heard: None,
             answers: 0,
             counts: true,
+            uncounted: Vec::new(),
             keeps_for: Vec::new(),
         }
     }

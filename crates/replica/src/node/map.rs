@@ -62,6 +62,12 @@ impl Map {
         &self.layout
     }
 
+    /// Whether there is such a partition.
+    pub(crate) fn has(&self, partition: PartitionId) -> bool {
+        let depth = self.layout.depth();
+        partition.depth == depth && u64::from(partition.prefix) < 1 << depth
+    }
+
     pub(crate) fn members(&self) -> &[Member] {
         self.layout.members()
     }

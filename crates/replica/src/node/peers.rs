@@ -18,6 +18,8 @@ use crate::request::{NodeStatus, Status};
 use crate::shard::{Backlog, Level, Lost, Shard, Writer};
 use crate::timers::Timer;
 
+/// Partitions that a node names one by one when it says which count for nothing.
+const FEW: usize = 256;
 /// How often a node speaks of itself, in microseconds.
 const HELLO_INTERVAL: u64 = 1_000_000;
 /// After so long without a word, what a node said of itself is no longer believed, in microseconds.
@@ -83,11 +85,19 @@ impl Peers {
 
     /// Whether a node answers, and said lately that its partitions count.
     fn counts(&self, node: NodeId, now: u64) -> bool {
-        let Some(peer) = self.peers.get(&node).filter(|peer| peer.state() == Opinion::Alive) else {
-            return false;
-        };
+        self.said_lately(node, now).is_some_and(|hello| hello.counts)
+    }
+
+    /// Which partitions of a node do not count, if it answers and all others do.
+    fn uncounted(&self, node: NodeId, now: u64) -> Option<&[PartitionId]> {
+        let hello = self.said_lately(node, now)?;
+        (hello.counts || !hello.uncounted.is_empty()).then_some(&hello.uncounted)
+    }
+
+    fn said_lately(&self, node: NodeId, now: u64) -> Option<&Hello> {
+        let peer = self.peers.get(&node).filter(|peer| peer.state() == Opinion::Alive)?;
         let lately = peer.hello.as_ref().filter(|(_, at)| now.saturating_sub(*at) < STALE);
-        lately.is_some_and(|(hello, _)| hello.counts)
+        lately.map(|(hello, _)| hello)
     }
 }
 
@@ -146,6 +156,7 @@ impl Node {
             heard: self.lineage.remembered(&self.map, node),
             answers: self.peers.hello(node).map_or(0, |hello| hello.boot),
             counts: shard.all_count(),
+            uncounted: shard.uncounted(FEW),
             keeps_for: shard.backlogs().keys().copied().collect(),
         };
         // It never expires: what it says of the receiver must arrive, however late.
@@ -173,7 +184,8 @@ impl Node {
         let has_lost = hello.heard.as_ref().is_some_and(|heard| self.is_lost(cx, shard, heard));
         let peer = self.peers.peers.entry(from).or_default();
         peer.keeps_nothing_for.retain(|target, _| !hello.keeps_for.contains(target));
-        if cx.stats.amnesiac_partitions > 0 {
+        // One that was under way when data was lost says nothing of the time after.
+        if cx.stats.amnesiac_partitions > 0 && is_answer {
             let members = self.map.members().iter().map(|member| member.id);
             for target in members.filter(|target| !hello.keeps_for.contains(target)) {
                 peer.keeps_nothing_for.entry(target).or_insert(cx.now.monotonic);
@@ -286,13 +298,14 @@ impl Node {
     pub(crate) fn is_ready(&self, cx: &Cx, shard: &Shard) -> bool {
         let layout = self.map.layout();
         let quorum = usize::from(layout.replicas() / 2 + 1);
-        let others = cx.config.others().filter(|&node| self.peers.counts(node, cx.now.monotonic));
-        let counting: Vec<NodeId> = others.collect();
+        let now = cx.now.monotonic;
+        let counting: Vec<(NodeId, &[PartitionId])> =
+            cx.config.others().filter_map(|node| Some((node, self.peers.uncounted(node, now)?))).collect();
         layout.partitions().all(|partition| {
             let owners = layout.owners(partition);
             let counts = |node: &NodeId| match *node == cx.me() {
                 true => shard.counts(partition).is_ok(),
-                false => counting.contains(node),
+                false => counting.iter().any(|(id, but)| id == node && !but.contains(&partition)),
             };
             owners.filter(counts).count() >= quorum
         })

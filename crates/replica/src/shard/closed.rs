@@ -19,6 +19,8 @@ use crate::io::Change;
 /// What the names of the records of others' partitions begin with.
 const META_PREFIX: &[u8] = b"closed/";
 const FORMAT: u8 = 1;
+/// Partitions that are looked at at once for what obstructs them.
+const SOME: usize = 64;
 
 /// Closed tenures of partitions that are not this node's own.
 pub(crate) type Closed = BTreeMap<PartitionId, BTreeSet<Actor>>;
@@ -50,7 +52,7 @@ impl Shard {
     /// Whether a write is one of a closed tenure, which nobody has taken before.
     pub(crate) fn is_closed(&self, partition: PartitionId, dot: Dot) -> bool {
         match self.partitions.get(&partition) {
-            Some(owned) => owned.is_closing(dot.actor) && !owned.has_seen(dot),
+            Some(owned) => owned.is_closed(dot),
             None => self.closed.get(&partition).is_some_and(|closed| closed.contains(&dot.actor)),
         }
     }
@@ -65,18 +67,24 @@ impl Shard {
         }
     }
 
-    /// Tenures, by partition, that keep something from being forgotten, or are being closed.
-    pub(crate) fn obstructing(&self, now: u64) -> BTreeMap<PartitionId, BTreeSet<Actor>> {
+    /// Tenures, by partition, that keep something from being forgotten, or are being closed: of some partitions from this
+    /// one on, and which one is the next.
+    pub(crate) fn obstructing(
+        &self,
+        now: u64,
+        from: Option<PartitionId>,
+    ) -> (BTreeMap<PartitionId, BTreeSet<Actor>>, Option<PartitionId>) {
         let mut all: BTreeMap<PartitionId, BTreeSet<Actor>> = BTreeMap::new();
-        for (id, owned) in &self.partitions {
+        let from = from.unwrap_or(PartitionId { prefix: 0, depth: 0 });
+        for (id, owned) in self.partitions.range(from..).take(SOME) {
             let mut actors = self.reclaim.obstructing(*id, owned.seen(), now);
             actors.extend(owned.closing());
-            actors.retain(|actor| !owned.is_known(*actor));
+            actors.retain(|actor| !owned.is_known(*actor) && !owned.seen().is_finished(*actor));
             if !actors.is_empty() {
                 all.insert(*id, actors);
             }
         }
-        all
+        (all, self.partitions.range(from..).nth(SOME).map(|(id, _)| *id))
     }
 
     /// The partitions that have tenures to close.

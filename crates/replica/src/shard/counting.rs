@@ -26,6 +26,13 @@ impl Shard {
         self.uncounted.is_none()
     }
 
+    /// The partitions that do not count, if they are so few; none otherwise.
+    pub(crate) fn uncounted(&self, few: usize) -> Vec<PartitionId> {
+        let uncounted = self.partitions.iter().filter(|(_, owned)| owned.counts().is_err());
+        let some: Vec<_> = uncounted.map(|(id, _)| *id).take(few + 1).collect();
+        if some.len() > few { Vec::new() } else { some }
+    }
+
     pub(crate) fn all_proven(&self) -> bool {
         self.partitions.values().all(Partition::is_proven)
     }
@@ -43,7 +50,7 @@ impl Shard {
         self.tenure = Tenure { actor: Some(Actor(cx.random())), born: cx.boot };
         let mut rows = vec![lost.record, crate::node::boot_record(cx.boot)];
         for owned in self.partitions.values_mut() {
-            owned.lose(cx.random(), cx.boot);
+            owned.lose(Fresh { actor: Actor(cx.random()), life: cx.random(), born: cx.boot });
             rows.push(owned.record());
         }
         self.commits.commit(cx, rows, Level::Synced, Class::Foreground);
@@ -56,15 +63,15 @@ impl Shard {
     }
 
     /// Rows of a leaf are damaged, and those that can be read add up to `readable`. What is whole in memory is written
-    /// anew; if anything else is lost, the partition has lost data.
+    /// anew; if anything else is lost, the partition has lost data, and this says so.
     pub(crate) fn lose_rows(
         &mut self,
         cx: &mut Cx,
         (partition, leaf, mut readable): (PartitionId, u32, Leaf),
         damaged: &[Place],
-    ) {
-        let (actor, life, born) = (Actor(cx.random()), cx.random(), cx.boot);
-        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+    ) -> bool {
+        let (actor, life) = (Actor(cx.random()), cx.random());
+        let Some(owned) = self.partitions.get_mut(&partition) else { return false };
         let (mut rows, mut lost) = (Vec::new(), 0);
         for place in damaged {
             match self.overlay.ready(place).filter(|ready| !ready.stored.is_empty()) {
@@ -81,12 +88,16 @@ impl Shard {
             }
         }
         if lost > 0 {
-            rows.extend(owned.lose_rows(Fresh { actor, life, born }, leaf, readable));
+            // What others say is an answer to this from here on, or says nothing of it.
+            cx.boot = cx.boot.max(cx.now.wall).saturating_add(1);
+            rows.push(crate::node::boot_record(cx.boot));
+            cx.stats.keys -= owned.leaf(leaf).count.saturating_sub(readable.count);
+            rows.extend(owned.lose_rows(Fresh { actor, life, born: cx.boot }, leaf, readable));
             cx.stats.rows_lost += lost;
         }
-        cx.stats.keys = cx.stats.keys.saturating_sub(lost);
         self.commits.commit(cx, rows, Level::Synced, Class::Foreground);
         self.count_uncounted(cx);
+        lost > 0
     }
 
     /// Lets amnesiac partitions count again. What was merged before stands before this in the log.

@@ -18,12 +18,35 @@ use crate::place::{Place, Space};
 use crate::request::Blocked;
 
 /// Keys that are looked at at once for something to forget.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 1_024;
+/// Keys of which it is looked whether they may forget, about.
+const LOOKED_AT: usize = 2_048;
 
 impl Shard {
     /// Lets a hinted copy go that was handed on and is durable there, unless it has changed since.
     pub(crate) fn forget_hint(&mut self, cx: &mut Cx, place: &Place, stored: Bytes) {
         self.with(cx, place, Operation::Forget(stored));
+    }
+
+    /// A hinted copy is damaged on the disk: it is written anew if memory has it, and else is gone.
+    pub(crate) fn drop_hint(&mut self, cx: &mut Cx, place: &Place) {
+        let Space::Hints(target) = place.space else { return };
+        if self.overlay.is_loading(place) {
+            // It is found again.
+            return;
+        }
+        let changes = match self.overlay.ready(place).filter(|ready| !ready.stored.is_empty()) {
+            Some(ready) => {
+                let digest = ready.digest.unwrap_or_else(|| digest_of(&place.key, &ready.object));
+                let object = ready.stored.clone();
+                vec![Change::Object { place: place.clone(), digest, object }]
+            }
+            None => {
+                cx.stats.hints_lost += 1;
+                vec![Change::Removed { place: place.clone() }, self.hints.drop_damaged(target)]
+            }
+        };
+        self.commits.commit(cx, changes, Level::Written, Class::Background);
     }
 
     pub(super) fn forget(&mut self, cx: &mut Cx, place: &Place, stored: &Bytes) {
@@ -138,6 +161,22 @@ impl Shard {
         self.reclaim.blocked(place, object, (me, owned.seen()))
     }
 
+    /// How often a partition has changed.
+    pub(crate) fn changes(&self, partition: PartitionId) -> u64 {
+        self.partitions.get(&partition).map_or(0, super::Partition::changes)
+    }
+
+    /// All objects of a partition were read, and have so many bytes.
+    pub(crate) fn recount(&mut self, cx: &mut Cx, partition: PartitionId, bytes: u64) {
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        let more = owned.recount(bytes);
+        if more != 0 {
+            cx.stats.bytes = cx.stats.bytes.saturating_add_signed(more);
+            let row = owned.record();
+            self.commits.commit(cx, vec![row], Level::Written, Class::Background);
+        }
+    }
+
     /// A key is found on the disk, as it is there.
     pub(crate) fn note_forgetful(&mut self, cx: &Cx, place: &Place, object: &Object) {
         self.reclaim.note_found(place, object, cx.now.monotonic);
@@ -152,7 +191,7 @@ impl Shard {
     pub(crate) fn reclaim(&mut self, cx: &mut Cx) {
         let mut left = if self.is_full(cx, Class::Background) { 0 } else { AT_ONCE };
         let mut looked_at = Vec::new();
-        for partition in self.reclaim.take_changed() {
+        for partition in self.reclaim.take_changed(LOOKED_AT) {
             let Some(owned) = self.partitions.get(&partition) else { continue };
             let ready = self.reclaim.take_ready(partition, owned.seen(), cx.now.monotonic, left);
             left -= ready.len();

@@ -132,6 +132,18 @@ impl Hints {
         Some((reader, place, found.map(|found| found.unwrap_or_else(|| Ready::of(Object::new())))))
     }
 
+    /// A damaged copy was dropped; returns the row that goes with the same batch. Its part of the sum is not known: the
+    /// next start finds what is there.
+    pub(super) fn drop_damaged(&mut self, target: NodeId) -> Change {
+        let backlog = self.backlogs.entry(target).or_default();
+        backlog.copies.count = backlog.copies.count.saturating_sub(1);
+        let row = row(target, backlog);
+        if backlog.copies.count == 0 {
+            self.backlogs.remove(&target);
+        }
+        row
+    }
+
     /// Puts a copy's digest and size in the place of its old ones; returns the row that goes with the same batch.
     pub(super) fn replace(
         &mut self,
@@ -141,7 +153,8 @@ impl Hints {
     ) -> Change {
         let backlog = self.backlogs.entry(target).or_default();
         backlog.copies.replace(old.0, new.0);
-        backlog.bytes = backlog.bytes + new.1 - old.1;
+        // What a damaged copy had of them is not known.
+        backlog.bytes = (backlog.bytes + new.1).saturating_sub(old.1);
         let row = row(target, backlog);
         if backlog.copies.count == 0 {
             self.backlogs.remove(&target);

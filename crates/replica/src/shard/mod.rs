@@ -473,6 +473,12 @@ impl Shard {
             debug_assert!(false, "a state is merged into a key that is not loaded");
             return self.tell(writer, Status::DiskError);
         };
+        if let Writer::Peer { dot: Some(dot), .. } = writer
+            && self.is_closed(place.partition, dot)
+        {
+            // It was closed while the key was loaded.
+            return self.tell(writer, Status::Closed);
+        }
         let Brought { mut object, stored } = brought;
         let before = object.versions().len();
         // A version that was seen here and is not here any more was replaced: it is refused from any source.

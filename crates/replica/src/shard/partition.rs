@@ -156,6 +156,16 @@ impl Partition {
         self.tree.leaf(number)
     }
 
+    /// How often it has changed.
+    pub(crate) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Its objects have so many bytes; returns by how many that is more or less than was thought.
+    pub(crate) const fn recount(&mut self, bytes: u64) -> i64 {
+        bytes.wrapping_sub(std::mem::replace(&mut self.bytes, bytes)).cast_signed()
+    }
+
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -253,17 +263,18 @@ impl Partition {
     }
 
     /// Data was lost: it counts for nothing, and is another disk from now on.
-    pub(crate) fn lose(&mut self, life: u64, born: u64) {
-        self.life = life;
-        self.born = self.born.max(born);
+    /// From here on it writes under another actor: which numbers the old one has given out is not known any more.
+    pub(crate) fn lose(&mut self, fresh: Fresh) {
+        self.life = fresh.life;
+        self.born = (self.born + 1).max(fresh.born);
+        (self.actor, self.counter) = (fresh.actor, 0);
         self.is_amnesiac = true;
     }
 
     /// Rows were lost, and with them what was in them: what has been seen is not known any more, and neither is which of
     /// this node's own versions live on elsewhere. Returns what is to be stored; the leaf is `readable` now.
     pub(crate) fn lose_rows(&mut self, fresh: Fresh, number: u32, readable: Leaf) -> [Change; 2] {
-        self.lose(fresh.life, self.born.max(fresh.born) + 1);
-        (self.actor, self.counter) = (fresh.actor, 0);
+        self.lose(fresh);
         self.seen = SeenSet::new();
         let before = self.tree.leaf(number);
         self.total.count = self.total.count + readable.count - before.count;
@@ -301,8 +312,10 @@ impl Partition {
         self.closing.iter().copied()
     }
 
-    pub(crate) fn is_closing(&self, actor: Actor) -> bool {
-        self.closing.contains(&actor)
+    /// Whether a write is one of a tenure that is being closed, and was not taken before, or of a closed one. Of that all
+    /// counts as seen, what never came too: it must not be acknowledged.
+    pub(crate) fn is_closed(&self, dot: Dot) -> bool {
+        self.closing.contains(&dot.actor) && !self.seen.contains(dot) || self.seen.is_finished(dot.actor)
     }
 
     /// Takes no more new writes of these; says whether that is new.

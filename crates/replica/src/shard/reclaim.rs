@@ -53,6 +53,8 @@ pub(super) struct Reclaim {
     partitions: BTreeMap<PartitionId, Kept>,
     /// Partitions of which something has changed since their keys were last looked at.
     changed: BTreeSet<PartitionId>,
+    /// The partition that was looked at last: the others come first.
+    last: Option<PartitionId>,
     count: usize,
 }
 
@@ -63,7 +65,8 @@ impl Reclaim {
             let others = others.into_iter().map(|node| (node, None)).collect();
             (id, Kept { others, waiting: BTreeMap::new(), has_more: true })
         };
-        Self { partitions: partitions.map(kept).collect(), changed: BTreeSet::new(), count: 0 }
+        let partitions = partitions.map(kept).collect();
+        Self { partitions, changed: BTreeSet::new(), last: None, count: 0 }
     }
 
     /// How many keys wait.
@@ -178,9 +181,22 @@ impl Reclaim {
         .collect()
     }
 
-    /// The partitions whose keys are to be looked at. Those in which some still rest are to be looked at again.
-    pub(super) fn take_changed(&mut self) -> BTreeSet<PartitionId> {
-        std::mem::take(&mut self.changed)
+    /// Partitions whose keys are to be looked at, with about so many of them together, one after the other in turns.
+    /// Those in which some still rest are to be looked at again.
+    pub(super) fn take_changed(&mut self, keys: usize) -> Vec<PartitionId> {
+        let after = |id: &&PartitionId| self.last.is_none_or(|last| **id > last);
+        let (later, earlier): (Vec<_>, Vec<_>) = self.changed.iter().partition(after);
+        let mut sum = 0;
+        let waiting = |id: &PartitionId| self.partitions.get(id).map_or(0, |kept| kept.waiting.len());
+        let few = later.into_iter().chain(earlier).copied().take_while(|id| {
+            let before = sum;
+            sum += waiting(id);
+            before < keys
+        });
+        let few: Vec<_> = few.collect();
+        self.changed.retain(|id| !few.contains(id));
+        self.last = few.last().copied().or(self.last);
+        few
     }
 
     /// Takes at most so many keys of a partition whose time has come, and that may forget.

@@ -69,8 +69,8 @@ impl View {
 pub(crate) enum Writer {
     /// A put that this node coordinates.
     Put(u64),
-    /// Another coordinator.
-    Peer { to: NodeId, id: u64, partition: PartitionId, seat: Seat },
+    /// Another coordinator; `dot` is its new version, if it brings one.
+    Peer { to: NodeId, id: u64, partition: PartitionId, seat: Seat, dot: Option<Dot> },
     /// Another node, that had kept it for this one.
     Hint { to: NodeId, id: u64, partition: PartitionId },
     /// A leaf that is compared with this replica.

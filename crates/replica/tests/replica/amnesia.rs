@@ -5,7 +5,7 @@ use gramme_replica::{ClientRequest, Input, Response, Ticket};
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::{Actor, Context, Dot, SeenSet};
 use gramme_wire::PeerMessage;
-use gramme_wire::peer::{Hello, LeavesReply, RangeReply, RootsReply, Seen, Status, Sum};
+use gramme_wire::peer::{Hello, LeavesReply, PartitionLeaves, RangeReply, RootsReply, Seen, Status, Sum};
 
 use crate::bench::*;
 
@@ -131,7 +131,7 @@ fn what_is_missing_must_be_taken_first() {
         assert_eq!(bench.amnesiac(), 1, "the others are the same");
         let number = gramme_merkle::leaf_of(KEYSPACE.hash(key().as_bytes()).0 << partition.depth, 6);
         let id = bench.last_id("Leaves");
-        let leaves = vec![(partition, vec![(number, sum)])];
+        let leaves = vec![PartitionLeaves { partition, life: 0, leaves: vec![(number, sum)] }];
         bench.step(Input::Message { from: B, id, message: PeerMessage::LeavesReply(LeavesReply { leaves }) });
         let is_range = |message: &PeerMessage| matches!(message, PeerMessage::Range(_));
         assert!(

@@ -267,11 +267,6 @@ impl Bench {
         of_name.map(|(_, id, _)| *id).expect("a message of this name")
     }
 
-    /// What it was started with.
-    pub(crate) fn config(&self) -> Config {
-        config(self.nodes, BOUNDS)
-    }
-
     /// Connects it to all others.
     pub(crate) fn connect(&mut self) {
         (2..=self.nodes).for_each(|node| self.step(Input::PeerUp(NodeId(node))));
@@ -434,6 +429,7 @@ pub(crate) fn greeting() -> Hello {
         heard: None,
         answers: 0,
         counts: true,
+        uncounted: Vec::new(),
         keeps_for: Vec::new(),
     }
 }

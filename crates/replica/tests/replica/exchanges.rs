@@ -8,7 +8,8 @@ use gramme_ring::NodeId;
 use gramme_vclock::{Actor, Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
-    Durability, LeavesReply, Range, RangeReply, Roots, RootsReply, Status, Sum, Write, WriteReply,
+    Durability, LeavesReply, PartitionLeaves, Range, RangeReply, Roots, RootsReply, Status, Sum, Write,
+    WriteReply,
 };
 
 use crate::bench::*;
@@ -67,7 +68,9 @@ impl Bench {
             PeerMessage::Leaves(_) => {
                 let mut leaves: Vec<_> = peer.keys.iter().map(|key| (self.leaf(key), OTHER)).collect();
                 leaves.sort_unstable_by_key(|(leaf, _)| *leaf);
-                PeerMessage::LeavesReply(LeavesReply { leaves: vec![(partition, leaves)] })
+                PeerMessage::LeavesReply(LeavesReply {
+                    leaves: vec![PartitionLeaves { partition, life: 0, leaves }],
+                })
             }
             PeerMessage::Range(range) => {
                 let keys = range.keys.iter().map(|(key, _)| key.clone());

@@ -3,10 +3,12 @@
 mod amnesia;
 mod bench;
 mod bounds;
+mod closing;
 mod contexts;
 mod exchanges;
 mod hints;
 mod listing;
+mod peers;
 mod proof;
 mod properties;
 mod puts;

@@ -7,7 +7,9 @@ use gramme_replica::{ClientPut, Input, Response};
 use gramme_ring::NodeId;
 use gramme_vclock::{Actor, Context, Dot, SeenSet};
 use gramme_wire::PeerMessage;
-use gramme_wire::peer::{Close, CloseReply, Hint, Read, Repair, RootsReply, Seen, Status, Write, WriteReply};
+use gramme_wire::peer::{
+    Close, CloseReply, Hint, PartitionLeaves, Read, Repair, RootsReply, Seen, Status, Write, WriteReply,
+};
 
 use crate::bench::*;
 
@@ -166,7 +168,7 @@ fn what_another_owner_has_seen_replaced_ends_here() {
                     PeerMessage::RootsReply(RootsReply { is_same: false, roots, uncounted, seen })
                 }
                 PeerMessage::Leaves(_) => {
-                    let leaves = vec![(partition, vec![(leaf, sum)])];
+                    let leaves = vec![PartitionLeaves { partition, life: 0, leaves: vec![(leaf, sum)] }];
                     PeerMessage::LeavesReply(gramme_wire::peer::LeavesReply { leaves })
                 }
                 PeerMessage::Range(range) => {
