@@ -165,6 +165,9 @@ pub(crate) struct WriteArgs {
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) endpoint: Endpoint,
+    /// Show it again every second, until interrupted
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) watch: bool,
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,8 +1,10 @@
 //! Writes go on while nodes are away, and reach all replicas once they are back, though nobody reads anything.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use rustix::process::Signal;
 
 use super::Programs;
 use super::dev::{Dev, wait_for};
@@ -13,12 +15,16 @@ use super::proxy::Way;
 const NODES: usize = 5;
 /// N, with five nodes.
 const REPLICAS: usize = 3;
+/// How long a process stands still.
+const STANDSTILL: Duration = Duration::from_secs(30);
 /// Clients that write at once.
 const CLIENTS: usize = 8;
 
 pub(crate) fn run(programs: &Programs) -> anyhow::Result<()> {
     two_of_five_are_away(programs)?;
     a_wiped_node_counts_again(programs)?;
+    a_node_stands_still(programs)?;
+    a_tenth_is_lost(programs)?;
     a_cluster_is_cut_in_two(programs)
 }
 
@@ -69,6 +75,38 @@ fn a_wiped_node_counts_again(programs: &Programs) -> anyhow::Result<()> {
 /// Partitions that may lack what they acknowledged.
 fn amnesiac(node: &Http) -> Option<u64> {
     node.get("/admin/status").ok()?.json().ok()?["amnesiac"].as_u64()
+}
+
+/// A process that stands still for half a minute, with all its connections, holds up nobody, and catches up.
+fn a_node_stands_still(programs: &Programs) -> anyhow::Result<()> {
+    const KEYS: usize = 2_000;
+    let cluster = Processes::start(&programs.gramme, NODES)?;
+    let nodes: Vec<Http> = (0..NODES).map(|at| cluster.http(at)).collect();
+    cluster.signal(0, Signal::STOP)?;
+    let stopped = Instant::now();
+    // What was handed to it before anybody could notice has an unknown outcome.
+    nodes[1..].iter().try_for_each(|node| wait_until_missed(node, 1))?;
+    write_all(&nodes[1..], "still", KEYS)?;
+    while let Some(left) = STANDSTILL.checked_sub(stopped.elapsed()) {
+        std::thread::sleep(left);
+    }
+    cluster.signal(0, Signal::CONT)?;
+    cluster.wait_until_whole()?;
+    wait_until_equal(&nodes, REPLICAS * KEYS)
+}
+
+/// Every tenth datagram is lost, each way.
+fn a_tenth_is_lost(programs: &Programs) -> anyhow::Result<()> {
+    const KEYS: usize = 2_000;
+    let cluster = Processes::start(&programs.gramme, NODES)?;
+    let nodes: Vec<Http> = (0..NODES).map(|at| cluster.http(at)).collect();
+    let lossy = Way { loss: 10, ..Way::default() };
+    for (one, other) in (0..NODES).flat_map(|one| (0..NODES).map(move |other| (one, other))) {
+        cluster.proxy.set(one, other, lossy);
+    }
+    write_all(&nodes, "lossy", KEYS)?;
+    // Nothing is healed: it must do with that.
+    wait_until_equal(&nodes, REPLICAS * KEYS)
 }
 
 /// Both sides take writes, of the same keys too; siblings stay.

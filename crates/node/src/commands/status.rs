@@ -1,5 +1,6 @@
 //! `gramme status`: the cluster as one node sees it.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
@@ -11,12 +12,31 @@ use crate::commands::remote::Remote;
 
 pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<()> {
     let remote = Remote::new(&args.endpoint, Duration::from_secs(1))?;
+    if args.watch {
+        return watch(&remote);
+    }
     let body = remote.admin("GET", "/admin/status")?;
     if args.json {
         return write_out(&body);
     }
     let status: Value = serde_json::from_slice(&body)?;
     write_out(render(&status).as_bytes())
+}
+
+/// Shows it again and again: in the same place of a terminal, one below the other elsewhere. A node that does not answer
+/// is asked again.
+fn watch(remote: &Remote) -> anyhow::Result<()> {
+    const EVERY: Duration = Duration::from_secs(1);
+    let clear = if std::io::stdout().is_terminal() { "\x1b[2J\x1b[H" } else { "" };
+    loop {
+        let status = remote.admin("GET", "/admin/status").and_then(|body| {
+            let status: Value = serde_json::from_slice(&body)?;
+            Ok(render(&status))
+        });
+        let shown = status.unwrap_or_else(|error| format!("{error:#}\n"));
+        write_out(format!("{clear}{shown}\n").as_bytes())?;
+        std::thread::sleep(EVERY);
+    }
 }
 
 /// What the asked node has lost, and what must happen before it counts again.
