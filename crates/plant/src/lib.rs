@@ -86,12 +86,6 @@ bugs! {
     ReclaimEarly,
     /// take a version that was seen and replaced for a new one
     TakeOld,
-    /// take over what another has seen though something of it came late
-    PullUnwatched,
-    /// leave what another replica has seen replaced
-    LeaveCovered,
-    /// close a tenure while something is kept for an owner
-    CloseKept,
     /// close a tenure without pulling from the other owners
     CloseUnpulled,
     /// answer a read without asking what became of a version

@@ -72,7 +72,7 @@ struct Answer {
     /// Why it does not count towards R, if it does not.
     uncounted: Option<Failure>,
     /// What the session knows, and this replica has merged or overwritten.
-    seen: Context,
+    seen: Option<Box<Context>>,
     /// What it was asked about, beyond what it said.
     asked: Vec<Dot>,
     /// How many questions it has not answered.
@@ -310,11 +310,14 @@ impl GetRequest {
 
     /// Whether all that the session has read and written is in what was heard, or was replaced by that.
     fn has_session(&self) -> bool {
+        if self.session.is_empty() {
+            return true;
+        }
         let mut has = Context::new();
         for member in &self.roll.members {
             if let Some(Heard::Answer(answer)) = &member.heard {
                 has.join(&answer.object.context().part_of(&self.session));
-                has.join(&answer.seen);
+                answer.seen.iter().for_each(|seen| has.join(seen));
             }
         }
         has.includes(&self.session) || planted!(ForgetSession)
@@ -392,7 +395,9 @@ impl GetRequest {
             }
         });
         // Its context still covers them, and so ends them where they are.
-        merged.versions_mut().retain(|dot, _| !self.dead.contains(&dot));
+        if !self.dead.is_empty() {
+            merged.versions_mut().retain(|dot, _| !self.dead.contains(&dot));
+        }
         merged
     }
 
@@ -413,7 +418,8 @@ impl GetRequest {
 }
 
 impl Answer {
-    const fn new(object: Object, uncounted: Option<Failure>, seen: Context) -> Self {
+    fn new(object: Object, uncounted: Option<Failure>, seen: Context) -> Self {
+        let seen = (!seen.is_empty()).then(|| Box::new(seen));
         Self { object, uncounted, seen, asked: Vec::new(), open: 0 }
     }
 }

@@ -22,7 +22,7 @@ const REPLY_TTL: u64 = 5_000_000;
 
 impl Around<'_> {
     pub(crate) fn on_read(&mut self, from: NodeId, id: u64, read: Read) {
-        let Read { header, key, asked, session } = read;
+        let Read { header, key, asked } = read;
         let place = self.node.map.place(key);
         let admitted =
             self.admit(from, &header, &place).and_then(|()| match self.shard.is_crowded(self.cx) {
@@ -32,7 +32,7 @@ impl Around<'_> {
         match admitted {
             Ok(()) => {
                 self.cx.stats.replica_reads += 1;
-                self.read(&place, Reader::Peer { to: from, id, asked, session });
+                self.read(&place, Reader::Peer { to: from, id, asked });
             }
             Err(status) => self.send_read_reply(from, id, &place, (status, None)),
         }
@@ -227,9 +227,8 @@ impl Around<'_> {
         (status, view): (Status, Option<View>),
     ) {
         let header = reply_header(self.node, self.shard, place.partition, status);
-        let (object, covered, seen) =
-            view.map_or_else(Default::default, |view| (view.stored, view.covered, view.seen));
-        let message = PeerMessage::ReadReply(ReadReply { header, object, covered, seen });
+        let (object, told) = view.map_or_else(Default::default, |view| (view.stored, view.told));
+        let message = PeerMessage::ReadReply(ReadReply { header, object, told });
         self.cx.send(to, id, REPLY_TTL, message);
     }
 

@@ -67,9 +67,15 @@ messages! {
         pub header: RequestHeader,
         /// The key.
         pub key: Key,
-        /// Dots whose fate the reader needs to know.
-        pub asked: Vec<Dot>,
-        /// What the client's session has read and written; the reader needs to know what of it the replica has.
+        /// What the reader needs to know beyond that; usually nothing.
+        pub asked: Option<Box<Asked>>,
+    }
+
+    /// What a reader needs to know beyond what a replica holds.
+    pub struct Asked {
+        /// Dots whose fate it needs to know.
+        pub dots: Vec<Dot>,
+        /// What the client's session has read and written: it needs to know what of it the replica has.
         pub session: Context,
     }
 
@@ -79,9 +85,15 @@ messages! {
         pub header: ReplyHeader,
         /// The stored object, empty if there is none.
         pub object: Bytes,
-        /// Which of the asked dots the replica has seen and does not hold live.
+        /// What was asked beyond that.
+        pub told: Option<Box<Told>>,
+    }
+
+    /// What a replica says beyond what it holds.
+    pub struct Told {
+        /// Which of the asked dots it has seen and does not hold live.
         pub covered: Vec<Dot>,
-        /// What of the session the replica has merged, or overwritten.
+        /// What of the session it has merged, or overwritten.
         pub seen: Context,
     }
 

@@ -13,10 +13,10 @@ use gramme_wire::client::{
     Unsupported as ClientUnsupported,
 };
 use gramme_wire::peer::{
-    Claimed, Class, Close, CloseReply, Durability, Forward, ForwardReply, Gossip, Hello, Hint, HintReply,
-    Keys, KeysReply, Leaves, LeavesReply, PartitionLeaves, Point, Properties, PropertiesHeld,
+    Asked, Claimed, Class, Close, CloseReply, Durability, Forward, ForwardReply, Gossip, Hello, Hint,
+    HintReply, Keys, KeysReply, Leaves, LeavesReply, PartitionLeaves, Point, Properties, PropertiesHeld,
     PropertiesReply, Put, PutDone, Range, RangeReply, Read, ReadReply, Repair, ReplyHeader, RequestHeader,
-    Room, Roots, RootsReply, Seen, Standing, Start, Status, Sum, Unsupported, Write, WriteReply,
+    Room, Roots, RootsReply, Seen, Standing, Start, Status, Sum, Told, Unsupported, Write, WriteReply,
 };
 use gramme_wire::{ClientMessage, PeerMessage, WireError};
 use proptest::prelude::*;
@@ -131,14 +131,12 @@ fn peer_messages() -> Vec<PeerMessage> {
         PeerMessage::Read(Read {
             header: header(),
             key: key(),
-            asked: vec![Dot::new(Actor(1), 2)],
-            session: context(),
+            asked: Some(Box::new(Asked { dots: vec![Dot::new(Actor(1), 2)], session: context() })),
         }),
         PeerMessage::ReadReply(ReadReply {
             header: reply(Status::DoneSynced),
             object: "o".into(),
-            covered: vec![],
-            seen: context(),
+            told: Some(Box::new(Told { covered: vec![Dot::new(Actor(1), 2)], seen: context() })),
         }),
         PeerMessage::Write(Write {
             header: header(),

@@ -148,7 +148,7 @@ impl Closing {
                 return self.rest(partition, around.cx.now.monotonic);
             }
         }
-        if !reply.keeps || stage == Stage::Ask || planted!(CloseKept) {
+        if !reply.keeps || stage == Stage::Ask {
             round.done.insert(from);
             self.advance(around, partition);
         }

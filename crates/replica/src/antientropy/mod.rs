@@ -346,7 +346,7 @@ impl Exchanges {
             None | Some(Failure::Amnesiac | Failure::Unproven) => true,
             Some(_) => false,
         };
-        if is_taken && !reply.covered.is_empty() && !planted!(LeaveCovered) {
+        if is_taken && !reply.covered.is_empty() {
             let writer = Writer::Exchange(number, from);
             around.shard.bury(around.cx, &place, reply.covered.clone(), writer);
         } else {

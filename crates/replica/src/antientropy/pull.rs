@@ -13,7 +13,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gramme_plant::planted;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::peer::Seen;
 
@@ -188,9 +187,7 @@ impl Pulls {
         let Pull { began, since, seen: Some(seen), counts, .. } = pull else { return None };
         let older = self.older.remove(&(peer, partition)).filter(|older| older.life == seen.life);
         let Around { cx, shard, .. } = around;
-        let is_sound = |seen: &Seen, shard: &Shard| {
-            !shard.has_gained(partition, since, &seen.dots, peer) || planted!(PullUnwatched)
-        };
+        let is_sound = |seen: &Seen, shard: &Shard| !shard.has_gained(partition, since, &seen.dots, peer);
         if is_sound(&seen, shard) {
             shard.take_seen(cx, partition, peer, seen.dots);
         } else {

@@ -9,7 +9,6 @@ use gramme_gossip::Opinion;
 use gramme_object::Key;
 use gramme_quorum::{Failure, GetError};
 use gramme_ring::NodeId;
-use gramme_vclock::Context;
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Class, Read, ReadReply};
 
@@ -61,7 +60,7 @@ impl Coordinator {
         let me = cx.me();
         for &to in asked.iter().filter(|&&to| to != me) {
             let header = request_header(cx, node, place.partition, id, Class::Foreground);
-            let read = Read { header, key: place.key.clone(), asked: Vec::new(), session: Context::new() };
+            let read = Read { header, key: place.key.clone(), asked: None };
             cx.send(to, id, u64::from(timeout) * 1_000, PeerMessage::Read(read));
         }
         let is_own = asked.contains(&me);

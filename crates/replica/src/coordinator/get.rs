@@ -7,7 +7,7 @@ use gramme_quorum::{Failure, GetError, GetReply, GetRequest, GetVerdict, Questio
 use gramme_ring::NodeId;
 use gramme_vclock::{Context, Dot};
 use gramme_wire::PeerMessage;
-use gramme_wire::peer::{Class, Read, ReadReply, Repair, Status};
+use gramme_wire::peer::{self, Class, Read, ReadReply, Repair, Status};
 
 use super::stand_in::{fallbacks, stand_in, stand_in_for_silent};
 use super::{Around, Coordinator, LINGER, adopt, failure};
@@ -80,6 +80,22 @@ struct Checked {
     session: Context,
 }
 
+impl Get {
+    /// What owners are asked beyond what they hold.
+    fn asked(&self) -> Option<Box<peer::Asked>> {
+        let asked = || Box::new(peer::Asked { dots: Vec::new(), session: self.session.clone() });
+        (!self.session.is_empty()).then(asked)
+    }
+}
+
+fn seen_of(told: Option<&peer::Told>) -> Context {
+    told.map(|told| told.seen.clone()).unwrap_or_default()
+}
+
+fn covered_of(told: Option<&peer::Told>) -> Vec<Dot> {
+    told.map(|told| told.covered.clone()).unwrap_or_default()
+}
+
 impl Coordinator {
     pub(crate) fn start_get(&mut self, around: &mut Around<'_>, ticket: Ticket, asked: AskedGet) {
         let checked = match self.check_get(around.cx, around.node, &asked) {
@@ -108,9 +124,13 @@ impl Coordinator {
             stand_in_for_silent(around, get.place.partition, &mut get.request, None);
         }
         // Others first: what this node says itself may end it.
-        let me = around.cx.me();
-        let (own, others): (Vec<NodeId>, Vec<NodeId>) = get.request.members().partition(|&to| to == me);
-        others.into_iter().chain(own).for_each(|to| self.ask(around, id, to));
+        let (me, get) = (around.cx.me(), &*get);
+        for to in get.request.members().filter(|&to| to != me) {
+            send_read(around, id, get, (to, get.asked()));
+        }
+        if get.request.awaits(me) {
+            self.ask(around, id, me);
+        }
     }
 
     /// None of those who were heard has all that the session needs: asks others who may keep it, and after a while all
@@ -154,11 +174,11 @@ impl Coordinator {
     fn ask(&mut self, around: &mut Around<'_>, id: u64, to: NodeId) {
         let Some(get) = self.gets.get(&id) else { return };
         if to != around.cx.me() {
-            send_read(around, id, get, (to, &[]));
+            send_read(around, id, get, (to, get.asked()));
         } else if around.shard.is_crowded(around.cx) {
             self.on_get_failure(around, id, to, Failure::Busy);
         } else {
-            around.read(&get.place, Reader::Get(id, get.session.clone()));
+            around.read(&get.place, Reader::Get(id, get.asked()));
         }
     }
 
@@ -223,7 +243,7 @@ impl Coordinator {
         place: &Place,
         result: Result<View, LoadFailed>,
     ) {
-        let seen = result.as_ref().map(|view| view.seen.clone()).unwrap_or_default();
+        let seen = seen_of(result.as_ref().ok().and_then(|view| view.told.as_deref()));
         let reply = own_reply(result, around.shard.counts(place.partition));
         let me = around.cx.me();
         self.on_get_reply(around, id, me, reply, seen);
@@ -250,7 +270,7 @@ impl Coordinator {
             // It has not looked at the key: asked again, it will.
             return self.ask(around, id, from);
         }
-        self.on_get_reply(around, id, from, reply_of(reply), reply.seen.clone());
+        self.on_get_reply(around, id, from, reply_of(reply), seen_of(reply.told.as_deref()));
     }
 
     /// Asks owners what became of versions that they do not hold.
@@ -265,12 +285,12 @@ impl Coordinator {
         let Some(get) = self.gets.get(&id) else { return };
         let number = around.cx.next_request();
         let to = question.node;
+        let asked = Some(Box::new(peer::Asked { dots: question.dots.clone(), session: Context::new() }));
         if to != around.cx.me() {
-            send_read(around, number, get, (to, &question.dots));
+            send_read(around, number, get, (to, asked));
         } else if around.shard.is_crowded(around.cx) {
             return self.on_no_answer(around, id, to, Failure::Busy);
         } else {
-            let asked = question.dots.clone();
             around.shard.read(around.cx, &get.place, Reader::Question(number, asked));
         }
         self.questions.insert(number, Asked { get: id, question });
@@ -283,7 +303,7 @@ impl Coordinator {
         if adopt(around, get.place.partition, &reply.header) && reply.header.status == Status::Stale {
             return self.ask_question(around, id, question);
         }
-        let verdict = get.request.on_covered(from, reply_of(reply), &reply.covered);
+        let verdict = get.request.on_covered(from, reply_of(reply), &covered_of(reply.told.as_deref()));
         self.on_get_verdict(around, id, verdict);
     }
 
@@ -297,7 +317,7 @@ impl Coordinator {
         let Some(Asked { get: id, .. }) = self.questions.remove(&number) else { return };
         let me = around.cx.me();
         let Some(get) = self.gets.get_mut(&id) else { return };
-        let covered = result.as_ref().map(|view| view.covered.clone()).unwrap_or_default();
+        let covered = covered_of(result.as_ref().ok().and_then(|view| view.told.as_deref()));
         let reply = own_reply(result, around.shard.counts(get.place.partition));
         let verdict = get.request.on_covered(me, reply, &covered);
         self.on_get_verdict(around, id, verdict);
@@ -461,12 +481,11 @@ pub(super) fn decoded(stored: &Bytes) -> Result<Object, gramme_object::DecodeErr
     if stored.is_empty() { Ok(Object::new()) } else { Object::decode(stored) }
 }
 
-fn send_read(around: &mut Around<'_>, id: u64, get: &Get, (to, asked): (NodeId, &[Dot])) {
+fn send_read(around: &mut Around<'_>, id: u64, get: &Get, (to, asked): (NodeId, Option<Box<peer::Asked>>)) {
     let Around { cx, node, .. } = around;
     let ttl = get.deadline.saturating_sub(cx.now.monotonic);
     let header = request_header(cx, node, get.place.partition, id, Class::Foreground);
-    let read =
-        Read { header, key: get.place.key.clone(), asked: asked.to_vec(), session: get.session.clone() };
+    let read = Read { header, key: get.place.key.clone(), asked };
     cx.send(to, id, ttl, PeerMessage::Read(read));
 }
 

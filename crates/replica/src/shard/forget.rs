@@ -80,14 +80,15 @@ impl Shard {
         place: &Place,
         old: (Option<Digest>, u64),
         new: (Option<Digest>, u64),
-        news: Vec<Dot>,
-    ) -> Vec<Change> {
-        let Some(owned) = self.partitions.get_mut(&place.partition) else { return Vec::new() };
+        (news, changes): (Vec<Dot>, &mut Vec<Change>),
+    ) {
+        let Some(owned) = self.partitions.get_mut(&place.partition) else { return };
         let count =
             |digest: Option<Digest>| u64::from(digest.is_some_and(|digest| digest != Digest::NOTHING));
         cx.stats.keys = cx.stats.keys + count(new.0) - count(old.0);
         cx.stats.bytes = cx.stats.bytes + new.1 - old.1;
-        vec![owned.replace(place, old, new), owned.next_entry(news)]
+        changes.push(owned.replace(place, old, new));
+        changes.push(owned.next_entry(news));
     }
 
     /// Ends versions of a key that another replica has seen replaced, and tells the writer.
@@ -223,7 +224,8 @@ impl Shard {
         }
         let old_digest = old.digest.unwrap_or_else(|| digest_of(&place.key, &old.object));
         let size = old.stored.len() as u64;
-        let with = self.replace(cx, place, (Some(old_digest), size), (None, 0), Vec::new());
+        let mut with = Vec::new();
+        self.replace(cx, place, (Some(old_digest), size), (None, 0), (Vec::new(), &mut with));
         self.reclaim.note(place, &object, cx.now.monotonic);
         self.remove(cx, place, &old, with);
     }

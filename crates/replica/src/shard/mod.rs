@@ -28,8 +28,8 @@ use gramme_object::{Key, Object, clock_bytes, limits};
 use gramme_plant::planted;
 use gramme_quorum::Tenure;
 use gramme_ring::{NodeId, PartitionId};
-use gramme_vclock::{Context, Dot};
-use gramme_wire::peer::{Class, Room, Status, Sum};
+use gramme_vclock::Dot;
+use gramme_wire::peer::{Class, Room, Status, Sum, Told};
 
 pub(crate) use closed::{Closed, recovered as recovered_closed};
 pub(crate) use commits::Level;
@@ -450,15 +450,16 @@ impl Shard {
 
     /// A key as it is now, with what the reader wants to know of versions that are not in it.
     fn view(&self, place: &Place, ready: Ready, reader: &Reader) -> View {
-        let versions = ready.object.versions();
-        let is_seen = |dot| self.has_seen(place.partition, dot) || versions.context().covers(dot);
-        let is_covered = |dot: &Dot| is_seen(*dot) && !versions.is_live(*dot);
-        let covered = reader.asked().iter().copied().filter(is_covered).collect();
-        let mut seen = Context::new();
-        if let (Some(session), Some(owned)) = (reader.session(), self.partitions.get(&place.partition)) {
-            seen = owned.seen().part_of(session);
-        }
-        View { covered, seen, ..View::of(ready) }
+        let told = reader.asked().map(|asked| {
+            let versions = ready.object.versions();
+            let is_seen = |dot| self.has_seen(place.partition, dot) || versions.context().covers(dot);
+            let is_covered = |dot: &Dot| is_seen(*dot) && !versions.is_live(*dot);
+            let covered = asked.dots.iter().copied().filter(is_covered).collect();
+            let owned = self.partitions.get(&place.partition);
+            let seen = owned.map(|owned| owned.seen().part_of(&asked.session)).unwrap_or_default();
+            Box::new(Told { covered, seen })
+        });
+        View { told, ..View::of(ready) }
     }
 
     fn merge_ready(
@@ -567,7 +568,7 @@ impl Shard {
             }
             Space::Data => {
                 let (old, new) = ((old_digest, old_bytes), (Some(digest), new_bytes));
-                changes.extend(self.replace(cx, place, old, new, news));
+                self.replace(cx, place, old, new, (news, &mut changes));
                 self.reclaim.note(place, &object, cx.now.monotonic);
             }
         }

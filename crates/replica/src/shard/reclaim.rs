@@ -84,7 +84,9 @@ impl Reclaim {
     pub(super) fn note(&mut self, place: &Place, object: &Object, now: u64) {
         let Some(kept) = self.partitions.get_mut(&place.partition) else { return };
         if !has_something_to_forget(object, kept.others.len()) {
-            self.count -= usize::from(kept.waiting.remove(place).is_some());
+            if !kept.waiting.is_empty() {
+                self.count -= usize::from(kept.waiting.remove(place).is_some());
+            }
             return;
         }
         let waiting = Waiting { context: object.context().clone(), since: now };
@@ -237,6 +239,6 @@ impl Kept {
 pub(super) fn has_something_to_forget(object: &Object, others: usize) -> bool {
     let versions = object.versions();
     let is_long = object.context().len() > versions.len() + others + 1;
-    let has_tombstone = versions.values().any(|sibling| sibling.is_tombstone());
-    !object.is_empty() && (versions.is_empty() || has_tombstone || is_long)
+    let has_tombstone = || versions.values().any(|sibling| sibling.is_tombstone());
+    if versions.is_empty() { !object.context().is_empty() } else { is_long || has_tombstone() }
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use gramme_object::{Key, Object};
 use gramme_quorum::Seat;
 use gramme_ring::{NodeId, PartitionId};
-use gramme_vclock::{Context, Dot};
-use gramme_wire::peer::{Class, RootsReply, Status};
+use gramme_vclock::Dot;
+use gramme_wire::peer::{Asked, Class, RootsReply, Status, Told};
 
 use super::{Level, Ready};
 use crate::io::{Change, LoadFailed, Page, Rows};
@@ -17,30 +17,22 @@ use crate::place::Place;
 /// Who reads.
 #[derive(Clone, Debug)]
 pub(crate) enum Reader {
-    /// A get that this node coordinates; its session has seen these.
-    Get(u64, Context),
+    /// A get that this node coordinates.
+    Get(u64, Option<Box<Asked>>),
     /// A get that this node coordinates asks what became of versions.
-    Question(u64, Vec<Dot>),
+    Question(u64, Option<Box<Asked>>),
     /// An explanation that this node gives.
     Explain(u64),
     /// Another coordinator.
-    Peer { to: NodeId, id: u64, asked: Vec<Dot>, session: Context },
+    Peer { to: NodeId, id: u64, asked: Option<Box<Asked>> },
 }
 
 impl Reader {
-    /// The versions of which the reader wants to know whether they were replaced.
-    pub(super) fn asked(&self) -> &[Dot] {
+    /// What it needs to know beyond what is there.
+    pub(super) fn asked(&self) -> Option<&Asked> {
         match self {
-            Self::Question(_, asked) | Self::Peer { asked, .. } => asked,
-            Self::Get(..) | Self::Explain(_) => &[],
-        }
-    }
-
-    /// What its session has read and written.
-    pub(super) fn session(&self) -> Option<&Context> {
-        match self {
-            Self::Get(_, session) | Self::Peer { session, .. } => Some(session).filter(|all| !all.is_empty()),
-            Self::Question(..) | Self::Explain(_) => None,
+            Self::Get(_, asked) | Self::Question(_, asked) | Self::Peer { asked, .. } => asked.as_deref(),
+            Self::Explain(_) => None,
         }
     }
 }
@@ -51,16 +43,14 @@ pub(crate) struct View {
     pub(crate) object: Arc<Object>,
     /// The stored form of `object`; empty if nothing is stored.
     pub(crate) stored: Bytes,
-    /// Which of the versions that were asked about had been seen and were not held.
-    pub(crate) covered: Vec<Dot>,
-    /// What of the session had been merged or overwritten.
-    pub(crate) seen: Context,
+    /// What was asked beyond that.
+    pub(crate) told: Option<Box<Told>>,
 }
 
 impl View {
     pub(super) fn of(ready: Ready) -> Self {
         let Ready { object, stored, .. } = ready;
-        Self { object, stored, covered: Vec::new(), seen: Context::new() }
+        Self { object, stored, told: None }
     }
 }
 

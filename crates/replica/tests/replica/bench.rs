@@ -11,8 +11,8 @@ use gramme_ring::{Keyspace, Member, NodeId, PartitionId, PlanRequest, plan};
 use gramme_vclock::{Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
-    Class, Durability, Hello, Point, Repair, ReplyHeader, RequestHeader, Room, Standing, Start, Status,
-    Write, WriteReply,
+    Asked, Class, Durability, Hello, Point, Repair, ReplyHeader, RequestHeader, Room, Standing, Start,
+    Status, Write, WriteReply,
 };
 
 pub(crate) const ME: NodeId = NodeId(1);
@@ -393,6 +393,11 @@ pub(crate) fn header(status: Status) -> ReplyHeader {
         floors: Bytes::new(),
         point: Point { start: 0, position: 0 },
     }
+}
+
+/// What a reader asks that wants to know what became of versions.
+pub(crate) fn ask(dots: Vec<Dot>) -> Option<Box<Asked>> {
+    Some(Box::new(Asked { dots, session: Context::new() }))
 }
 
 pub(crate) fn key() -> Key {

@@ -377,3 +377,41 @@ fn a_partition_with_many_deletes_leaves_the_others_their_turn() {
     let (reclaimed, waiting) = (bench.replica.stats().reclaimed, bench.replica.stats().reclaim_waiting);
     assert!(!bench.objects.contains_key(&one), "after two minutes; {reclaimed} reclaimed, {waiting} wait");
 }
+
+/// Another's seen-set is taken over when all that it had is here; not if something of it came late from elsewhere, which
+/// may be live here and was replaced there.
+#[test]
+fn what_comes_late_from_elsewhere_keeps_a_seen_set_from_being_taken_over() {
+    for is_late in [false, true] {
+        let mut bench = bench(3);
+        bench.connect();
+        let (tombstone, late, other) = (Dot::new(Actor(2), 1), Dot::new(Actor(9), 1), Dot::new(Actor(9), 2));
+        bench.write_from(B, tombstone, Context::new());
+        bench.commit_all();
+        let mut seen = SeenSet::new();
+        [tombstone, late, other].into_iter().for_each(|dot| assert!(seen.insert(dot)));
+        let mut asked = Vec::new();
+        while asked.is_empty() {
+            bench.now = bench.timer.clamp(bench.now + 1, bench.now + SECOND);
+            bench.step(Input::Timer);
+            asked = std::mem::take(&mut bench.sent);
+            asked.retain(|(to, _, message)| *to == B && matches!(message, PeerMessage::Roots(_)));
+        }
+        let (_, id, _) = asked[0];
+        if is_late {
+            bench.write_from(C, late, Context::new());
+            bench.commit_all();
+        }
+        let partition = bench.partition();
+        let seen = vec![Seen { partition, life: 1, dots: seen }];
+        let (roots, uncounted) = (Vec::new(), Vec::new());
+        let reply = RootsReply { is_same: true, roots, uncounted, seen };
+        bench.step(Input::Message { from: B, id, message: PeerMessage::RootsReply(reply) });
+        bench.commit_all();
+        bench.write_from(C, other, Context::new());
+        bench.commit_all();
+        let stored = bench.objects.get(&key()).expect("a row");
+        let is_taken = Object::decode(stored).expect("an object").versions().is_live(other);
+        assert_eq!(is_taken, is_late, "what it has seen it refuses");
+    }
+}

@@ -74,12 +74,7 @@ impl Bench {
 
     fn read_as_peer(&mut self, key: &Key) -> Object {
         self.sent.clear();
-        let read = Read {
-            header: self.header_for(key),
-            key: key.clone(),
-            asked: Vec::new(),
-            session: gramme_vclock::Context::new(),
-        };
+        let read = Read { header: self.header_for(key), key: key.clone(), asked: None };
         self.step(Input::Message { from: B, id: 8, message: PeerMessage::Read(read) });
         let replies = self.sent.iter().filter_map(|(.., message)| match message {
             PeerMessage::ReadReply(reply) => Some(reply),
@@ -131,12 +126,7 @@ fn a_copy_that_cannot_be_read_is_not_taken_for_absent() {
     again.hints = bench.hints.clone();
     again.prove();
     again.hints.values_mut().next().expect("a row").clone_from(&Bytes::from_static(b"damaged"));
-    let read = Read {
-        header: again.header_for(&key),
-        key: key.clone(),
-        asked: Vec::new(),
-        session: gramme_vclock::Context::new(),
-    };
+    let read = Read { header: again.header_for(&key), key: key.clone(), asked: None };
     again.step(Input::Message { from: B, id: 8, message: PeerMessage::Read(read) });
     let statuses = again.sent.iter().filter_map(|(.., message)| match message {
         PeerMessage::ReadReply(reply) => Some(reply.header.status),
