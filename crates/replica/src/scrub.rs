@@ -121,10 +121,10 @@ impl Scrub {
             return;
         }
         self.is_pass_next = !self.is_pass_next;
-        if self.pass.is_none() || !self.is_pass_next {
-            if let Some((partition, leaf)) = self.found.pop_first() {
-                return self.suspect(around, partition, leaf);
-            }
+        if (self.pass.is_none() || !self.is_pass_next)
+            && let Some((partition, leaf)) = self.found.pop_first()
+        {
+            return self.suspect(around, partition, leaf);
         }
         let Some(pass) = &mut self.pass else { return };
         if pass.at.is_none() {

@@ -9,13 +9,14 @@ mod amnesia;
 mod answer;
 mod closing;
 mod pull;
+mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use gramme_antientropy::{AntiEntropy, Config, Effect, Input};
 use gramme_gossip::Opinion;
-use gramme_object::{Key, Object};
+use gramme_object::Object;
 use gramme_plant::planted;
 use gramme_quorum::{Failure, Seat};
 use gramme_ring::{NodeId, PartitionId};
@@ -30,12 +31,13 @@ use crate::coordinator::{Around, adopt, failure};
 use crate::io::{LoadFailed, Page};
 use crate::place::Place;
 use crate::request::Exchange;
-use crate::serve::{repair_level, request_header};
-use crate::shard::{Brought, Level, Scanner, Writer, digest_of};
+use crate::serve::request_header;
+use crate::shard::{Level, Scanner, Writer, digest_of};
 use crate::timers::Timer;
 use amnesia::Proof;
 use closing::Closing;
 use pull::{Pulls, Whole};
+use task::Task;
 
 /// Rows that are compared at once.
 const ROWS: usize = 128;
@@ -61,27 +63,6 @@ enum Asked {
     Range(u64),
     /// To take this key's state, for this leaf.
     Mend(u64, Box<Place>),
-}
-
-/// A leaf that is gone through.
-#[derive(Debug)]
-struct Task {
-    peer: NodeId,
-    partition: PartitionId,
-    /// The first place that was not compared yet, and the last one of the leaf.
-    next: u64,
-    last: u64,
-    /// The rows that are being compared: the other may want some.
-    rows: Vec<(Place, Bytes)>,
-    keys: u64,
-    bytes: u64,
-    /// Up to which place all was compared, and how much is still being merged, here or there.
-    through: u64,
-    merging: usize,
-    /// Whether all that came was taken.
-    is_whole: bool,
-    /// Whether it is just as the last exchange left it.
-    is_as_before: bool,
 }
 
 /// See the module.
@@ -516,60 +497,6 @@ impl Exchanges {
         let id = around.cx.next_request();
         self.asked.insert(id, asked);
         around.cx.send_as(Class::Background, peer, id, TTL, message);
-    }
-}
-
-impl Task {
-    /// Merges what this node lacked. Says whether there was room for it.
-    fn take(&mut self, around: &mut Around<'_>, number: u64, reply: &RangeReply) -> bool {
-        self.through = reply.through;
-        // What it cannot read it may have acknowledged, and this node lack.
-        self.is_whole &= !reply.is_damaged;
-        for (key, stored) in &reply.objects {
-            if !self.merge(around, number, (key, stored)) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// The rows that the other wants. They count as being merged until it has answered.
-    fn take_wanted(&mut self, reply: &RangeReply) -> Vec<(Place, Bytes)> {
-        let rows = std::mem::take(&mut self.rows);
-        let wanted = rows.into_iter().filter(|(place, _)| reply.wants.contains(&place.key));
-        let wanted: Vec<_> = wanted.collect();
-        self.merging += wanted.len();
-        self.bytes += wanted.iter().map(|(_, stored)| stored.len() as u64).sum::<u64>();
-        wanted
-    }
-
-    const fn on_merged(&mut self, is_taken: bool) {
-        self.merging = self.merging.saturating_sub(1);
-        if is_taken {
-            self.keys += 1;
-        } else {
-            // It stays as it is, and stops no other.
-            self.is_whole = false;
-        }
-    }
-
-    fn merge(&mut self, around: &mut Around<'_>, number: u64, (key, stored): (&Key, &Bytes)) -> bool {
-        let place = around.node.map.place(key.clone());
-        let decoded = Object::decode(stored).ok().filter(|_| place.partition == self.partition);
-        let Some(object) = decoded else {
-            self.is_whole = false;
-            return true;
-        };
-        let Around { cx, node, shard } = around;
-        if !shard.has_room_for(object.has_value()) || shard.is_full(cx, Class::Background) {
-            return false;
-        }
-        self.merging += 1;
-        self.bytes += stored.len() as u64;
-        let level = (repair_level(node, key), Class::Background);
-        let brought = Brought { object, stored: stored.clone() };
-        shard.merge(cx, &place, brought, Writer::Exchange(number, self.peer), level);
-        true
     }
 }
 

@@ -412,7 +412,7 @@ impl Shard {
             }
             Operation::ReadHint(read) => self.add_hint(read, Err(LoadFailed)),
             Operation::Merge { writer, .. } | Operation::Bury(_, writer) => {
-                self.tell(writer, Status::DiskError)
+                self.tell(writer, Status::DiskError);
             }
             Operation::Coordinate(put) => self.done.push_back(Done::Loaded { put, result: Err(LoadFailed) }),
             // It is handed on, or looked at, again some time.

@@ -239,6 +239,6 @@ impl Kept {
 pub(super) fn has_something_to_forget(object: &Object, others: usize) -> bool {
     let versions = object.versions();
     let is_long = object.context().len() > versions.len() + others + 1;
-    let has_tombstone = || versions.values().any(|sibling| sibling.is_tombstone());
+    let has_tombstone = || versions.values().any(gramme_object::Sibling::is_tombstone);
     if versions.is_empty() { !object.context().is_empty() } else { is_long || has_tombstone() }
 }

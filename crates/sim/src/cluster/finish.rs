@@ -218,7 +218,7 @@ impl Cluster {
                 let object = Object::decode(stored).ok()?;
                 let versions = object.versions();
                 let is_long = object.context().len() > versions.len() + owners;
-                let has_tombstone = versions.values().any(|sibling| sibling.is_tombstone());
+                let has_tombstone = versions.values().any(gramme_object::Sibling::is_tombstone);
                 let number = self.keys.iter().position(|known| known.key == *key);
                 let what = format!("node {node} still keeps what was replaced of key {number:?}: {object:?}");
                 (versions.is_empty() || has_tombstone || is_long).then_some(Broken::Unbounded(what))

@@ -105,7 +105,7 @@ impl Cluster {
             Some("which it was not asked for")
         } else if listing.keys.contains(key) {
             Some("again")
-        } else if !number.is_some_and(|number| has_value(number)) {
+        } else if !number.is_some_and(has_value) {
             Some("which never had a value")
         } else {
             None
