@@ -141,9 +141,21 @@ impl Get {
     /// [`Error`]. A key that nobody has written is no error: it has no siblings.
     pub async fn send(self) -> Result<Read, Error> {
         let key = self.bucket.key(&self.key)?;
+        if let Some(session) = &self.bucket.session {
+            // Writes that never read leave a context each.
+            while session.of(&key).len() > MOST {
+                let had = session.of(&key).into_iter().take(MOST).collect();
+                self.clone().send_with(key.clone(), had).await?;
+            }
+        }
+        let had = self.bucket.session.as_ref().map(|session| session.of(&key)).unwrap_or_default();
+        self.send_with(key, had).await
+    }
+
+    /// Reads at least what these contexts cover, and keeps what is found in their place.
+    async fn send_with(self, key: Key, had: Vec<Bytes>) -> Result<Read, Error> {
         let Self { r, pr, timeout, sloppy, .. } = self;
         let session = self.bucket.session.as_ref();
-        let had = session.map(|session| session.of(&key)).unwrap_or_default();
         let timeout = millis(timeout);
         let get = client::Get { key: key.clone(), r, pr, timeout, sloppy, session: had.clone() };
         let message = ClientMessage::Get(get);
@@ -241,10 +253,6 @@ impl Put {
     pub async fn send(self) -> Result<Written, Error> {
         let key = self.bucket.key(&self.key)?;
         let session = self.bucket.session.as_ref();
-        if session.is_some_and(|session| session.of(&key).len() >= MOST) {
-            // Writes that never read leave a context each; a read makes them one.
-            self.bucket.get(&self.key).timeout(self.timeout).send().await?;
-        }
         let message = ClientMessage::Put(self.message(&key)?);
         let client = &self.bucket.client;
         match client.request(Operation::Write, &key, &message, self.timeout).await? {

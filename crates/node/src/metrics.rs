@@ -181,6 +181,7 @@ impl Counts {
             ("tenures_closed", "Dead tenures that were closed.", replica.tenures_closed),
             ("scrubs", "Times that all rows were gone through.", replica.scrubs),
             ("rows_scrubbed", "Rows that were gone through.", replica.rows_scrubbed),
+            ("losses", "Times that data was found to be lost.", replica.losses),
             ("rows_damaged", "Damaged rows that were found.", replica.rows_damaged),
             ("rows_lost", "Damaged rows that were lost here.", replica.rows_lost),
             ("gossip_messages", "Messages of gossip sent.", replica.gossip_messages),

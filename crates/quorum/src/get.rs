@@ -77,6 +77,8 @@ struct Answer {
     asked: Vec<Dot>,
     /// How many questions it has not answered.
     open: u8,
+    /// Versions that it has seen replaced. Who does not count in the end says nothing of them.
+    dead: Vec<Dot>,
 }
 
 /// One get in progress.
@@ -97,8 +99,6 @@ pub struct GetRequest {
     roll: Roll<Answer>,
     /// What the client's session has read or written.
     session: Context,
-    /// Versions that an owner has seen replaced.
-    dead: Vec<Dot>,
     /// Versions that nobody is asked about: they came with an answer to such a question.
     fresh: Vec<Dot>,
     /// Whether there is no more time to ask anybody.
@@ -109,8 +109,8 @@ impl GetRequest {
     /// A get over these sets; each must reach its own R, and so many owners must answer.
     #[must_use]
     pub fn new(sets: &Sets, primaries: u8) -> Self {
-        let (session, dead, fresh) = (Context::new(), Vec::new(), Vec::new());
-        Self { primaries, roll: Roll::new(sets), session, dead, fresh, is_over: false }
+        let (session, fresh) = (Context::new(), Vec::new());
+        Self { primaries, roll: Roll::new(sets), session, fresh, is_over: false }
     }
 
     /// How many more fallbacks may stand in for owners; none unless this is called.
@@ -150,6 +150,12 @@ impl GetRequest {
     /// set, be no owner, and fallbacks must be left.
     pub fn substitute(&mut self, seat: Seat, node: NodeId) -> bool {
         self.roll.substitute(seat, node)
+    }
+
+    /// Whether all have been heard, and none has all that the session needs.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        !self.roll.answered && self.is_complete() && !self.has_session()
     }
 
     /// How many owners have answered, and count.
@@ -212,15 +218,15 @@ impl GetRequest {
         match self.answer_mut(from).filter(|answer| answer.open > 0) {
             Some(answer) => {
                 answer.open -= 1;
+                if !planted!(ReadUncovered) {
+                    answer.dead.extend(covered);
+                }
                 answer.object.merge(&object);
                 answer.uncounted = answer.uncounted.or(uncounted);
             }
             None => return GetVerdict::Wait,
         }
         self.fresh.extend(object.versions().dots().filter(|dot| !before.context().covers(*dot)));
-        if !planted!(ReadUncovered) {
-            self.dead.extend(covered);
-        }
         self.verdict()
     }
 
@@ -298,12 +304,12 @@ impl GetRequest {
             }
             self.give_up_asked();
         }
-        if self.is_complete() && !self.has_session() {
-            return GetVerdict::Behind;
-        }
         if self.is_hopeless() {
             self.roll.answered = true;
             return GetVerdict::Fail(self.shortfall());
+        }
+        if self.is_behind() {
+            return GetVerdict::Behind;
         }
         GetVerdict::Wait
     }
@@ -314,11 +320,9 @@ impl GetRequest {
             return true;
         }
         let mut has = Context::new();
-        for member in &self.roll.members {
-            if let Some(Heard::Answer(answer)) = &member.heard {
-                has.join(&answer.object.context().part_of(&self.session));
-                answer.seen.iter().for_each(|seen| has.join(seen));
-            }
+        for answer in self.answers() {
+            has.join(&answer.object.context().part_of(&self.session));
+            answer.seen.iter().for_each(|seen| has.join(seen));
         }
         has.includes(&self.session) || planted!(ForgetSession)
     }
@@ -378,6 +382,13 @@ impl GetRequest {
         owners.filter(|member| counts(member.heard.as_ref())).count()
     }
 
+    fn answers(&self) -> impl Iterator<Item = &Answer> {
+        self.roll.members.iter().filter_map(|member| match &member.heard {
+            Some(Heard::Answer(answer)) => Some(answer),
+            _ => None,
+        })
+    }
+
     fn objects(&self) -> impl Iterator<Item = (&Member<Answer>, &Object)> {
         self.roll.members.iter().filter_map(|member| match &member.heard {
             Some(Heard::Answer(answer)) => Some((member, &answer.object)),
@@ -395,8 +406,9 @@ impl GetRequest {
             }
         });
         // Its context still covers them, and so ends them where they are.
-        if !self.dead.is_empty() {
-            merged.versions_mut().retain(|dot, _| !self.dead.contains(&dot));
+        let answers = || self.answers().filter(|answer| !answer.dead.is_empty());
+        if answers().next().is_some() {
+            merged.versions_mut().retain(|dot, _| !answers().any(|answer| answer.dead.contains(&dot)));
         }
         merged
     }
@@ -420,7 +432,7 @@ impl GetRequest {
 impl Answer {
     fn new(object: Object, uncounted: Option<Failure>, seen: Context) -> Self {
         let seen = (!seen.is_empty()).then(|| Box::new(seen));
-        Self { object, uncounted, seen, asked: Vec::new(), open: 0 }
+        Self { object, uncounted, seen, asked: Vec::new(), open: 0, dead: Vec::new() }
     }
 }
 

@@ -135,7 +135,8 @@ impl<T> Roll<T> {
         }
         match self.members.iter_mut().find(|member| member.node == node) {
             Some(member) if member.seats[set] != 0 || member.is_owner => return false,
-            Some(member) => member.seats[set] = bit,
+            // What a witness has said it is asked again: now it counts.
+            Some(member) => (member.seats[set], member.heard) = (bit, None),
             None => {
                 let mut seats = [0; SETS];
                 seats[set] = bit;

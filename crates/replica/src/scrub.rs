@@ -73,7 +73,7 @@ pub(crate) struct Scrub {
     is_pass_next: bool,
     /// What the rows of the partition have that is read, and how often it had changed when that began.
     bytes: u64,
-    changes: u64,
+    changes: Option<u64>,
 }
 
 impl Scrub {
@@ -87,7 +87,7 @@ impl Scrub {
             suspect: None,
             is_pass_next: false,
             bytes: 0,
-            changes: 0,
+            changes: None,
         }
     }
 
@@ -130,7 +130,7 @@ impl Scrub {
         if pass.at.is_none() {
             pass.at = pass.left.pop_first().map(|partition| (partition, None));
             self.bytes = 0;
-            self.changes = pass.at.as_ref().map_or(0, |(partition, _)| around.shard.changes(*partition));
+            self.changes = pass.at.as_ref().and_then(|(partition, _)| around.shard.changes(*partition));
         }
         match &pass.at {
             Some((partition, after)) => {
@@ -170,7 +170,10 @@ impl Scrub {
         }
         self.bytes += page.rows.iter().map(|(_, stored)| stored.len() as u64).sum::<u64>();
         if page.next.is_none() {
-            if page.unreadable.is_empty() && around.shard.changes(partition) == self.changes {
+            if page.unreadable.is_empty()
+                && self.changes.is_some()
+                && around.shard.changes(partition) == self.changes
+            {
                 // Nothing has changed meanwhile. A damaged row's bytes were not known when it went.
                 around.shard.recount(around.cx, partition, self.bytes);
             }

@@ -41,6 +41,8 @@ pub struct Stats {
     pub rows_damaged: u64,
     /// Of them, those that were lost here: what was in them comes back from other replicas.
     pub rows_lost: u64,
+    /// Times that data was found to be lost, since the start.
+    pub losses: u64,
     /// Partitions of which dead tenures are being closed.
     pub partitions_closing: u64,
     /// Dead tenures that were closed.

@@ -212,6 +212,10 @@ messages! {
         /// The receiver's start that the sender last heard of; 0 for none. A hello that names the receiver's
         /// present start answers that start's own.
         pub answers: u64,
+        /// How often this start has lost data.
+        pub losses: u64,
+        /// What it last heard the receiver say of that: only an answer to the last loss says something of the time after.
+        pub answers_losses: u64,
         /// Whether all of its partitions count: none is amnesiac or unproven.
         pub counts: bool,
         /// Those that do not, if they are few; none if they are many.

@@ -124,6 +124,8 @@ fn peer_messages() -> Vec<PeerMessage> {
             point: Point { start: 13, position: 9 },
             heard: Some(Standing { point: Point { start: 10, position: 11 }, boot: 12, seal: 13 }),
             answers: 14,
+            losses: 16,
+            answers_losses: 17,
             counts: true,
             uncounted: vec![header().partition],
             keeps_for: vec![NodeId(15)],

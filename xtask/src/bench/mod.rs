@@ -1,6 +1,7 @@
 //! What the system costs: the tables of `docs/performance.md`.
 
 mod against;
+mod failover;
 mod path;
 mod store;
 mod table;
@@ -32,6 +33,8 @@ enum What {
     Gossip,
     /// Count what an exchange between two replicas reads and sends, and what keeping the hash tree costs
     Antientropy,
+    /// Measure what clients notice when one of three nodes is killed, or stands still
+    Failover,
     /// Measure what depends on how much is stored: new keys, cold reads, starting a node
     Store {
         /// How many keys
@@ -67,6 +70,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Some(What::Path) => path::run(),
         Some(What::Gossip) => example("gramme-gossip", "measure"),
         Some(What::Antientropy) => example("gramme-replica", "mend"),
+        Some(What::Failover) => failover::run(&gramme()?),
         Some(What::Store { keys }) => store::run(&gramme()?, *keys),
         Some(What::Against { program, rounds, rows }) => against::run(&gramme()?, program, *rounds, rows),
     }

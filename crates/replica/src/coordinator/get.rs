@@ -39,6 +39,8 @@ pub(super) struct Get {
     sloppy: bool,
     /// Whether those are asked, too, who keep copies for others.
     is_wide: bool,
+    /// How long it is before all are asked again for what the session needs, in microseconds.
+    pause: u64,
     request: GetRequest,
     deadline: u64,
 }
@@ -50,8 +52,9 @@ pub(super) struct Asked {
     question: Question,
 }
 
-/// How long it is before all are asked again for what a session needs, in microseconds.
+/// How long it is at first, and at most, before all are asked again for what a session needs, in microseconds.
 const AGAIN: u64 = 20_000;
+const LONGEST: u64 = 1_000_000;
 /// Nodes that are asked beside owners for what a session needs.
 const WITNESSES: usize = 8;
 /// Contexts that a session may bring, and dots in them.
@@ -108,9 +111,21 @@ impl Coordinator {
         let (id, deadline) = (around.cx.next_request(), around.cx.after(asked.timeout));
         around.cx.timers.set(deadline, Timer::Get(id));
         let request = GetRequest::new(&around.node.map.sets(place.partition, r), pr);
-        let is_wide = false;
-        let get =
-            Get { ticket, place, allow_mult, against, session, r, pr, sloppy, is_wide, request, deadline };
+        let (is_wide, pause) = (false, AGAIN);
+        let get = Get {
+            ticket,
+            place,
+            allow_mult,
+            against,
+            session,
+            r,
+            pr,
+            sloppy,
+            is_wide,
+            pause,
+            request,
+            deadline,
+        };
         self.gets.insert(id, get);
         self.ask_all(around, id);
     }
@@ -151,7 +166,8 @@ impl Coordinator {
             witnesses.extend(few.filter(|&node| get.request.add_witness(node)));
         }
         if witnesses.is_empty() {
-            let at = around.cx.now.monotonic + AGAIN;
+            let at = around.cx.now.monotonic + get.pause;
+            get.pause = (get.pause * 2).min(LONGEST);
             return around.cx.timers.set(at.min(get.deadline), Timer::GetAgain(id));
         }
         around.cx.stats.gets_asked_again += 1;
@@ -164,6 +180,8 @@ impl Coordinator {
         if around.cx.now.monotonic >= get.deadline {
             return;
         }
+        // What was asked before is for nobody.
+        self.questions.retain(|_, asked| asked.get != id);
         let sets = around.node.map.sets(get.place.partition, get.r);
         get.request = GetRequest::new(&sets, get.pr);
         get.is_wide = false;
@@ -366,7 +384,13 @@ impl Coordinator {
         let cx = &mut *around.cx;
         match verdict {
             GetVerdict::Wait | GetVerdict::Finished => {}
-            GetVerdict::Behind => return self.on_behind(around, id),
+            GetVerdict::Behind => {
+                self.fill_get_seats(around, id);
+                if self.gets.get(&id).is_some_and(|get| get.request.is_behind()) {
+                    self.on_behind(around, id);
+                }
+                return;
+            }
             GetVerdict::Ask(questions) => return self.ask_questions(around, id, questions),
             GetVerdict::Answer(object) => {
                 cx.timers.cancel(get.deadline, Timer::Get(id));

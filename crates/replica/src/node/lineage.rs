@@ -280,6 +280,8 @@ mod tests {
             point: of.point(),
             heard: None,
             answers: 0,
+            losses: 0,
+            answers_losses: 0,
             counts: true,
             uncounted: Vec::new(),
             keeps_for: Vec::new(),

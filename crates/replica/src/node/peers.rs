@@ -155,6 +155,8 @@ impl Node {
             point: self.lineage.point(),
             heard: self.lineage.remembered(&self.map, node),
             answers: self.peers.hello(node).map_or(0, |hello| hello.boot),
+            losses: cx.stats.losses,
+            answers_losses: self.peers.hello(node).map_or(0, |hello| hello.losses),
             counts: shard.all_count(),
             uncounted: shard.uncounted(FEW),
             keeps_for: shard.backlogs().keys().copied().collect(),
@@ -185,7 +187,7 @@ impl Node {
         let peer = self.peers.peers.entry(from).or_default();
         peer.keeps_nothing_for.retain(|target, _| !hello.keeps_for.contains(target));
         // One that was under way when data was lost says nothing of the time after.
-        if cx.stats.amnesiac_partitions > 0 && is_answer {
+        if cx.stats.amnesiac_partitions > 0 && is_answer && hello.answers_losses == cx.stats.losses {
             let members = self.map.members().iter().map(|member| member.id);
             for target in members.filter(|target| !hello.keeps_for.contains(target)) {
                 peer.keeps_nothing_for.entry(target).or_insert(cx.now.monotonic);

@@ -45,6 +45,11 @@ impl Commits {
         }
     }
 
+    /// Whether the disk shows everything that was staged.
+    pub(crate) const fn is_all_written(&self) -> bool {
+        self.is_durable(self.last, Level::Written)
+    }
+
     /// How far batches are synced.
     pub(crate) const fn synced(&self) -> u64 {
         self.synced

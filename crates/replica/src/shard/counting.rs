@@ -44,6 +44,7 @@ impl Shard {
 
     /// Data was lost: no partition counts for anything any more.
     pub(crate) fn lose(&mut self, cx: &mut Cx, lost: Lost) {
+        cx.stats.losses += 1;
         cx.boot = cx.boot.max(lost.born_after.saturating_add(1));
         // Memory may have been put back with the disk: what it would name next may be named already.
         self.hints.lose();
@@ -88,9 +89,7 @@ impl Shard {
             }
         }
         if lost > 0 {
-            // What others say is an answer to this from here on, or says nothing of it.
-            cx.boot = cx.boot.max(cx.now.wall).saturating_add(1);
-            rows.push(crate::node::boot_record(cx.boot));
+            cx.stats.losses += 1;
             cx.stats.keys -= owned.leaf(leaf).count.saturating_sub(readable.count);
             rows.extend(owned.lose_rows(Fresh { actor, life, born: cx.boot }, leaf, readable));
             cx.stats.rows_lost += lost;

@@ -43,7 +43,10 @@ impl Shard {
             }
             None => {
                 cx.stats.hints_lost += 1;
-                vec![Change::Removed { place: place.clone() }, self.hints.drop_damaged(target)]
+                vec![
+                    Change::Removed { place: place.clone() },
+                    self.hints.drop_damaged(target, place.partition),
+                ]
             }
         };
         self.commits.commit(cx, changes, Level::Written, Class::Background);
@@ -162,9 +165,10 @@ impl Shard {
         self.reclaim.blocked(place, object, (me, owned.seen()))
     }
 
-    /// How often a partition has changed.
-    pub(crate) fn changes(&self, partition: PartitionId) -> u64 {
-        self.partitions.get(&partition).map_or(0, super::Partition::changes)
+    /// How often a partition has changed, if the disk shows all of that.
+    pub(crate) fn changes(&self, partition: PartitionId) -> Option<u64> {
+        let owned = self.partitions.get(&partition)?;
+        self.commits.is_all_written().then(|| owned.changes())
     }
 
     /// All objects of a partition were read, and have so many bytes.

@@ -134,13 +134,15 @@ impl Hints {
 
     /// A damaged copy was dropped; returns the row that goes with the same batch. Its part of the sum is not known: the
     /// next start finds what is there.
-    pub(super) fn drop_damaged(&mut self, target: NodeId) -> Change {
+    pub(super) fn drop_damaged(&mut self, target: NodeId, partition: PartitionId) -> Change {
         let backlog = self.backlogs.entry(target).or_default();
         backlog.copies.count = backlog.copies.count.saturating_sub(1);
         let row = row(target, backlog);
         if backlog.copies.count == 0 {
             self.backlogs.remove(&target);
         }
+        // Its versions may live on elsewhere, as those of one that was handed on.
+        self.fallbacks.remove(&partition);
         row
     }
 
@@ -152,7 +154,8 @@ impl Hints {
         new: (Option<Digest>, u64),
     ) -> Change {
         let backlog = self.backlogs.entry(target).or_default();
-        backlog.copies.replace(old.0, new.0);
+        debug_assert!(old.0.is_none() || backlog.copies.count > 0, "a copy goes that was not counted");
+        backlog.copies.replace(old.0.filter(|_| backlog.copies.count > 0), new.0);
         // What a damaged copy had of them is not known.
         backlog.bytes = (backlog.bytes + new.1).saturating_sub(old.1);
         let row = row(target, backlog);

@@ -26,7 +26,8 @@ fn forgetful() -> Bench {
 impl Bench {
     fn says_that_it_keeps(&mut self, from: NodeId, keeps_for: &[NodeId]) {
         let (properties, answers, keeps_for) = (self.digest(), self.replica.boot(), keeps_for.to_vec());
-        let hello = Hello { properties, answers, keeps_for, wall: WALL + self.now, ..greeting() };
+        let (answers_losses, wall) = (self.replica.stats().losses, WALL + self.now);
+        let hello = Hello { properties, answers, answers_losses, keeps_for, wall, ..greeting() };
         self.step(Input::Message { from, id: 1, message: PeerMessage::Hello(hello) });
     }
 

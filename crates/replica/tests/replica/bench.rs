@@ -113,7 +113,8 @@ impl Bench {
     /// A hello that answers this start's.
     pub(crate) fn greet(&mut self, from: NodeId, heard: Option<Standing>, wall: u64) {
         let (properties, answers) = (self.digest(), self.replica.boot());
-        let hello = Hello { properties, heard, answers, wall, ..greeting() };
+        let answers_losses = self.replica.stats().losses;
+        let hello = Hello { properties, heard, answers, answers_losses, wall, ..greeting() };
         self.step(Input::Message { from, id: 1, message: PeerMessage::Hello(hello) });
     }
 
@@ -433,6 +434,8 @@ pub(crate) fn greeting() -> Hello {
         point: Point { start: 77, position: 5 },
         heard: None,
         answers: 0,
+        losses: 0,
+        answers_losses: 0,
         counts: true,
         uncounted: Vec::new(),
         keeps_for: Vec::new(),
