@@ -152,12 +152,6 @@ impl GetRequest {
         self.roll.substitute(seat, node)
     }
 
-    /// Whether all have been heard, and none has all that the session needs.
-    #[must_use]
-    pub fn is_behind(&self) -> bool {
-        !self.roll.answered && self.is_complete() && !self.has_session()
-    }
-
     /// How many owners have answered, and count.
     #[must_use]
     pub fn owners_heard(&self) -> u8 {
@@ -195,9 +189,6 @@ impl GetRequest {
 
     /// The same, of a replica that has merged this of what the session knows, or overwritten it.
     pub fn on_reply_having_seen(&mut self, from: NodeId, reply: GetReply, seen: Context) -> GetVerdict {
-        if !self.roll.awaits(from) {
-            return GetVerdict::Wait;
-        }
         let heard = match reply {
             GetReply::Object(object) => Heard::Answer(Answer::new(object, None, seen)),
             GetReply::Uncounted(object, why) => Heard::Answer(Answer::new(object, Some(why), seen)),
@@ -279,11 +270,11 @@ impl GetRequest {
         }
         let merged = self.merged();
         let lacks = |object: &Object| !object.versions().dots().eq(merged.versions().dots());
-        let repair = |(member, object): (&Member<Answer>, &Object)| {
+        let repair = |(member, answer): (&Member<Answer>, &Answer)| {
             let (node, seat) = (member.node, self.roll.seat_of(member.node).unwrap_or_default());
-            (member.is_owner && lacks(object)).then(|| Repair { node, seat, object: merged.clone() })
+            (member.is_owner && lacks(&answer.object)).then(|| Repair { node, seat, object: merged.clone() })
         };
-        self.objects().filter_map(repair).collect()
+        self.answers().filter_map(repair).collect()
     }
 
     fn verdict(&mut self) -> GetVerdict {
@@ -308,7 +299,7 @@ impl GetRequest {
             self.roll.answered = true;
             return GetVerdict::Fail(self.shortfall());
         }
-        if self.is_behind() {
+        if self.is_complete() && !self.has_session() {
             return GetVerdict::Behind;
         }
         GetVerdict::Wait
@@ -320,7 +311,7 @@ impl GetRequest {
             return true;
         }
         let mut has = Context::new();
-        for answer in self.answers() {
+        for (_, answer) in self.answers() {
             has.join(&answer.object.context().part_of(&self.session));
             answer.seen.iter().for_each(|seen| has.join(seen));
         }
@@ -334,7 +325,7 @@ impl GetRequest {
 
     /// Whether all who were heard hold the same versions.
     fn do_agree(&self) -> bool {
-        let mut objects = self.objects().map(|(_, object)| object);
+        let mut objects = self.objects();
         let Some(first) = objects.next() else { return true };
         objects.all(|object| object.versions().dots().eq(first.versions().dots()))
     }
@@ -362,7 +353,7 @@ impl GetRequest {
 
     fn is_satisfied(&self) -> bool {
         let owners = self.owners(counts);
-        let is_sure = owners > 0 || self.objects().any(|(_, object)| !object.versions().is_empty());
+        let is_sure = owners > 0 || self.objects().any(|object| !object.versions().is_empty());
         self.roll.is_reached(|member| counts(member.heard.as_ref()))
             && owners >= usize::from(self.primaries)
             && is_sure
@@ -382,22 +373,19 @@ impl GetRequest {
         owners.filter(|member| counts(member.heard.as_ref())).count()
     }
 
-    fn answers(&self) -> impl Iterator<Item = &Answer> {
+    fn answers(&self) -> impl Iterator<Item = (&Member<Answer>, &Answer)> {
         self.roll.members.iter().filter_map(|member| match &member.heard {
-            Some(Heard::Answer(answer)) => Some(answer),
+            Some(Heard::Answer(answer)) => Some((member, answer)),
             _ => None,
         })
     }
 
-    fn objects(&self) -> impl Iterator<Item = (&Member<Answer>, &Object)> {
-        self.roll.members.iter().filter_map(|member| match &member.heard {
-            Some(Heard::Answer(answer)) => Some((member, &answer.object)),
-            _ => None,
-        })
+    fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.answers().map(|(_, answer)| &answer.object)
     }
 
     fn merged(&self) -> Object {
-        let mut objects = self.objects().map(|(_, object)| object);
+        let mut objects = self.objects();
         let mut merged = objects.next().cloned().unwrap_or_default();
         // Of equal states one is enough.
         objects.for_each(|object| {
@@ -406,9 +394,9 @@ impl GetRequest {
             }
         });
         // Its context still covers them, and so ends them where they are.
-        let answers = || self.answers().filter(|answer| !answer.dead.is_empty());
-        if answers().next().is_some() {
-            merged.versions_mut().retain(|dot, _| !answers().any(|answer| answer.dead.contains(&dot)));
+        if self.answers().any(|(_, answer)| !answer.dead.is_empty()) {
+            let is_dead = |dot| self.answers().any(|(_, answer)| answer.dead.contains(&dot));
+            merged.versions_mut().retain(|dot, _| !is_dead(dot));
         }
         merged
     }

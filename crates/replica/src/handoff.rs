@@ -82,7 +82,7 @@ impl HandingOn {
         around.cx.stats.load_failures += page.unreadable.len() as u64;
         for row in &page.unreadable {
             let place = Place { space: Space::Hints(target), ..around.node.map.place(row.key.clone()) };
-            around.shard.drop_hint(around.cx, &place);
+            around.shard.check_hint(around.cx, &place);
             // It lacks something that nothing here can bring any more.
             around.cx.dirty.insert(target);
         }

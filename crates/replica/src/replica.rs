@@ -180,8 +180,8 @@ impl Replica {
             }
             ClientRequest::Status => {
                 let mut status = around.node.status(around.cx, around.shard);
-                let (now, partitions) = (around.cx.now.monotonic, around.shard.totals().count());
-                status.scrubbing = self.scrub.progress(partitions as u64, now);
+                let now = around.cx.now.monotonic;
+                status.scrubbing = self.scrub.progress(now);
                 for node in &mut status.nodes {
                     let run = self.handing_on.run(node.id);
                     node.handing_on = run.map(|run| (run.rows, now.saturating_sub(run.began)));

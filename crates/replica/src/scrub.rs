@@ -54,9 +54,23 @@ struct Suspect {
 #[derive(Debug)]
 struct Pass {
     began: u64,
+    /// How many partitions it goes through, and whether these are all.
+    total: usize,
+    is_full: bool,
     left: BTreeSet<PartitionId>,
-    /// The partition that is read, and the last row of it that was.
-    at: Option<(PartitionId, Option<Place>)>,
+    at: Option<Reading>,
+}
+
+/// A partition that a pass reads.
+#[derive(Debug)]
+struct Reading {
+    partition: PartitionId,
+    /// The last row that was read.
+    after: Option<Place>,
+    /// What its rows have so far, and how often it had changed when the first was read: nothing, if that is not known
+    /// or a row cannot be read.
+    bytes: u64,
+    changes: Option<u64>,
 }
 
 /// See the module.
@@ -71,9 +85,6 @@ pub(crate) struct Scrub {
     suspect: Option<Suspect>,
     /// Whether the pass goes on next: a leaf that changes all the time must not hold it up.
     is_pass_next: bool,
-    /// What the rows of the partition have that is read, and how often it had changed when that began.
-    bytes: u64,
-    changes: Option<u64>,
 }
 
 impl Scrub {
@@ -86,17 +97,15 @@ impl Scrub {
             found: BTreeSet::new(),
             suspect: None,
             is_pass_next: false,
-            bytes: 0,
-            changes: None,
         }
     }
 
     /// How far the present pass has come.
-    pub(crate) fn progress(&self, total: u64, now: u64) -> Option<Scrubbing> {
+    pub(crate) fn progress(&self, now: u64) -> Option<Scrubbing> {
         let pass = self.pass.as_ref()?;
-        let left = pass.left.len() as u64 + u64::from(pass.at.is_some());
-        let age = now.saturating_sub(pass.began);
-        Some(Scrubbing { done: total.saturating_sub(left), total, age })
+        let left = pass.left.len() + usize::from(pass.at.is_some());
+        let (done, age) = (pass.total.saturating_sub(left), now.saturating_sub(pass.began));
+        Some(Scrubbing { done: done as u64, total: pass.total as u64, age })
     }
 
     /// Time passes: begins a pass when one is due, or where keys may be waiting that nobody has in mind.
@@ -104,13 +113,14 @@ impl Scrub {
         let now = around.cx.now.monotonic;
         self.budget.fill(now);
         if self.pass.is_none() {
-            let is_due = now >= self.next;
+            let is_full = now >= self.next;
             let mut left = around.shard.take_forgetful();
-            if is_due {
+            if is_full {
                 left.extend(around.shard.totals().map(|(id, _)| id));
                 self.next = now + around.cx.config.scrub_every;
             }
-            self.pass = (!left.is_empty()).then_some(Pass { began: now, left, at: None });
+            let total = left.len();
+            self.pass = (total > 0).then_some(Pass { began: now, total, is_full, left, at: None });
         }
         self.read_on(around);
     }
@@ -128,17 +138,18 @@ impl Scrub {
         }
         let Some(pass) = &mut self.pass else { return };
         if pass.at.is_none() {
-            pass.at = pass.left.pop_first().map(|partition| (partition, None));
-            self.bytes = 0;
-            self.changes = pass.at.as_ref().and_then(|(partition, _)| around.shard.changes(*partition));
+            pass.at = pass.left.pop_first().map(|partition| {
+                let changes = around.shard.changes(partition);
+                Reading { partition, after: None, bytes: 0, changes }
+            });
         }
         match &pass.at {
-            Some((partition, after)) => {
+            Some(Reading { partition, after, .. }) => {
                 self.is_reading = true;
                 around.shard.scan(around.cx, *partition, after.clone(), ROWS, Scanner::Scrub);
             }
             None => {
-                around.cx.stats.scrubs += 1;
+                around.cx.stats.scrubs += u64::from(pass.is_full);
                 self.pass = None;
             }
         }
@@ -147,36 +158,34 @@ impl Scrub {
     /// Rows of the pass were read.
     pub(crate) fn on_page(&mut self, around: &mut Around<'_>, result: Result<Page, LoadFailed>) {
         self.is_reading = false;
-        let Some(Pass { at: Some((partition, after)), .. }) = &mut self.pass else { return };
-        let partition = *partition;
+        let Some(Pass { at: Some(reading), .. }) = &mut self.pass else { return };
         let Ok(page) = result else {
             // The rest of it is read in the next pass.
             return self.end_partition();
         };
-        *after = page.next.clone();
         self.budget.take(cost(&page));
         around.cx.stats.rows_scrubbed += (page.rows.len() + page.unreadable.len()) as u64;
-        let damaged =
-            page.unreadable.iter().chain(page.rows.iter().filter(is_damaged).map(|(place, _)| place));
+        let mut damaged: Vec<&Place> = page.unreadable.iter().collect();
+        for (place, stored) in &page.rows {
+            reading.bytes += stored.len() as u64;
+            match Object::decode(stored) {
+                Ok(object) => around.shard.note_forgetful(around.cx, place, &object),
+                // What a later version wrote is whole, and left alone.
+                Err(DecodeError::Version(_)) => {}
+                Err(DecodeError::Checksum | DecodeError::Malformed) => damaged.push(place),
+            }
+        }
         for place in damaged {
             if self.found.len() < SUSPECTS {
-                self.found.insert((partition, leaf_of(place)));
+                self.found.insert((reading.partition, leaf_of(place)));
             }
         }
-        for (place, stored) in &page.rows {
-            if let Ok(object) = Object::decode(stored) {
-                around.shard.note_forgetful(around.cx, place, &object);
-            }
+        if !page.unreadable.is_empty() {
+            reading.changes = None;
         }
-        self.bytes += page.rows.iter().map(|(_, stored)| stored.len() as u64).sum::<u64>();
-        if page.next.is_none() {
-            if page.unreadable.is_empty()
-                && self.changes.is_some()
-                && around.shard.changes(partition) == self.changes
-            {
-                // Nothing has changed meanwhile. A damaged row's bytes were not known when it went.
-                around.shard.recount(around.cx, partition, self.bytes);
-            }
+        reading.after = page.next;
+        if reading.after.is_none() {
+            reading.count(around);
             self.end_partition();
         }
         self.read_on(around);
@@ -240,15 +249,24 @@ impl Scrub {
     }
 }
 
+impl Reading {
+    /// All rows were read. If nothing has changed meanwhile, their bytes are what the partition has: those of a damaged
+    /// row were not known when it went.
+    fn count(&self, around: &mut Around<'_>) {
+        if self.changes.is_some() && around.shard.changes(self.partition) == self.changes {
+            around.shard.recount(around.cx, self.partition, self.bytes);
+        }
+    }
+}
+
 impl Suspect {
     fn add(&mut self, page: &Page) {
         self.damaged.extend(page.unreadable.iter().cloned());
-        for row in &page.rows {
-            let (place, stored) = row;
+        for (place, stored) in &page.rows {
             match Object::decode(stored) {
                 Ok(object) => self.readable.replace(None, Some(digest_of(&place.key, &object))),
                 Err(DecodeError::Version(_)) => self.is_known = false,
-                Err(_) => self.damaged.push(place.clone()),
+                Err(DecodeError::Checksum | DecodeError::Malformed) => self.damaged.push(place.clone()),
             }
         }
     }
@@ -257,11 +275,6 @@ impl Suspect {
 /// What reading a page has cost.
 fn cost(page: &Page) -> u64 {
     page.rows.iter().map(|(_, stored)| ROW + stored.len() as u64).sum::<u64>() + ROW
-}
-
-/// Whether a row came whole from the store and is none of ours. One of a later version is, and is left alone.
-fn is_damaged((_, stored): &&(Place, bytes::Bytes)) -> bool {
-    matches!(Object::decode(stored), Err(DecodeError::Checksum | DecodeError::Malformed))
 }
 
 fn leaf_of(place: &Place) -> u32 {

@@ -178,9 +178,6 @@ impl Around<'_> {
         let Some((_, sibling)) = siblings.find(|(dot, _)| *dot == write.dot) else {
             return Err(Status::Refused);
         };
-        if self.shard.is_closed(place.partition, write.dot) {
-            return Err(Status::Closed);
-        }
         self.admit_bytes(!sibling.is_tombstone(), Class::Foreground)?;
         let millis = self.node.clock.millis(self.cx.now);
         if sibling.stamp.is_runaway(millis) {

@@ -52,12 +52,16 @@ fn measure(gramme: &Path, name: &str, signal: Signal, table: &mut Table) -> anyh
             })
             .collect();
         std::thread::sleep(WELL);
-        match signal {
-            Signal::KILL => dev.kill(2)?,
-            signal => send(dev.node_pid(2), signal)?,
+        let sent = match signal {
+            Signal::KILL => dev.kill(2),
+            signal => send(dev.node_pid(2), signal),
+        };
+        if sent.is_ok() {
+            std::thread::sleep(NOTICED + AFTER);
         }
-        std::thread::sleep(NOTICED + AFTER);
+        // Whatever happened: the clients go on until they are told.
         is_over.store(true, Ordering::Relaxed);
+        sent?;
         let mut all = Vec::new();
         for client in clients {
             match client.join() {

@@ -1,4 +1,4 @@
-//! How amnesia ends: with a proof that nothing is missing any more (rule 11 of `docs/causality.md`).
+//! How amnesia ends: with a proof that nothing is missing any more (`docs/causality.md`, Handing on).
 //!
 //! A copy that lost data counts for nothing. That it looks like the others' now proves nothing: what it acknowledged
 //! may be on its way, or at a node that keeps it for this one or another owner. So a partition counts again only

@@ -2,17 +2,16 @@
 
 use bytes::Bytes;
 use gramme_antientropy::{Config, compare};
-use gramme_object::{Key, Object};
+use gramme_object::Key;
 use gramme_ring::{KeyHash, NodeId, PartitionId};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
     Class, Leaves, LeavesReply, PartitionLeaves, Range, RangeReply, RootsReply, Seen, Status, Sum,
 };
 
-use super::{ANSWER, ROWS, TTL, digests, through};
+use super::{ANSWER, ROWS, TTL, digest, through};
 use crate::coordinator::Around;
 use crate::io::{LoadFailed, Page};
-use crate::place::Place;
 use crate::serve::reply_header;
 use crate::shard::{RangeScan, Scanner, sum_of};
 
@@ -112,7 +111,12 @@ impl Around<'_> {
         let mut through = through(page, scan.last);
         let hash = |key: &Key| self.node.map.place(key.clone()).hash.0;
         let theirs: Vec<_> = scan.keys.iter().map(|(key, digest)| ((hash(key), key), *digest)).collect();
-        let ours = digests(&page.rows).map(|(place, digest)| ((place.hash.0, &place.key), digest));
+        let mut is_damaged = self.shard.counts(scan.partition).is_err() || !page.unreadable.is_empty();
+        let ours = page.rows.iter().filter_map(|(place, stored)| {
+            let digest = digest(place, stored);
+            is_damaged |= digest.is_err();
+            Some(((place.hash.0, &place.key), digest.ok()??))
+        });
         let found = compare(ours, theirs.into_iter().filter(|((hash, _), _)| *hash <= through));
         let (mut objects, mut bytes, mut last) = (Vec::new(), 0, None);
         for (hash, key) in found.ours {
@@ -129,9 +133,6 @@ impl Around<'_> {
         }
         let wants = found.theirs.into_iter().filter(|(hash, _)| *hash <= through);
         let wants = wants.map(|(_, key)| key.clone()).collect();
-        let is_sure = self.shard.counts(scan.partition).is_ok();
-        let is_unknown = |(_, stored): &(Place, Bytes)| Object::decode(stored).is_err();
-        let is_damaged = !is_sure || !page.unreadable.is_empty() || page.rows.iter().any(is_unknown);
         Compared { objects, wants, through, is_damaged }
     }
 

@@ -1,4 +1,4 @@
-//! Closing dead tenures (rule 10 of `docs/causality.md`).
+//! Closing dead tenures (`docs/causality.md`, Forgetting).
 //!
 //! A context says "every dot of A up to 17 that belongs to this key", so it may be forgotten only once everybody has
 //! seen all of them. Some of A's dots nobody will ever see: their coordinator ended before anybody had them, or a

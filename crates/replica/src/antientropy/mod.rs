@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use gramme_antientropy::{AntiEntropy, Config, Effect, Input};
 use gramme_gossip::Opinion;
-use gramme_object::Object;
+use gramme_object::{DecodeError, Object};
 use gramme_plant::planted;
 use gramme_quorum::{Failure, Seat};
 use gramme_ring::{NodeId, PartitionId};
@@ -373,7 +373,9 @@ impl Exchanges {
         let last = through(&page, task.last);
         task.is_whole &= page.unreadable.is_empty();
         task.rows = page.rows;
-        let keys = digests(&task.rows).map(|(place, digest)| (place.key.clone(), digest)).collect();
+        // A row that cannot be read is as good as absent: the other's copy is sent for it.
+        let key = |(place, stored): &(Place, Bytes)| Some((place.key.clone(), digest(place, stored).ok()??));
+        let keys = task.rows.iter().filter_map(key).collect();
         let Around { cx, node, .. } = around;
         let id = cx.next_request();
         let header = request_header(cx, node, task.partition, id, Class::Background);
@@ -517,13 +519,10 @@ fn send_repair(around: &mut Around<'_>, to: NodeId, place: &Place, object: Bytes
     id
 }
 
-/// The rows with versions that can be read, with the digests of their clocks. One that cannot is as good as absent: the other's
-/// copy is sent for it.
-fn digests(rows: &[(Place, Bytes)]) -> impl Iterator<Item = (&Place, u128)> {
-    rows.iter().filter_map(|(place, stored)| {
-        let object = Object::decode(stored).ok().filter(|object| !object.versions().is_empty())?;
-        Some((place, digest_of(&place.key, &object).0))
-    })
+/// The digest of a row's clock; none if it has no version.
+fn digest(place: &Place, stored: &Bytes) -> Result<Option<u128>, DecodeError> {
+    let object = Object::decode(stored)?;
+    Ok((!object.versions().is_empty()).then(|| digest_of(&place.key, &object).0))
 }
 
 /// Up to which place a page has all rows there are.

@@ -1,4 +1,4 @@
-//! Taking over what another replica has seen (rule 6 of `docs/causality.md`).
+//! Taking over what another replica has seen (`docs/causality.md`, Handing on).
 //!
 //! A replica that missed a write which was replaced since will never be shown it: its seen-set has a gap there for
 //! ever, and nothing that speaks of it could be forgotten. So a replica takes over another's seen-set, once all that

@@ -22,6 +22,14 @@ use crate::timers::Timer;
 
 /// How long a repair is worth sending, in microseconds.
 const REPAIR_TTL: u64 = 5_000_000;
+/// How long it is at first, and at most, before all are asked again for what a session needs, in microseconds.
+const AGAIN: u64 = 20_000;
+const LONGEST: u64 = 1_000_000;
+/// Nodes that are asked beside owners for what a session needs.
+const WITNESSES: usize = 8;
+/// Contexts that a session may bring, and dots in them.
+const CONTEXTS: usize = 64;
+const DOTS: usize = 4_096;
 
 /// A get under way.
 #[derive(Debug)]
@@ -52,15 +60,6 @@ pub(super) struct Asked {
     question: Question,
 }
 
-/// How long it is at first, and at most, before all are asked again for what a session needs, in microseconds.
-const AGAIN: u64 = 20_000;
-const LONGEST: u64 = 1_000_000;
-/// Nodes that are asked beside owners for what a session needs.
-const WITNESSES: usize = 8;
-/// Contexts that a session may bring, and dots in them.
-const CONTEXTS: usize = 64;
-const DOTS: usize = 4_096;
-
 /// What a client asks for.
 #[derive(Debug)]
 pub(crate) struct AskedGet {
@@ -89,14 +88,6 @@ impl Get {
         let asked = || Box::new(peer::Asked { dots: Vec::new(), session: self.session.clone() });
         (!self.session.is_empty()).then(asked)
     }
-}
-
-fn seen_of(told: Option<&peer::Told>) -> Context {
-    told.map(|told| told.seen.clone()).unwrap_or_default()
-}
-
-fn covered_of(told: Option<&peer::Told>) -> Vec<Dot> {
-    told.map(|told| told.covered.clone()).unwrap_or_default()
 }
 
 impl Coordinator {
@@ -384,13 +375,9 @@ impl Coordinator {
         let cx = &mut *around.cx;
         match verdict {
             GetVerdict::Wait | GetVerdict::Finished => {}
-            GetVerdict::Behind => {
-                self.fill_get_seats(around, id);
-                if self.gets.get(&id).is_some_and(|get| get.request.is_behind()) {
-                    self.on_behind(around, id);
-                }
-                return;
-            }
+            // Whoever takes a seat may have what is missing.
+            GetVerdict::Behind if get.request.vacant().is_some() => return self.fill_get_seats(around, id),
+            GetVerdict::Behind => return self.on_behind(around, id),
             GetVerdict::Ask(questions) => return self.ask_questions(around, id, questions),
             GetVerdict::Answer(object) => {
                 cx.timers.cancel(get.deadline, Timer::Get(id));
@@ -498,6 +485,14 @@ fn reply_of(reply: &ReadReply) -> GetReply {
         (Some(why @ (Failure::Amnesiac | Failure::Unproven)), Ok(object)) => GetReply::Uncounted(object, why),
         (failure, _) => GetReply::Failed(failure.unwrap_or(Failure::Disk)),
     }
+}
+
+fn seen_of(told: Option<&peer::Told>) -> Context {
+    told.map(|told| told.seen.clone()).unwrap_or_default()
+}
+
+fn covered_of(told: Option<&peer::Told>) -> Vec<Dot> {
+    told.map(|told| told.covered.clone()).unwrap_or_default()
 }
 
 /// What a reply shows.

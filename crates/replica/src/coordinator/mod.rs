@@ -59,9 +59,11 @@ impl Coordinator {
 
     /// A message that was to be sent did not leave.
     pub(crate) fn on_undelivered(&mut self, around: &mut Around<'_>, to: NodeId, id: u64, failure: Failure) {
+        if self.on_question_failure(around, id, failure) {
+            return;
+        }
         if self.gets.contains_key(&id) {
             self.on_get_failure(around, id, to, failure);
-        } else if self.on_question_failure(around, id, failure) {
         } else if self.puts.contains_key(&id) {
             self.on_put_failure(around, id, to, failure);
         } else if self.forwards.contains_key(&id) {

@@ -1,4 +1,4 @@
-//! Tenures that are being closed: known to be nobody's, and written under no more (rule 10 of `docs/causality.md`).
+//! Tenures that are being closed: known to be nobody's, and written under no more (`docs/causality.md`, Forgetting).
 //!
 //! An owner keeps them in the partition's record until it has seen all that there is of them. Other members may be
 //! asked to keep a late write for an owner, and refuse it; they have a record of their own for that, which stays: a
@@ -50,7 +50,7 @@ impl Shard {
     }
 
     /// Whether a write is one of a closed tenure, which nobody has taken before.
-    pub(crate) fn is_closed(&self, partition: PartitionId, dot: Dot) -> bool {
+    pub(super) fn is_closed(&self, partition: PartitionId, dot: Dot) -> bool {
         match self.partitions.get(&partition) {
             Some(owned) => owned.is_closed(dot),
             None => self.closed.get(&partition).is_some_and(|closed| closed.contains(&dot.actor)),

@@ -7,7 +7,7 @@ use gramme_ring::PartitionId;
 use gramme_vclock::Actor;
 use gramme_wire::peer::Class;
 
-use super::{Fresh, Level, Lost, Partition, Shard, Uncounted, digest_of};
+use super::{Fresh, Level, Lost, Partition, Shard, Uncounted};
 use crate::cx::Cx;
 use crate::io::Change;
 use crate::place::Place;
@@ -72,14 +72,11 @@ impl Shard {
         damaged: &[Place],
     ) -> bool {
         let (actor, life) = (Actor(cx.random()), cx.random());
-        let Some(owned) = self.partitions.get_mut(&partition) else { return false };
         let (mut rows, mut lost) = (Vec::new(), 0);
         for place in damaged {
-            match self.overlay.ready(place).filter(|ready| !ready.stored.is_empty()) {
-                Some(ready) => {
-                    let digest = ready.digest.unwrap_or_else(|| digest_of(&place.key, &ready.object));
+            match self.in_memory(place) {
+                Some((digest, object)) => {
                     readable.replace(None, Some(digest));
-                    let object = ready.stored.clone();
                     rows.push(Change::Object { place: place.clone(), digest, object });
                 }
                 None => {
@@ -88,6 +85,7 @@ impl Shard {
                 }
             }
         }
+        let Some(owned) = self.partitions.get_mut(&partition) else { return false };
         if lost > 0 {
             cx.stats.losses += 1;
             cx.stats.keys -= owned.leaf(leaf).count.saturating_sub(readable.count);

@@ -11,7 +11,7 @@ use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::{Dot, SeenSet};
 use gramme_wire::peer::{Class, Status};
 
-use super::{Level, Operation, Ready, Shard, Waiter, Writer, digest_of, done};
+use super::{Level, Operation, Ready, Shard, Waiter, Writer, done};
 use crate::cx::Cx;
 use crate::io::Change;
 use crate::place::{Place, Space};
@@ -28,28 +28,33 @@ impl Shard {
         self.with(cx, place, Operation::Forget(stored));
     }
 
-    /// A hinted copy is damaged on the disk: it is written anew if memory has it, and else is gone.
-    pub(crate) fn drop_hint(&mut self, cx: &mut Cx, place: &Place) {
+    /// A hinted copy was found damaged. Read once more, it is written anew if memory has it, and goes otherwise.
+    pub(crate) fn check_hint(&mut self, cx: &mut Cx, place: &Place) {
+        self.with(cx, place, Operation::Rewrite);
+    }
+
+    pub(super) fn rewrite(&mut self, cx: &mut Cx, place: &Place) {
+        if let Some((digest, object)) = self.in_memory(place) {
+            let change = Change::Object { place: place.clone(), digest, object };
+            self.commits.commit(cx, vec![change], Level::Written, Class::Background);
+        }
+    }
+
+    pub(super) fn drop_hint(&mut self, cx: &mut Cx, place: &Place) {
         let Space::Hints(target) = place.space else { return };
-        if self.overlay.is_loading(place) {
-            // It is found again.
+        if self.overlay.ready(place).is_some() {
+            // It went a moment ago: it was found twice.
             return;
         }
-        let changes = match self.overlay.ready(place).filter(|ready| !ready.stored.is_empty()) {
-            Some(ready) => {
-                let digest = ready.digest.unwrap_or_else(|| digest_of(&place.key, &ready.object));
-                let object = ready.stored.clone();
-                vec![Change::Object { place: place.clone(), digest, object }]
-            }
-            None => {
-                cx.stats.hints_lost += 1;
-                vec![
-                    Change::Removed { place: place.clone() },
-                    self.hints.drop_damaged(target, place.partition),
-                ]
-            }
-        };
-        self.commits.commit(cx, changes, Level::Written, Class::Background);
+        cx.stats.hints_lost += 1;
+        let sum = self.hints.drop_damaged(target, place.partition);
+        self.remove(cx, place, &Ready::of(Object::new()), vec![sum]);
+    }
+
+    /// A row as memory has it, with its digest.
+    pub(super) fn in_memory(&self, place: &Place) -> Option<(Digest, Bytes)> {
+        let ready = self.overlay.ready(place).filter(|ready| !ready.stored.is_empty())?;
+        Some((ready.digest(&place.key), ready.stored.clone()))
     }
 
     pub(super) fn forget(&mut self, cx: &mut Cx, place: &Place, stored: &Bytes) {
@@ -59,9 +64,8 @@ impl Shard {
         if old.stored.is_empty() || old.stored != *stored {
             return;
         }
-        let old_digest = old.digest.unwrap_or_else(|| digest_of(&place.key, &old.object));
         let of = (target, place.partition);
-        let sum = self.hints.replace(of, (Some(old_digest), old.stored.len() as u64), (None, 0));
+        let sum = self.hints.replace(of, (Some(old.digest(&place.key)), old.stored.len() as u64), (None, 0));
         self.remove(cx, place, &old, vec![sum]);
     }
 
@@ -226,10 +230,9 @@ impl Shard {
             self.stage(cx, place, &old, (Arc::new(object), stored), Vec::new(), level);
             return;
         }
-        let old_digest = old.digest.unwrap_or_else(|| digest_of(&place.key, &old.object));
-        let size = old.stored.len() as u64;
+        let before = (Some(old.digest(&place.key)), old.stored.len() as u64);
         let mut with = Vec::new();
-        self.replace(cx, place, (Some(old_digest), size), (None, 0), (Vec::new(), &mut with));
+        self.replace(cx, place, before, (None, 0), (Vec::new(), &mut with));
         self.reclaim.note(place, &object, cx.now.monotonic);
         self.remove(cx, place, &old, with);
     }

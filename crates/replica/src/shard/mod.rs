@@ -1,9 +1,8 @@
 //! The one part that changes what is stored: partitions and what they have seen, objects with what is staged,
 //! batches on their way to the disk.
 //!
-//! All writes take one path: coordinator, replica write and repair end in [`Shard::merge`] or
-//! [`Shard::stage_put`], which build on the newest staged state. A read of a key that has a batch under way
-//! waits for that batch, so nothing is ever shown that a crash could take back.
+//! All writes take one path (`merge.rs`), and build on the newest staged state. A read of a key that has a batch
+//! under way waits for that batch, so nothing is ever shown that a crash could take back.
 //!
 //! The shard calls nobody. What it has done for whom it says in [`Done`] values, which `replica.rs` hands to
 //! whoever asked. It holds nothing that there is one of per node, so that a second shard is a second value.
@@ -13,6 +12,7 @@ mod commits;
 mod counting;
 mod forget;
 mod hints;
+mod merge;
 mod overlay;
 mod partition;
 mod reclaim;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gramme_merkle::{Digest, Leaf};
-use gramme_object::{Key, Object, clock_bytes, limits};
+use gramme_object::{Key, Object, clock_bytes};
 use gramme_plant::planted;
 use gramme_quorum::Tenure;
 use gramme_ring::{NodeId, PartitionId};
@@ -185,7 +185,7 @@ impl Shard {
             }
             Err(LoadFailed) => {
                 cx.stats.load_failures += 1;
-                operations.for_each(|operation| self.fail(&place, operation));
+                operations.for_each(|operation| self.fail(cx, &place, operation));
             }
         }
     }
@@ -259,19 +259,6 @@ impl Shard {
         self.with(cx, place, Operation::Coordinate(put));
     }
 
-    /// Merges a state into a key, and tells the writer when that is durable to the level.
-    pub(crate) fn merge(
-        &mut self,
-        cx: &mut Cx,
-        place: &Place,
-        brought: Brought,
-        writer: Writer,
-        (level, class): (Level, Class),
-    ) {
-        let brought = Box::new(brought);
-        self.with(cx, place, Operation::Merge { brought, writer, level, class });
-    }
-
     /// Reads a page of a partition's rows.
     pub(crate) fn scan(
         &mut self,
@@ -329,28 +316,6 @@ impl Shard {
         }
     }
 
-    /// Stages what a put makes of a key that was loaded in this step; `stored` is the form of `object`. The
-    /// same bytes go to the other replicas.
-    pub(crate) fn stage_put(
-        &mut self,
-        cx: &mut Cx,
-        place: &Place,
-        (object, stored): (Arc<Object>, Bytes),
-        put: u64,
-        level: Level,
-    ) {
-        let Some(old) = self.overlay.ready(place).cloned() else {
-            debug_assert!(false, "a put is staged on a key that is not loaded");
-            return self.tell(Writer::Put(put), Status::DiskError);
-        };
-        let writer = Writer::Put(put);
-        let Some(news) = self.see(place, &object, &writer) else {
-            return self.tell(writer, Status::NotOwner);
-        };
-        let sequence = self.stage(cx, place, &old, (object, stored), news, (level, Class::Foreground));
-        self.tell_when_durable((sequence, level), writer, done(level), Vec::new());
-    }
-
     /// Tells the writer when all that was staged until now is durable.
     pub(crate) fn confirm(&mut self, cx: &mut Cx, writer: Writer, level: Level) {
         let sequence = self.commits.barrier(cx, level);
@@ -391,20 +356,21 @@ impl Shard {
 
     fn run(&mut self, cx: &mut Cx, place: &Place, operation: Operation) {
         match operation {
-            Operation::Read(reader) => self.show(place, Shown::To(reader)),
-            Operation::ReadHint(read) => self.show(place, Shown::With(read)),
+            Operation::Read(reader) => self.show(cx, place, Shown::To(reader)),
+            Operation::ReadHint(read) => self.show(cx, place, Shown::With(read)),
             Operation::Merge { brought, writer, level, class } => {
                 self.merge_ready(cx, place, *brought, writer, (level, class));
             }
             Operation::Coordinate(put) => self.done.push_back(Done::Loaded { put, result: Ok(()) }),
             Operation::Forget(stored) => self.forget(cx, place, &stored),
+            Operation::Rewrite => self.rewrite(cx, place),
             Operation::Bury(dots, writer) => self.bury_ready(cx, place, &dots, writer),
             Operation::Reclaim => self.reclaim_ready(cx, place),
         }
     }
 
     /// The disk failed: nobody is told that there is nothing.
-    fn fail(&mut self, place: &Place, operation: Operation) {
+    fn fail(&mut self, cx: &mut Cx, place: &Place, operation: Operation) {
         match operation {
             Operation::Read(reader) => {
                 let place = place.clone();
@@ -415,15 +381,17 @@ impl Shard {
                 self.tell(writer, Status::DiskError);
             }
             Operation::Coordinate(put) => self.done.push_back(Done::Loaded { put, result: Err(LoadFailed) }),
+            Operation::Rewrite => self.drop_hint(cx, place),
             // It is handed on, or looked at, again some time.
             Operation::Forget(_) | Operation::Reclaim => {}
         }
     }
 
-    fn show(&mut self, place: &Place, shown: Shown) {
+    fn show(&mut self, cx: &mut Cx, place: &Place, shown: Shown) {
         let Some(ready) = self.overlay.ready(place).cloned() else {
             debug_assert!(false, "a key is shown that is not loaded");
             return self.fail(
+                cx,
                 place,
                 match shown {
                     Shown::To(reader) => Operation::Read(reader),
@@ -460,125 +428,6 @@ impl Shard {
             Box::new(Told { covered, seen })
         });
         View { told, ..View::of(ready) }
-    }
-
-    fn merge_ready(
-        &mut self,
-        cx: &mut Cx,
-        place: &Place,
-        brought: Brought,
-        writer: Writer,
-        (level, class): (Level, Class),
-    ) {
-        let Some(old) = self.overlay.ready(place).cloned() else {
-            debug_assert!(false, "a state is merged into a key that is not loaded");
-            return self.tell(writer, Status::DiskError);
-        };
-        if let Writer::Peer { dot: Some(dot), .. } = writer
-            && self.is_closed(place.partition, dot)
-        {
-            // It was closed while the key was loaded.
-            return self.tell(writer, Status::Closed);
-        }
-        let Brought { mut object, stored } = brought;
-        let before = object.versions().len();
-        // A version that was seen here and is not here any more was replaced: it is refused from any source.
-        let owned = self.partitions.get(&place.partition).filter(|_| place.space == Space::Data);
-        let mut covered = Vec::new();
-        object.versions_mut().retain(|dot, _| {
-            let is_seen = owned.is_some_and(|owned| owned.has_seen(dot)) && !planted!(TakeOld);
-            let is_gone = is_seen || old.object.context().covers(dot);
-            let is_refused = is_gone && !old.object.versions().is_live(dot);
-            if is_refused {
-                covered.push(dot);
-            }
-            !is_refused
-        });
-        cx.stats.versions_refused += covered.len() as u64;
-        let status = if before > 0 && covered.len() == before { Status::Covered } else { done(level) };
-        // Whoever is told that a version was replaced lets it go: what replaced it must not be lost after that.
-        let level = if covered.is_empty() { level } else { Level::Synced };
-        // A state that includes ours, as the usual overwrite does, is stored as it came.
-        let includes_ours = covered.is_empty() && object.context().includes(old.object.context());
-        let merged = (!includes_ours).then(|| {
-            let mut merged = (*old.object).clone();
-            merged.merge(&object);
-            merged
-        });
-        let is_same = *merged.as_ref().unwrap_or(&object) == *old.object;
-        let stored = match &merged {
-            _ if is_same => old.stored.clone(),
-            Some(merged) => merged.encode().into(),
-            None => stored,
-        };
-        if stored.len() as u64 > limits::STORED && stored.len() > old.stored.len() {
-            cx.stats.too_large += 1;
-            return self.tell(writer, Status::TooLarge);
-        }
-        let Some(news) = self.see(place, &object, &writer) else {
-            return self.tell(writer, Status::NotOwner);
-        };
-        if is_same && news.is_empty() {
-            let sequence = match old.staged {
-                Some((sequence, staged)) if staged >= level => sequence,
-                _ => self.commits.barrier(cx, level),
-            };
-            return self.tell_when_durable((sequence, level), writer, status, covered);
-        }
-        let merged = (Arc::new(merged.unwrap_or(object)), stored);
-        let sequence = self.stage(cx, place, &old, merged, news, (level, class));
-        self.tell_when_durable((sequence, level), writer, status, covered);
-    }
-
-    /// Marks what an object shows as seen; returns what is new of it. Nothing for a partition that is not this
-    /// node's own, whose hinted copies are in no seen-set.
-    fn see(&mut self, place: &Place, object: &Object, writer: &Writer) -> Option<Vec<Dot>> {
-        let from = match writer {
-            Writer::Exchange(_, peer) => Some(*peer),
-            _ => None,
-        };
-        match place.space {
-            Space::Data => self.partitions.get_mut(&place.partition).map(|owned| owned.see(object, from)),
-            Space::Hints(_) => Some(Vec::new()),
-        }
-    }
-
-    /// Commits a key's new object, with its leaf and its partition's note or with what is kept for its target, as
-    /// one batch.
-    fn stage(
-        &mut self,
-        cx: &mut Cx,
-        place: &Place,
-        old: &Ready,
-        (object, stored): (Arc<Object>, Bytes),
-        news: Vec<Dot>,
-        (level, class): (Level, Class),
-    ) -> u64 {
-        let digest = digest_of(&place.key, &object);
-        let (old_bytes, new_bytes) = (old.stored.len() as u64, stored.len() as u64);
-        let is_new = old.stored.is_empty();
-        let old_digest = old.digest.or_else(|| (!is_new).then(|| digest_of(&place.key, &old.object)));
-        let mut changes = Vec::with_capacity(3);
-        changes.push(Change::Object { place: place.clone(), digest, object: stored.clone() });
-        match place.space {
-            Space::Hints(target) => {
-                cx.stats.hints_stored += 1;
-                let (of, new) = ((target, place.partition), (Some(digest), new_bytes));
-                changes.push(self.hints.replace(of, (old_digest, old_bytes), new));
-            }
-            Space::Data => {
-                let (old, new) = ((old_digest, old_bytes), (Some(digest), new_bytes));
-                self.replace(cx, place, old, new, (news, &mut changes));
-                self.reclaim.note(place, &object, cx.now.monotonic);
-            }
-        }
-        // What is shown must be as durable as the most careful of the batches in it.
-        let show = old.staged.map_or(level, |(_, staged)| staged.max(level));
-        let sequence = self.commits.commit(cx, changes, show, class);
-        let ready = Ready { object, stored, digest: Some(digest), staged: Some((sequence, show)) };
-        self.overlay.set(place, ready);
-        self.commits.wait(sequence, show, Waiter::Slot(place.clone(), sequence));
-        sequence
     }
 
     fn tell_when_durable(

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use gramme_merkle::Digest;
-use gramme_object::Object;
+use gramme_object::{Key, Object};
 
-use super::{Level, Operation};
+use super::{Level, Operation, digest_of};
 use crate::place::Place;
 
 /// A key's newest state. Cheap to clone.
@@ -34,10 +34,14 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
+    /// What the key adds to its leaf, or to what is kept for its target.
+    pub(super) fn digest(&self, key: &Key) -> Digest {
+        self.digest.unwrap_or_else(|| digest_of(key, &self.object))
+    }
+
     /// A state that is shown, and stands nowhere as it is.
     pub(super) fn of(object: Object) -> Self {
-        let is_empty = object.versions().is_empty() && object.context().is_empty();
-        let stored = if is_empty { Bytes::new() } else { object.encode().into() };
+        let stored = if object.is_empty() { Bytes::new() } else { object.encode().into() };
         Self { object: Arc::new(object), stored, digest: None, staged: None }
     }
 }
@@ -200,7 +204,6 @@ const BYTES_PER_SLOT: u64 = 512;
 
 #[cfg(test)]
 mod tests {
-    use gramme_object::Key;
     use gramme_ring::{KeyHash, PartitionId};
 
     use super::*;

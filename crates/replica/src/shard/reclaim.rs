@@ -1,4 +1,4 @@
-//! Deletes that leave nothing: when what a key has replaced may be forgotten (rules 9 and 12 of `docs/causality.md`).
+//! Deletes that leave nothing: when what a key has replaced may be forgotten (`docs/causality.md`, Forgetting).
 //!
 //! A tombstone, and a context, keep what they replaced from coming back. Forgetting them after some time brings deleted
 //! values back: some node was away for longer, some message was later. So nothing here goes by the clock, but by proof.

@@ -126,6 +126,8 @@ pub(crate) enum Operation {
     Coordinate(u64),
     /// Let a hinted copy go that was handed on, if it is still as it was then.
     Forget(Bytes),
+    /// Write a hinted copy anew that was found damaged, or let it go.
+    Rewrite,
     /// End these versions, which another replica has seen replaced, and tell the writer.
     Bury(Vec<Dot>, Writer),
     /// Forget what was replaced, if every owner has seen all of it.
@@ -137,8 +139,13 @@ impl Operation {
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Self::Merge { brought, .. } => brought.stored.len() as u64,
-            Self::Read(_) | Self::ReadHint(_) | Self::Coordinate(_) | Self::Bury(..) | Self::Reclaim => 0,
             Self::Forget(stored) => stored.len() as u64,
+            Self::Read(_)
+            | Self::ReadHint(_)
+            | Self::Coordinate(_)
+            | Self::Rewrite
+            | Self::Bury(..)
+            | Self::Reclaim => 0,
         }
     }
 }

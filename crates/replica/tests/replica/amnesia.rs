@@ -8,18 +8,13 @@ use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Hello, LeavesReply, PartitionLeaves, RangeReply, RootsReply, Seen, Status, Sum};
 
 use crate::bench::*;
-
-const SECOND: u64 = 1_000_000;
+use crate::peers::*;
 
 /// A node that has lost data, is connected to both others, and has heard from them that they keep nothing for it.
-fn forgetful() -> Bench {
+pub(crate) fn forgetful() -> Bench {
     let mut bench = bench(3);
     bench.connect();
-    let told = bench.says(B);
-    let beyond = bench.remembered(&told, 100);
-    bench.greet(B, Some(beyond), WALL);
-    bench.commit_all();
-    assert_eq!(bench.replica.stats().amnesiac_partitions, 8);
+    bench.lose();
     bench
 }
 

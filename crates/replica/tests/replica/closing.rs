@@ -2,7 +2,7 @@
 
 use gramme_object::{Key, Object, Sibling, Stamp};
 use gramme_quorum::Seat;
-use gramme_replica::{Bounds, Input, Response};
+use gramme_replica::{Input, Response};
 use gramme_ring::PartitionId;
 use gramme_vclock::{Actor, Context, Dot, SeenSet};
 use gramme_wire::PeerMessage;
@@ -10,6 +10,7 @@ use gramme_wire::peer::{
     Close, CloseReply, Leaves, LeavesReply, Repair, Roots, RootsReply, Seen, Status, Sum,
 };
 
+use crate::amnesia::forgetful;
 use crate::bench::*;
 use crate::peers::*;
 
@@ -66,18 +67,6 @@ fn a_seen_set_of_a_life_that_has_ended_is_not_taken_over() {
     );
 }
 
-/// A key that speaks of five dots of an actor of whom only some were ever seen.
-fn with_gap() -> (Bench, Dot) {
-    let mut bench = bench(3);
-    bench.connect();
-    let dead = Dot::new(Actor(77), 5);
-    let mut read = Context::new();
-    read.raise(dead.actor, dead.counter);
-    bench.write_from(B, dead, read);
-    bench.commit_all();
-    (bench, dead)
-}
-
 fn closed(message: &PeerMessage) -> Option<PeerMessage> {
     let PeerMessage::Close(Close { .. }) = message else { return None };
     let (alive, keeps) = (Vec::new(), false);
@@ -90,10 +79,7 @@ fn a_loss_begins_the_closing_of_tenures_anew() {
     let (before, dead) = with_gap();
     let x = Dot::new(Actor(77), 2);
     let other = before.beside();
-    // A start whose memory keeps nothing, so that damage on the disk counts.
-    let mut bench = started(3, before.disk.clone(), Bounds { cached: 0, ..BOUNDS });
-    bench.objects = before.objects.clone();
-    bench.prove();
+    let mut bench = restarted(&before, &[]);
     bench.connect();
     // B has the two dots, C only the one.
     let mut of_c = SeenSet::new();
@@ -210,11 +196,7 @@ fn a_machine_that_was_put_back_names_no_dot_twice() {
     writes.iter().for_each(|(to, id, _)| bench.acknowledge(*to, *id, Status::DoneSynced));
     bench.commit_all();
     let dot = writes[0].2.dot;
-    let told = bench.says(B);
-    let beyond = bench.remembered(&told, 100);
-    bench.greet(B, Some(beyond), WALL);
-    bench.commit_all();
-    assert_eq!(bench.replica.stats().amnesiac_partitions, 8);
+    bench.lose();
     // The others have seen 50 of its dots: 49 of them it has forgotten.
     let theirs = upto(dot.actor, 50);
     bench.drive(30 * SECOND, |_, _, message| match message {
@@ -240,12 +222,7 @@ fn a_machine_that_was_put_back_names_no_dot_twice() {
 /// Seen-sets that fit into no answer together are asked for one after the other.
 #[test]
 fn every_partition_is_pulled_in_turn() {
-    let mut bench = bench(3);
-    bench.connect();
-    let told = bench.says(B);
-    let beyond = bench.remembered(&told, 100);
-    bench.greet(B, Some(beyond), WALL);
-    bench.commit_all();
+    let mut bench = forgetful();
     let mut said = std::collections::BTreeSet::new();
     let mut rounds = 0;
     bench.drive(120 * SECOND, |_, to, message| match message {

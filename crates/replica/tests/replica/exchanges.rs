@@ -13,6 +13,7 @@ use gramme_wire::peer::{
 };
 
 use crate::bench::*;
+use crate::peers::*;
 
 const MINUTE: u64 = 60_000_000;
 /// A sum that no leaf here has.
@@ -44,10 +45,6 @@ struct Seen {
 }
 
 impl Bench {
-    fn leaf(&self, key: &Key) -> u32 {
-        gramme_merkle::leaf_of(KEYSPACE.hash(key.as_bytes()).0 << self.partition().depth, 6)
-    }
-
     fn write_here(&mut self, key: &Key, (dot, object): (Dot, Bytes)) {
         let (header, seat, durability) = (self.header(), Seat::default(), Durability::Synced);
         let write = Write { header, key: key.clone(), seat, durability, dot, object };
@@ -66,7 +63,8 @@ impl Bench {
                 seen: Vec::new(),
             }),
             PeerMessage::Leaves(_) => {
-                let mut leaves: Vec<_> = peer.keys.iter().map(|key| (self.leaf(key), OTHER)).collect();
+                let mut leaves: Vec<_> =
+                    peer.keys.iter().map(|key| (leaf_of(key, partition), OTHER)).collect();
                 leaves.sort_unstable_by_key(|(leaf, _)| *leaf);
                 PeerMessage::LeavesReply(LeavesReply {
                     leaves: vec![PartitionLeaves { partition, life: 0, leaves }],
@@ -135,28 +133,14 @@ fn what_is_too_large_together_is_not_brought_for_ever() {
     assert!((2..12).contains(&seen.ranges), "{seen:?}");
 }
 
-/// A start on the rows of another bench, one of which a store finds damaged.
-fn damaged(bench: &Bench, key: &Key) -> Bench {
-    let mut again = started(3, bench.disk.clone(), Bounds { cached: 0, ..BOUNDS });
-    again.objects = bench.objects.clone();
-    again.objects.insert(key.clone(), UNREADABLE);
-    again.prove();
-    again
-}
-
 #[test]
 fn a_row_that_cannot_be_read_stops_no_other() {
     let mut bench = bench(3);
-    let (bad, partition) = (key(), bench.partition());
-    let keys = (0..).map(|number| Key::new("default", "b", format!("{number}")).expect("valid parts"));
-    let is_near = |other: &Key| {
-        bench.replica.layout().partition_of(KEYSPACE.hash(other.as_bytes())) == partition
-            && bench.leaf(other) != bench.leaf(&bad)
-    };
-    let good = keys.into_iter().find(is_near).expect("a key of another leaf");
+    let bad = key();
+    let good = bench.beside();
     bench.write_here(&bad, large(9, 1));
     bench.write_here(&good, large(10, 1));
-    let mut again = damaged(&bench, &bad);
+    let mut again = restarted(&bench, &[&bad]);
     let peer = Peer { wants: true, keys: vec![bad, good.clone()], ..Peer::default() };
     let seen = again.exchange_for(&peer, MINUTE);
     assert!(seen.repaired.contains(&good) && again.replica.stats().exchanges_failed == 0, "{seen:?}");
@@ -166,7 +150,7 @@ fn a_row_that_cannot_be_read_stops_no_other() {
 fn a_damaged_row_is_not_brought_for_ever() {
     let mut bench = bench(3);
     bench.write_here(&key(), large(9, 1));
-    let mut again = damaged(&bench, &key());
+    let mut again = restarted(&bench, &[&key()]);
     let peer = Peer { objects: vec![(key(), large(10, 1).1)], keys: vec![key()], wants: false };
     let seen = again.exchange_for(&peer, 2 * MINUTE);
     assert!((2..12).contains(&seen.ranges), "{seen:?}");

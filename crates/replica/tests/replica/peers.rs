@@ -2,7 +2,7 @@
 
 use gramme_object::{Content, Key, Object, Sibling, Stamp};
 use gramme_quorum::Seat;
-use gramme_replica::Input;
+use gramme_replica::{Bounds, Input};
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::{Actor, Context, Dot, SeenSet};
 use gramme_wire::PeerMessage;
@@ -28,6 +28,27 @@ pub(crate) fn upto(actor: Actor, last: u64) -> SeenSet {
     seen
 }
 
+/// A start on the rows of another bench, some of which are damaged on the disk; its memory keeps none.
+pub(crate) fn restarted(before: &Bench, damaged: &[&Key]) -> Bench {
+    let mut bench = started(3, before.disk.clone(), Bounds { cached: 0, ..BOUNDS });
+    bench.objects = before.objects.clone();
+    bench.objects.extend(damaged.iter().map(|key| ((*key).clone(), UNREADABLE)));
+    bench.prove();
+    bench
+}
+
+/// A key that speaks of five dots of an actor of whom only the last, which is returned, was ever seen.
+pub(crate) fn with_gap() -> (Bench, Dot) {
+    let mut bench = bench(3);
+    bench.connect();
+    let dead = Dot::new(Actor(77), 5);
+    let mut read = Context::new();
+    read.raise(dead.actor, dead.counter);
+    bench.write_from(B, dead, read);
+    bench.commit_all();
+    (bench, dead)
+}
+
 impl Bench {
     /// Another key of the same partition, in another leaf.
     pub(crate) fn beside(&self) -> Key {
@@ -38,6 +59,15 @@ impl Bench {
                 && leaf_of(other, partition) != leaf_of(&key(), partition)
         })
         .expect("a key")
+    }
+
+    /// Hears that it has written more than it knows of: it has lost data.
+    pub(crate) fn lose(&mut self) {
+        let told = self.says(B);
+        let beyond = self.remembered(&told, 100);
+        self.greet(B, Some(beyond), WALL);
+        self.commit_all();
+        assert_eq!(self.replica.stats().amnesiac_partitions, 8);
     }
 
     pub(crate) fn state_from(

@@ -8,42 +8,26 @@ use gramme_ring::NodeId;
 use gramme_vclock::{Actor, Context, Dot, SeenSet};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
-    Close, CloseReply, Hint, PartitionLeaves, Read, Repair, RootsReply, Seen, Status, Write, WriteReply,
+    Close, CloseReply, Hint, LeavesReply, PartitionLeaves, RangeReply, Read, Repair, RootsReply, Status, Sum,
+    Write, WriteReply,
 };
 
 use crate::bench::*;
+use crate::peers::*;
 
-const SECOND: u64 = 1_000_000;
-
-/// What every dot of these says, up to a number.
-fn seen(dots: &[Dot]) -> SeenSet {
-    let mut seen = SeenSet::new();
-    for dot in dots {
-        seen.insert_range(dot.actor, 1, dot.counter);
-    }
-    seen
+/// The dot, and all before it.
+fn seen(dot: Dot) -> SeenSet {
+    upto(dot.actor, dot.counter)
 }
 
 impl Bench {
     /// Lets time pass in which both others find everything the same, and say that they have seen this.
     fn compare_for(&mut self, micros: u64, theirs: &[(NodeId, SeenSet)]) {
-        let until = self.now + micros;
-        while self.now < until {
-            for (to, id, message) in std::mem::take(&mut self.sent) {
-                let PeerMessage::Roots(roots) = message else { continue };
-                let Some((_, dots)) = theirs.iter().find(|(node, _)| *node == to) else { continue };
-                let seen = |&partition: &_| Seen { partition, life: 0, dots: dots.clone() };
-                let seen = roots.seen_of.iter().map(seen).collect();
-                let reply = RootsReply { is_same: true, roots: Vec::new(), uncounted: Vec::new(), seen };
-                self.step(Input::Message { from: to, id, message: PeerMessage::RootsReply(reply) });
-            }
-            self.commit_all();
-            self.now = self.timer.clamp(self.now + 1, self.now + SECOND);
-            self.step(Input::Timer);
-            // Whoever has something to forget compares soon.
-            [B, C].into_iter().for_each(|node| self.greet(node, None, WALL + self.now));
-        }
-        self.commit_all();
+        self.drive(micros, |_, to, message| {
+            let PeerMessage::Roots(roots) = message else { return None };
+            let (_, dots) = theirs.iter().find(|(node, _)| *node == to)?;
+            Some(same(roots, dots))
+        });
     }
 
     fn has_row(&self) -> bool {
@@ -92,13 +76,13 @@ fn deleted() -> Deleted {
 fn a_tombstone_goes_when_every_owner_has_seen_it_and_not_before() {
     for is_silent in [false, true] {
         let Deleted { mut bench, value, tombstone, .. } = deleted();
-        let mut theirs = vec![(B, seen(&[value.dot, tombstone.dot])), (C, seen(&[value.dot]))];
+        let mut theirs = vec![(B, seen(tombstone.dot)), (C, seen(value.dot))];
         theirs.truncate(if is_silent { 1 } else { 2 });
         bench.compare_for(60 * SECOND, &theirs);
         assert_eq!(bench.live(), [tombstone.dot], "one owner has not seen it, or does not say so");
     }
     let Deleted { mut bench, value, tombstone, .. } = deleted();
-    let both = seen(&[value.dot, tombstone.dot]);
+    let both = seen(tombstone.dot);
     bench.compare_for(60 * SECOND, &[(B, both.clone()), (C, both)]);
     assert!(!bench.has_row());
     assert_eq!((bench.replica.stats().keys, bench.replica.stats().bytes), (0, 0));
@@ -115,7 +99,7 @@ fn a_tombstone_goes_when_every_owner_has_seen_it_and_not_before() {
 #[test]
 fn nothing_from_before_undoes_a_delete() {
     let Deleted { mut bench, value, tombstone, context } = deleted();
-    let both = seen(&[value.dot, tombstone.dot]);
+    let both = seen(tombstone.dot);
     bench.compare_for(30 * SECOND, &[(B, both.clone()), (C, both)]);
     assert!(!bench.has_row());
     let (anew, _) = bench.put_through(client_put("anew"));
@@ -154,47 +138,32 @@ fn what_another_owner_has_seen_replaced_ends_here() {
     let (value, _) = bench.put_through(client_put("v"));
     let status = Status::DoneSynced;
     bench.step(Input::PeerUp(B));
-    let until = bench.now + 10 * SECOND;
-    while !bench.live().is_empty() && bench.now < until {
-        for (to, id, message) in std::mem::take(&mut bench.sent) {
-            let partition = bench.partition();
-            let place = KEYSPACE.hash(key().as_bytes()).0;
-            let sum = gramme_wire::peer::Sum { count: 9, sum: 1 };
-            let leaf = gramme_merkle::leaf_of(place << partition.depth, 6);
-            let answer = match message {
-                _ if to != B => continue,
-                PeerMessage::Roots(_) => {
-                    let (roots, uncounted, seen) = (vec![(partition, sum)], Vec::new(), Vec::new());
-                    PeerMessage::RootsReply(RootsReply { is_same: false, roots, uncounted, seen })
-                }
-                PeerMessage::Leaves(_) => {
-                    let leaves = vec![PartitionLeaves { partition, life: 0, leaves: vec![(leaf, sum)] }];
-                    PeerMessage::LeavesReply(gramme_wire::peer::LeavesReply { leaves })
-                }
-                PeerMessage::Range(range) => {
-                    let wants = range.keys.into_iter().map(|(key, _)| key).collect();
-                    let (header, objects, through) = (header(status), Vec::new(), range.last);
-                    let is_damaged = false;
-                    PeerMessage::RangeReply(gramme_wire::peer::RangeReply {
-                        header,
-                        objects,
-                        wants,
-                        through,
-                        is_damaged,
-                    })
-                }
-                PeerMessage::Repair(_) => {
-                    let (header, seat, covered) = (header(status), Seat::default(), vec![value.dot]);
-                    PeerMessage::WriteReply(WriteReply { header, seat, covered })
-                }
-                _ => continue,
-            };
-            bench.step(Input::Message { from: B, id, message: answer });
-        }
-        bench.commit_all();
-        bench.now = bench.timer.clamp(bench.now + 1, bench.now + SECOND);
-        bench.step(Input::Timer);
-    }
+    let partition = bench.partition();
+    let (leaf, sum) = (leaf_of(&key(), partition), Sum { count: 9, sum: 1 });
+    bench.drive(10 * SECOND, |bench, to, message| {
+        Some(match message {
+            _ if to != B || bench.live().is_empty() => return None,
+            PeerMessage::Roots(_) => {
+                let (roots, uncounted, seen) = (vec![(partition, sum)], Vec::new(), Vec::new());
+                PeerMessage::RootsReply(RootsReply { is_same: false, roots, uncounted, seen })
+            }
+            PeerMessage::Leaves(_) => {
+                let leaves = vec![PartitionLeaves { partition, life: 0, leaves: vec![(leaf, sum)] }];
+                PeerMessage::LeavesReply(LeavesReply { leaves })
+            }
+            PeerMessage::Range(range) => {
+                let wants = range.keys.iter().map(|(key, _)| key.clone()).collect();
+                let (header, objects, through) = (header(status), Vec::new(), range.last);
+                let is_damaged = false;
+                PeerMessage::RangeReply(RangeReply { header, objects, wants, through, is_damaged })
+            }
+            PeerMessage::Repair(_) => {
+                let (header, seat, covered) = (header(status), Seat::default(), vec![value.dot]);
+                PeerMessage::WriteReply(WriteReply { header, seat, covered })
+            }
+            _ => return None,
+        })
+    });
     assert!(bench.live().is_empty(), "{:?}", bench.live());
     assert_eq!((bench.replica.stats().keys, bench.replica.stats().versions_buried), (0, 1));
 }
@@ -223,14 +192,7 @@ fn a_version_that_comes_while_a_read_waits_was_not_replaced() {
 /// A context speaks of dots that nobody has: those of a tenure that is over, once everybody has said so.
 #[test]
 fn a_dead_tenure_with_a_gap_is_closed() {
-    let mut bench = bench(3);
-    bench.connect();
-    let dead = Dot::new(Actor(77), 5);
-    let mut read = Context::new();
-    read.raise(dead.actor, dead.counter);
-    // A tombstone that speaks of five dots of an actor of whom only the last was ever seen.
-    bench.write_from(B, dead, read);
-    bench.commit_all();
+    let (mut bench, dead) = with_gap();
     let mut theirs = SeenSet::new();
     theirs.insert(dead);
     let (mut asked, mut closed, mut done) = (0, 0, false);
@@ -238,18 +200,19 @@ fn a_dead_tenure_with_a_gap_is_closed() {
         if done {
             theirs.finish(dead.actor);
         }
-        let sent = bench.sent.clone();
-        bench.compare_for(SECOND, &[(B, theirs.clone()), (C, theirs.clone())]);
-        for (to, id, message) in sent {
-            let PeerMessage::Close(Close { actors, is_final, .. }) = message else { continue };
-            assert_eq!(actors, [dead.actor]);
-            (asked, closed) = (asked + u32::from(!is_final), closed + u32::from(is_final));
-            // One of them still keeps something at first.
-            let keeps = is_final && to == C && closed < 6;
-            let reply = CloseReply { header: header(Status::DoneSynced), alive: Vec::new(), keeps };
-            bench.step(Input::Message { from: to, id, message: PeerMessage::CloseReply(reply) });
-            assert!(bench.has_row() || closed >= 6, "something of it may be on its way");
-        }
+        bench.drive(SECOND, |bench, to, message| match message {
+            PeerMessage::Roots(roots) => Some(same(roots, &theirs)),
+            PeerMessage::Close(Close { actors, is_final, .. }) => {
+                assert_eq!(*actors, [dead.actor]);
+                assert!(bench.has_row() || closed >= 6, "something of it may be on its way");
+                (asked, closed) = (asked + u32::from(!is_final), closed + u32::from(*is_final));
+                // One of them still keeps something at first.
+                let (alive, keeps) = (Vec::new(), *is_final && to == C && closed < 6);
+                Some(PeerMessage::CloseReply(CloseReply { header: header(Status::DoneSynced), alive, keeps }))
+            }
+            _ => None,
+        });
+        assert!(bench.has_row() || closed >= 6, "something of it may be on its way");
         done = bench.replica.stats().tenures_closed > 0;
         if !bench.has_row() {
             break;

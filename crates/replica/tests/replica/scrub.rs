@@ -12,34 +12,14 @@ use gramme_wire::peer::{Leaves, Repair, Roots};
 use crate::bench::*;
 use crate::peers::*;
 
-/// A start on the rows of another bench, one of which is damaged on the disk.
-fn damaged(bench: &Bench, key: &Key) -> Bench {
-    let mut again = started(3, bench.disk.clone(), Bounds { cached: 0, ..BOUNDS });
-    again.objects = bench.objects.clone();
-    again.objects.insert(key.clone(), UNREADABLE);
-    again.prove();
-    again
-}
-
-impl Bench {
-    fn let_pass(&mut self, micros: u64) {
-        let until = self.now + micros;
-        while self.now < until {
-            self.now = self.timer.clamp(self.now + 1, self.now + SECOND);
-            self.step(Input::Timer);
-            self.commit_all();
-        }
-    }
-}
-
 #[test]
 fn a_damaged_row_is_dropped_and_its_partition_has_lost_data() {
     let mut bench = bench(3);
     let dot = Dot::new(Actor(2), 1);
     bench.write_from(B, dot, Context::new());
     bench.commit_all();
-    let mut again = damaged(&bench, &key());
-    again.let_pass(2 * SECOND);
+    let mut again = restarted(&bench, &[&key()]);
+    again.drive(2 * SECOND, |_, _, _| None);
     let stats = again.replica.stats();
     assert_eq!((stats.rows_damaged, stats.rows_lost, stats.keys), (1, 1, 0));
     assert_eq!(stats.amnesiac_partitions, 1, "the others are whole");
@@ -60,7 +40,7 @@ fn a_damaged_row_that_is_in_memory_is_written_anew() {
     bench.write_from(B, Dot::new(Actor(2), 1), Context::new());
     bench.commit_all();
     let before = bench.objects.insert(key(), UNREADABLE);
-    bench.let_pass(2 * SECOND);
+    bench.drive(2 * SECOND, |_, _, _| None);
     assert_eq!(bench.objects.get(&key()), before.as_ref());
     let stats = bench.replica.stats();
     assert_eq!((stats.rows_damaged, stats.rows_lost, stats.amnesiac_partitions), (1, 0, 0));
@@ -75,10 +55,7 @@ fn keys_are_counted_right_when_a_row_without_versions_is_lost() {
     put_row(&mut before, &key(), &value(d), 1);
     put_row(&mut before, &other, &value(e).versions_of(|_| false), 2);
     assert_eq!(before.replica.stats().keys, 1);
-    let mut bench = started(3, before.disk.clone(), Bounds { cached: 0, ..BOUNDS });
-    bench.objects = before.objects.clone();
-    bench.objects.insert(other.clone(), UNREADABLE);
-    bench.prove();
+    let mut bench = restarted(&before, &[&other]);
     bench.drive(3 * SECOND, |_, _, _| None);
     assert_eq!(bench.replica.stats().rows_lost, 1);
     println!("keys {}", bench.replica.stats().keys);
@@ -94,10 +71,7 @@ fn keys_are_counted_right_when_a_row_without_versions_is_lost() {
 fn bytes_are_counted_right_after_a_row_was_lost() {
     let mut before = bench(3);
     put_row(&mut before, &key(), &value(Dot::new(Actor(2), 1)), 1);
-    let mut bench = started(3, before.disk.clone(), Bounds { cached: 0, ..BOUNDS });
-    bench.objects = before.objects.clone();
-    bench.objects.insert(key(), UNREADABLE);
-    bench.prove();
+    let mut bench = restarted(&before, &[&key()]);
     bench.drive(3 * SECOND, |_, _, _| None);
     let stats = bench.replica.stats();
     assert_eq!((stats.rows_lost, stats.keys), (1, 0));
@@ -105,6 +79,27 @@ fn bytes_are_counted_right_after_a_row_was_lost() {
     let stats = bench.replica.stats();
     let (live, stored) = (stats.bytes, started(3, bench.disk.clone(), BOUNDS).replica.stats().bytes);
     assert_eq!((live, stored), (0, 0));
+}
+
+/// It may be in memory, and counts until it is known to be lost.
+#[test]
+fn bytes_are_not_counted_anew_without_a_row_that_cannot_be_read() {
+    let mut bench = bench(3);
+    let partition = bench.partition();
+    let hash = |key: &Key| KEYSPACE.hash(key.as_bytes());
+    let keys = (0..).map(|n| Key::new("default", "b", format!("z{n}")).expect("valid"));
+    let layout = bench.replica.layout().clone();
+    // More than are read at once.
+    let keys: Vec<Key> = keys.filter(|key| layout.partition_of(hash(key)) == partition).take(300).collect();
+    for (key, counter) in keys.iter().zip(1..) {
+        put_row(&mut bench, key, &value(Dot::new(Actor(2), counter)), 1);
+    }
+    let before = bench.replica.stats().bytes;
+    let first = keys.into_iter().min_by_key(hash).expect("a key");
+    bench.objects.insert(first, UNREADABLE);
+    bench.drive(5 * SECOND, |_, _, _| None);
+    let stats = bench.replica.stats();
+    assert_eq!((stats.rows_damaged, stats.rows_lost, stats.bytes), (1, 0, before));
 }
 
 /// A damaged row in a leaf that is written all the time is found again; the rest is gone through meanwhile.
@@ -123,10 +118,7 @@ fn a_busy_leaf_does_not_stop_the_scrub() {
                 && leaf_of(busy, partition) == leaf_of(&key(), partition)
         })
         .expect("a key");
-    let mut bench = started(3, before.disk.clone(), Bounds { cached: 0, ..BOUNDS });
-    bench.objects = before.objects.clone();
-    bench.objects.insert(key(), UNREADABLE);
-    bench.prove();
+    let mut bench = restarted(&before, &[&key()]);
     let mut counter = 0;
     let until = bench.now + 600 * SECOND;
     while bench.now < until {
@@ -201,9 +193,7 @@ fn an_owner_that_lost_a_row_says_so_with_its_leaves() {
     let (other, d) = (before.beside(), Dot::new(Actor(9), 1));
     put_row(&mut before, &key(), &value(Dot::new(Actor(2), 1)), 1);
     put_row(&mut before, &other, &value(d), 2);
-    let mut bench = started(3, before.disk.clone(), Bounds { cached: 0, ..BOUNDS });
-    bench.objects = before.objects.clone();
-    bench.prove();
+    let mut bench = restarted(&before, &[]);
     let partition = bench.partition();
     bench.drive(2 * SECOND, |_, _, _| None);
     let ask = |bench: &mut Bench, message| {
@@ -227,7 +217,25 @@ fn an_owner_that_lost_a_row_says_so_with_its_leaves() {
 /// As long as it is there no tenure of its target's partitions is closed, and no amnesia of theirs ends.
 #[test]
 fn a_damaged_hinted_copy_goes() {
-    let mut bench = started(5, gramme_replica::Recovered::default(), Bounds { cached: 0, ..BOUNDS });
+    let mut bench = with_a_damaged_hint(Bounds { cached: 0, ..BOUNDS });
+    bench.drive(1_200 * SECOND, |_, _, _| None);
+    let stats = bench.replica.stats();
+    assert_eq!(bench.hints.len(), 0, "after 20 minutes: {} hints, {} passes", stats.hints, stats.scrubs);
+    assert_eq!((stats.hints_lost, stats.hints), (1, 0));
+}
+
+#[test]
+fn a_damaged_hinted_copy_that_is_in_memory_is_written_anew() {
+    let mut bench = with_a_damaged_hint(BOUNDS);
+    bench.drive(60 * SECOND, |_, _, _| None);
+    assert!(bench.hints.len() == 1 && bench.hints.values().all(|stored| *stored != UNREADABLE));
+    let stats = bench.replica.stats();
+    assert_eq!((stats.hints_lost, stats.hints), (0, 1));
+}
+
+/// A node that keeps a copy for another, which is damaged on the disk.
+fn with_a_damaged_hint(bounds: Bounds) -> Bench {
+    let mut bench = started(5, gramme_replica::Recovered::default(), bounds);
     bench.prove();
     let foreign = bench.foreign_key();
     let owners = bench.owners_of(&foreign);
@@ -242,7 +250,5 @@ fn a_damaged_hinted_copy_goes() {
     assert_eq!(bench.hints.len(), 1);
     bench.hints.values_mut().for_each(|stored| *stored = UNREADABLE);
     bench.connect();
-    bench.drive(1_200 * SECOND, |_, _, _| None);
-    let stats = bench.replica.stats();
-    assert_eq!(bench.hints.len(), 0, "after 20 minutes: {} hints, {} passes", stats.hints, stats.scrubs);
+    bench
 }
