@@ -86,8 +86,8 @@ bugs! {
     ReclaimEarly,
     /// take a version that was seen and replaced for a new one
     TakeOld,
-    /// close a tenure without pulling from the other owners
-    CloseUnpulled,
+    /// take a tenure for seen as soon as nobody writes under it
+    FinishUnclosed,
     /// answer a read without asking what became of a version
     ReadUncovered,
     /// answer a read with less than its session has seen

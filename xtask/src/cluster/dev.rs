@@ -192,13 +192,15 @@ pub(crate) fn is_gone(pid: u32) -> bool {
     stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
 }
 
-/// Waits until a node would serve, and sees every other, each of which counts.
+/// Waits until a node would serve, and sees every other, each of which counts; says otherwise what it last saw.
 pub(crate) fn wait_until_whole(http: &Http) -> anyhow::Result<()> {
+    let mut seen = Value::Null;
     wait_for("every node sees every other", || {
-        let Ok(status) = http.get("/admin/status").and_then(|answer| answer.json()) else { return false };
+        seen = http.get("/admin/status").and_then(|answer| answer.json()).unwrap_or_default();
         let is_there = |node: &Value| node["state"] == "alive" && node["counts"] == true;
-        status["ready"] == true && status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(is_there))
+        seen["ready"] == true && seen["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(is_there))
     })
+    .with_context(|| format!("the node's status: {seen}"))
 }
 
 /// The last lines of logs, for a person who wants to know why something did not happen.

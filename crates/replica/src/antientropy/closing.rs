@@ -182,13 +182,14 @@ impl Closing {
                 }
                 let actors = round.actors.clone();
                 around.shard.close(around.cx, partition, &actors, Writer::Nobody);
+                if planted!(FinishUnclosed) {
+                    around.shard.finish(around.cx, partition, &actors);
+                    return self.rest(partition, now);
+                }
                 Stage::Close
             }
             Stage::Close if all_said && !around.keeps_for_owners(partition) => Stage::Pull(now),
-            Stage::Pull(_)
-                if layout.owners_but(partition, me).all(|node| round.done.contains(&node))
-                    || planted!(CloseUnpulled) =>
-            {
+            Stage::Pull(_) if layout.owners_but(partition, me).all(|node| round.done.contains(&node)) => {
                 around.cx.stats.tenures_closed += round.actors.len() as u64;
                 around.shard.finish(around.cx, partition, &round.actors);
                 self.rounds.remove(&partition);
