@@ -123,6 +123,12 @@ impl Link {
         &self.inner.role
     }
 
+    /// Whether this side dialled.
+    #[must_use]
+    pub fn is_dialled(&self) -> bool {
+        self.inner.connection.side().is_client()
+    }
+
     /// Which protocol it speaks.
     #[must_use]
     pub fn protocol(&self) -> Protocol {

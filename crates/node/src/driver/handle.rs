@@ -289,7 +289,7 @@ impl Core {
         shared: Arc<Shared>,
         world: World,
     ) -> anyhow::Result<Self> {
-        let recovered = disk::recovered(&opened);
+        let (recovered, me) = (disk::recovered(&opened), config.node);
         let (position, store) = (opened.position, Arc::new(opened.store));
         let began = Instant::now();
         let World { seed, wall, waits } = world;
@@ -309,7 +309,7 @@ impl Core {
             inputs: VecDeque::new(),
             effects: Vec::new(),
             timer: None,
-            peers: Peers::default(),
+            peers: Peers::new(me),
             targets,
             ring,
             pending: BTreeMap::new(),

@@ -23,6 +23,10 @@ impl Core {
             Class::Foreground => self.peers.link(to),
             Class::Background => self.peers.background(to),
         };
+        // Which process is behind a second link is to be seen at both ends.
+        if let (PeerMessage::Hello(_), Some(rival)) = (message, self.peers.rival(to)) {
+            let _ = rival.send_with(head, |out| message.encode(out));
+        }
         let sent =
             link.map_or(Err(SendError::Closed), |link| link.send_with(head, |out| message.encode(out)));
         match sent {

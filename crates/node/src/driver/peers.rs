@@ -7,8 +7,13 @@
 //! say so. If it were simply refused, a node that was killed could not come back before its old link is known to
 //! be dead. So a second link of a node is a *rival*: it waits for a moment, and what decides is whether anything
 //! is still heard on the first. If not, the rival takes its place. If so, there are two processes, and the one
-//! that started first stays; the other is told why, and tries again later, in case the first one ends. The first one is told too: its
-//! log is where an operator looks.
+//! that started first stays; the other is told why, and tries again later, in case the first one ends. The first one is
+//! told too: its log is where an operator looks.
+//!
+//! Two links may also be of one process: each end has dialled the other, and neither had heard of the other's link yet.
+//! Which of the two came first is not the same at both ends, so what each says of its start goes over both links, and both
+//! ends keep the one that the node with the smaller id has dialled. Nobody is turned away for a link on which
+//! nothing was said: to be turned away is for good.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -20,8 +25,8 @@ use tokio::time::Instant;
 
 /// For how long the present link must have been silent before a rival takes its place.
 const SILENT: Duration = Duration::from_millis(450);
-/// A rival that says nothing of itself is the younger one after this long.
-const DECIDED: Duration = Duration::from_millis(1_200);
+/// For how long a link may say nothing of the process behind it. Every second is usual.
+const SPEECHLESS: Duration = Duration::from_secs(5);
 
 /// Starts that were turned away are remembered, so many of them.
 const DENIED: usize = 256;
@@ -72,8 +77,9 @@ pub(super) struct Conflict {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Peers {
+    me: NodeId,
     peers: BTreeMap<NodeId, Peer>,
     /// By process: of two with one identity only the present one's counts.
     background: BTreeMap<(NodeId, SocketAddr), Link>,
@@ -82,6 +88,15 @@ pub(super) struct Peers {
 }
 
 impl Peers {
+    pub(super) const fn new(me: NodeId) -> Self {
+        Self { me, peers: BTreeMap::new(), background: BTreeMap::new(), denied: VecDeque::new() }
+    }
+
+    /// A second link to a node, about which nothing is decided yet.
+    pub(super) fn rival(&self, node: NodeId) -> Option<&Link> {
+        self.peers.get(&node)?.rival.as_ref().map(|rival| &rival.present.link)
+    }
+
     /// The link to a node.
     pub(super) fn link(&self, node: NodeId) -> Option<&Link> {
         self.peers.get(&node).map(|peer| &peer.present.link)
@@ -173,7 +188,9 @@ impl Peers {
 
     /// Decides about rivals; to be called a few times a second.
     pub(super) fn decide(&mut self) -> Vec<Change> {
-        let decided: Vec<_> = self.peers.iter_mut().filter_map(|(node, peer)| peer.decide(*node)).collect();
+        let me = self.me;
+        let decided = self.peers.iter_mut().filter_map(|(node, peer)| peer.decide(*node, me < *node));
+        let decided: Vec<_> = decided.collect();
         for change in &decided {
             if let Change::Conflict(Conflict { node, turned_away: Some(boot), .. }) = change {
                 self.denied.push_back((*node, *boot));
@@ -187,7 +204,8 @@ impl Peers {
 }
 
 impl Peer {
-    fn decide(&mut self, node: NodeId) -> Option<Change> {
+    /// `dials` says whether this node is the one of the two that is to dial.
+    fn decide(&mut self, node: NodeId, dials: bool) -> Option<Change> {
         let rival = self.rival.as_ref()?;
         let waited = rival.since.elapsed();
         if self.present.link.is_closed() || waited >= SILENT && self.present.link.silent_for() >= SILENT {
@@ -196,13 +214,21 @@ impl Peer {
         // It has answered what it was asked after the rival came: both are there.
         let both = waited >= SILENT && self.present.link.has_answered_since(rival.since);
         match (self.present.boot, rival.present.boot) {
-            // The same process, by another connection: it knows why.
+            // The same process, by another connection.
             (Some(present), Some(other)) if present == other => {
-                self.replace(node, "a newer connection has come")
+                let is_wanted = |link: &Link| link.is_dialled() == dials;
+                if !is_wanted(&self.present.link) || is_wanted(&rival.present.link) {
+                    return self.replace(node, "a newer connection has come");
+                }
+                if both {
+                    self.rival.take()?.present.link.close("one connection is enough");
+                }
+                None
             }
             (Some(present), Some(other)) if both && other < present => self.replace(node, SECOND),
             (Some(_), Some(_)) if both => self.refuse(node),
-            _ if both && waited >= DECIDED => self.refuse(node),
+            (None, Some(_)) if waited >= SPEECHLESS => self.replace(node, "it says nothing"),
+            (_, None) if both && waited >= SPEECHLESS => self.refuse(node),
             _ => None,
         }
     }

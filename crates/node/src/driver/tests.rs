@@ -14,6 +14,7 @@ use bytes::Bytes;
 use gramme_object::{Content, Key};
 use gramme_quorum::{PutError, Threshold};
 use gramme_replica::{ClientPut, ClientRequest, Response};
+use gramme_ring::NodeId;
 use gramme_storage::EngineKind;
 use gramme_transport::memory::{Conditions, Net, Traced};
 use gramme_transport::{Authority, Credentials, Endpoint, Frame, Kind, LinkEvent, Protocol};
@@ -138,6 +139,13 @@ impl Cluster {
         }
     }
 
+    async fn id(&self, node: u8) -> NodeId {
+        let Some(Response::Status(status)) = self.nodes[&node].handle.ask(ClientRequest::Status).await else {
+            panic!("a status")
+        };
+        status.node
+    }
+
     /// Cuts node 3 off, or joins it again.
     fn part(&self, cut: bool) {
         for other in [1, 2] {
@@ -225,6 +233,32 @@ async fn a_node_that_dies_and_comes_back_is_found_again() {
     }
     for number in 0..20 {
         assert_eq!(values(&cluster.get(2, &format!("k{number}"), Threshold::All).await), ["x"]);
+    }
+    cluster.stop().await;
+}
+
+/// Each has its own link first and the other's second: what the two are must not look like two processes.
+#[tokio::test(start_paused = true)]
+async fn two_nodes_that_dial_each_other_at_once_stay_connected() {
+    let directory = founded();
+    let cluster = Cluster::start(directory.path(), 7).await;
+    let (one, three) = (cluster.id(1).await, cluster.id(3).await);
+    for _ in 0..5 {
+        cluster.part(true);
+        sleep(3 * SECOND).await;
+        cluster.part(false);
+        let dial = |from: u8, to: u8, peer| {
+            cluster.nodes[&from].endpoint.connect(address(to), Protocol::Node, Some(peer))
+        };
+        let (there, back) = tokio::join!(dial(1, 3, three), dial(3, 1, one));
+        assert!(there.is_ok() && back.is_ok());
+        for _ in 0..20 {
+            sleep(SECOND).await;
+            for node in [1, 3] {
+                assert_eq!(cluster.nodes[&node].handle.shared.conflict(), None);
+            }
+        }
+        assert!(is_ok(&cluster.put(1, "key", b"x", Threshold::All).await));
     }
     cluster.stop().await;
 }
