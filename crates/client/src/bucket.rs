@@ -1,9 +1,9 @@
 //! Buckets, and the requests on them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use gramme_object::{Content, Key, Object, limits};
+use gramme_object::{Content, Expiry, Key, Object, limits};
 use gramme_quorum::{PutError, Threshold};
 use gramme_router::Operation;
 use gramme_wire::ClientMessage;
@@ -59,6 +59,7 @@ impl Bucket {
             bucket: self.clone(),
             key: copy(key),
             value,
+            expiry: Expiry::AsBucket,
             headers,
             context: Context::default(),
             w: Threshold::Default,
@@ -180,6 +181,7 @@ pub struct Put {
     bucket: Bucket,
     key: Bytes,
     value: Option<Bytes>,
+    expiry: Expiry,
     headers: Vec<(Bytes, Bytes)>,
     context: Context,
     w: Threshold,
@@ -207,6 +209,25 @@ impl Put {
         let name = copy(name.to_ascii_lowercase());
         self.headers.retain(|(other, _)| *other != name);
         self.headers.push((name, copy(value)));
+        self
+    }
+
+    /// Lets the value expire so long after the write, whatever the bucket says: from then on it reads as deleted.
+    pub fn expires_after(mut self, lifetime: Duration) -> Self {
+        self.expiry = Expiry::After(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Lets the value expire at this time, whatever the bucket says.
+    pub fn expires_at(mut self, instant: SystemTime) -> Self {
+        let since = instant.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.expiry = Expiry::At(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Lets the value never expire, whatever the bucket says.
+    pub const fn never_expires(mut self) -> Self {
+        self.expiry = Expiry::Never;
         self
     }
 
@@ -285,6 +306,7 @@ impl Put {
             key: key.clone(),
             context: self.context.0.clone(),
             content,
+            expiry: self.expiry,
             w: self.w,
             pw: self.pw,
             dw: self.dw,

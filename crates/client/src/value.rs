@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use gramme_object::Object;
+use gramme_object::limits::LATEST_EXPIRY;
 use gramme_quorum::Receipt;
 
 /// What its holder has read of one key: opaque, and bound to that key.
@@ -37,6 +38,7 @@ pub struct Sibling {
     body: Option<Bytes>,
     headers: Vec<(Bytes, Bytes)>,
     written: SystemTime,
+    expires: Option<SystemTime>,
 }
 
 impl Sibling {
@@ -62,6 +64,16 @@ impl Sibling {
     pub const fn written(&self) -> SystemTime {
         self.written
     }
+
+    /// From when on it reads as deleted, if that is set.
+    #[must_use]
+    pub const fn expires(&self) -> Option<SystemTime> {
+        self.expires
+    }
+}
+
+fn at_millis(millis: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
 }
 
 impl Read {
@@ -74,7 +86,8 @@ impl Read {
                 .flat_map(gramme_object::Content::headers)
                 .map(|(name, value)| (Bytes::copy_from_slice(name), Bytes::copy_from_slice(value)))
                 .collect(),
-            written: SystemTime::UNIX_EPOCH + Duration::from_millis(sibling.stamp.millis()),
+            written: at_millis(sibling.stamp.millis()),
+            expires: sibling.expires.map(|expires| at_millis(expires.min(LATEST_EXPIRY))),
         };
         Self { context: Context(context), siblings: object.versions().values().map(sibling).collect() }
     }

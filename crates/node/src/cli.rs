@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Write a key
     Put(PutArgs),
+    /// Change when a key's value expires, without sending the value again
+    Touch(TouchArgs),
     /// Delete a key
     Delete(DeleteArgs),
     /// Show the cluster as one node sees it
@@ -130,8 +132,26 @@ pub(crate) struct PutArgs {
     /// The value's content type
     #[arg(long, default_value = "application/octet-stream")]
     pub(crate) content_type: String,
+    /// When it expires: seconds from now, an instant such as 2030-01-31T12:00:00Z, or never; else as the bucket says
+    #[arg(long)]
+    pub(crate) expires: Option<String>,
     #[command(flatten)]
     pub(crate) write: WriteArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TouchArgs {
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// When it expires: seconds from now, an instant such as 2030-01-31T12:00:00Z, or never
+    #[arg(long)]
+    pub(crate) expires: String,
+    /// How many replicas must acknowledge: a number, one, quorum or all
+    #[arg(long)]
+    pub(crate) w: Option<Threshold>,
+    /// How many replicas must answer the read that comes first
+    #[arg(long)]
+    pub(crate) r: Option<Threshold>,
 }
 
 #[derive(Debug, Args)]

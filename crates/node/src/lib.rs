@@ -39,6 +39,7 @@ pub fn main() -> ExitCode {
         Command::Node(args) => commands::node::run(&args),
         Command::Get(args) => commands::get::run(&args),
         Command::Put(args) => commands::put::run(&args),
+        Command::Touch(args) => commands::put::run_touch(&args),
         Command::Delete(args) => commands::put::run_delete(&args),
         Command::Status(args) => commands::status::run(&args),
         Command::Explain(args) => commands::explain::run(&args),

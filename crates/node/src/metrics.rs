@@ -175,6 +175,7 @@ impl Counts {
             ("leaves_compared", "Leaves whose keys were compared.", replica.leaves_compared),
             ("keys_mended", "Keys that exchanges mended, here or there.", replica.keys_mended),
             ("versions_buried", "Versions here that others had seen replaced.", replica.versions_buried),
+            ("values_purged", "Values that had expired and were dropped.", replica.values_purged),
             ("pulls", "Partitions pulled from another replica as a whole.", replica.pulls),
             ("pulls_late", "Pulls in which something came late from elsewhere.", replica.pulls_late),
             ("reclaimed", "Keys of which a tombstone or a context was forgotten.", replica.reclaimed),

@@ -12,7 +12,7 @@ fn codec(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("object");
     for size in [100, 1_000, 100_000] {
         let content = Some(Content::from_body(&vec![b'v'; size]));
-        let sibling = Sibling { stamp: Stamp::at_millis(1), write_id: 1, content };
+        let sibling = Sibling { stamp: Stamp::at_millis(1), write_id: 1, expires: None, content };
         let object = Object::from_write(&Context::new(), Dot::new(Actor(1), 1), sibling);
         let stored = Bytes::from(object.encode());
         group.bench_function(BenchmarkId::new("encode", size), |bencher| {

@@ -3,8 +3,8 @@
 //! ```text
 //! u8 version = 1 | u8 flags = 0
 //! context (see gramme-vclock)
-//! u32 siblings | (u64 actor, u64 counter, u8 flags: 1 = tombstone, u64 stamp, u64 write-id,
-//!                 u32 length, content)*
+//! u32 siblings | (u64 actor, u64 counter, u8 flags: 1 = tombstone, 2 = expires, u64 stamp, u64 write-id,
+//!                 with flag 2: u64 milliseconds since 1970 of the expiry, u32 length, content)*
 //! u32 CRC-32 of all that precedes
 //! ```
 //!
@@ -19,6 +19,7 @@ use crate::{Content, ContentError, Object, Sibling, Stamp};
 pub const FORMAT_VERSION: u8 = 1;
 
 const TOMBSTONE: u8 = 1;
+const EXPIRES: u8 = 2;
 const SIBLING_HEADER: usize = 8 + 8 + 1 + 8 + 8 + 4;
 
 /// Why bytes are not an object. Whoever reads this from a disk must take it for damage, never for "no object".
@@ -56,7 +57,10 @@ impl From<ContentError> for DecodeError {
 pub(crate) fn encode(object: &Object) -> Vec<u8> {
     let values: usize = object.siblings().iter().map(|(_, sibling)| encoded_content(sibling).len()).sum();
     let siblings = object.siblings().len();
-    let mut out = Vec::with_capacity(18 + 16 * object.context().len() + siblings * SIBLING_HEADER + values);
+    let expiring = object.siblings().iter().filter(|(_, sibling)| sibling.expires.is_some()).count();
+    let mut out = Vec::with_capacity(
+        18 + 16 * object.context().len() + siblings * SIBLING_HEADER + expiring * 8 + values,
+    );
     out.put_u8(FORMAT_VERSION);
     out.put_u8(0);
     object.context().encode(&mut out);
@@ -66,9 +70,13 @@ pub(crate) fn encode(object: &Object) -> Vec<u8> {
         let content = encoded_content(sibling);
         out.put_u64_le(dot.actor.0);
         out.put_u64_le(dot.counter);
-        out.put_u8(if sibling.is_tombstone() { TOMBSTONE } else { 0 });
+        let tombstone = if sibling.is_tombstone() { TOMBSTONE } else { 0 };
+        out.put_u8(tombstone | if sibling.expires.is_some() { EXPIRES } else { 0 });
         out.put_u64_le(sibling.stamp.0);
         out.put_u64_le(sibling.write_id);
+        if let Some(expires) = sibling.expires {
+            out.put_u64_le(expires);
+        }
         out.put_u32_le(content.len() as u32);
         out.extend_from_slice(content);
     }
@@ -119,13 +127,14 @@ fn decode_sibling(bytes: &Bytes, rest: &mut &[u8]) -> Result<(Dot, Sibling), Dec
     let flags = rest.try_get_u8()?;
     let stamp = Stamp(rest.try_get_u64_le()?);
     let write_id = rest.try_get_u64_le()?;
+    let expires = (flags & EXPIRES != 0).then(|| rest.try_get_u64_le()).transpose()?;
     let length = rest.try_get_u32_le()? as usize;
     let (content, after) = rest.split_at_checked(length).ok_or(DecodeError::Malformed)?;
     *rest = after;
-    let content = match flags {
+    let content = match flags & !EXPIRES {
         0 => Some(Content::from_bytes(bytes.slice_ref(content))?),
         TOMBSTONE if content.is_empty() => None,
         _ => return Err(DecodeError::Malformed),
     };
-    Ok((dot, Sibling { stamp, write_id, content }))
+    Ok((dot, Sibling { stamp, write_id, expires, content }))
 }

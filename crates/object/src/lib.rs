@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod codec;
+mod expiry;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -12,6 +13,7 @@ mod sibling;
 mod stamp;
 
 pub use codec::{DecodeError, FORMAT_VERSION};
+pub use expiry::Expiry;
 pub use key::{Key, KeyError};
 pub use object::{Object, clock_bytes};
 pub use sibling::{Content, ContentError, Sibling};

@@ -14,5 +14,7 @@ pub const OBJECT: u64 = 32 << 20;
 pub const STORED: u64 = 48 << 20;
 /// All headers of a value together, in bytes.
 pub const HEADERS: usize = 16 << 10;
+/// The last instant at which a value may expire, in milliseconds since 1970: the end of the year 9999.
+pub const LATEST_EXPIRY: u64 = 253_402_300_799_000;
 /// Siblings under one key before a put is refused, unless the bucket says otherwise.
 pub const SIBLINGS: u32 = 100;

@@ -67,6 +67,9 @@ impl Object {
     /// Merges all that `other` knows. Commutative, associative, idempotent.
     pub fn merge(&mut self, other: &Self) {
         self.versions.merge(&other.versions);
+        // Of a version that one of the two has purged the value is gone.
+        let purged = other.siblings().iter().filter(|(_, sibling)| sibling.is_purged());
+        purged.for_each(|(dot, sibling)| self.versions.replace(*dot, sibling.clone()));
         if planted!(LastWriteWins) {
             *self = self.last_writer(u64::MAX >> 17);
         }
@@ -94,6 +97,38 @@ impl Object {
         some
     }
 
+    /// What a reader is shown at a time, in milliseconds since 1970: values that have expired are deletes.
+    #[must_use]
+    pub fn at_time(mut self, millis: u64) -> Self {
+        self.purge(millis);
+        self
+    }
+
+    /// Drops the values that have expired at this time, in milliseconds since 1970; says how many. Their versions stay,
+    /// as tombstones, with the same dots: replicas that do this at different times are equal all the while.
+    pub fn purge(&mut self, millis: u64) -> usize {
+        let expired = self.siblings().iter().filter(|(_, sibling)| sibling.has_expired(millis));
+        let expired: Vec<_> = expired.map(|(dot, sibling)| (*dot, sibling.clone())).collect();
+        let purged = expired.len();
+        for (dot, sibling) in expired {
+            self.versions.replace(dot, Sibling { content: None, ..sibling });
+        }
+        purged
+    }
+
+    /// When the first of its values expires, in milliseconds since 1970.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<u64> {
+        let values = self.versions.values().filter(|sibling| !sibling.is_tombstone());
+        values.filter_map(|sibling| sibling.expires).min()
+    }
+
+    /// Whether some of its values had expired and were purged.
+    #[must_use]
+    pub fn has_purged(&self) -> bool {
+        self.versions.values().any(Sibling::is_purged)
+    }
+
     /// The greatest stamp of its siblings.
     #[must_use]
     pub fn newest_stamp(&self) -> Stamp {
@@ -101,7 +136,8 @@ impl Object {
     }
 
     /// What is left of it when every replica has seen all that it speaks of: its values. Tombstones go, and so does
-    /// the context but for the values' own dots: what they replaced is refused by whoever has seen it.
+    /// the context but for the values' own dots: what they replaced is refused by whoever has seen it. Of a
+    /// last-write-wins bucket it is to be the [`Self::last_writer`]: a loser must not come back when a tombstone goes.
     #[must_use]
     pub fn reclaimed(&self) -> Self {
         let values = self.siblings().iter().filter(|(_, sibling)| !sibling.is_tombstone());
@@ -133,14 +169,16 @@ impl Object {
     }
 }
 
-/// What a hash tree hashes of a key's versions: the live dots (tombstones' too) and nothing else. Replicas
-/// with the same dots hold the same values; raw contexts may differ between replicas that agree.
+/// What a hash tree hashes of a key's versions: the live dots (tombstones' too), when each expires, and nothing else.
+/// Replicas with the same dots hold the same values, but for those that one of them has purged, and that is no
+/// difference; raw contexts may differ between replicas that agree.
 #[must_use]
 pub fn clock_bytes(object: &Object) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(16 * object.versions.len());
-    for dot in object.versions.dots() {
+    for (dot, sibling) in object.siblings() {
         bytes.extend_from_slice(&dot.actor.0.to_le_bytes());
         bytes.extend_from_slice(&dot.counter.to_le_bytes());
+        bytes.extend(sibling.expires.into_iter().flat_map(u64::to_le_bytes));
     }
     bytes
 }

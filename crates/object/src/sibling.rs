@@ -13,6 +13,9 @@ pub struct Sibling {
     /// The writer's random id for this write. It tells two writes of equal bytes apart, for `explain` and for
     /// tests that must not trust the clocks they test.
     pub write_id: u64,
+    /// From when on it counts as deleted, in milliseconds since 1970; for ever if that is not set. It stays when the
+    /// content goes.
+    pub expires: Option<u64>,
     /// What was written; `None` is a tombstone.
     pub content: Option<Content>,
 }
@@ -22,6 +25,18 @@ impl Sibling {
     #[must_use]
     pub const fn is_tombstone(&self) -> bool {
         self.content.is_none()
+    }
+
+    /// Whether it has a value that counts as deleted at this time, in milliseconds since 1970.
+    #[must_use]
+    pub fn has_expired(&self, millis: u64) -> bool {
+        self.content.is_some() && self.expires.is_some_and(|expires| expires <= millis)
+    }
+
+    /// Whether it had a value that expired and was purged.
+    #[must_use]
+    pub const fn is_purged(&self) -> bool {
+        self.content.is_none() && self.expires.is_some()
     }
 }
 

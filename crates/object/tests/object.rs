@@ -9,11 +9,11 @@ use proptest::prelude::*;
 
 fn sibling(millis: u64, body: &str) -> Sibling {
     let content = Content::new(&[(b"content-type", b"text/plain")], body.as_bytes()).expect("small headers");
-    Sibling { stamp: Stamp::at_millis(millis), write_id: 7, content: Some(content) }
+    Sibling { stamp: Stamp::at_millis(millis), write_id: 7, expires: None, content: Some(content) }
 }
 
 fn tombstone(millis: u64) -> Sibling {
-    Sibling { stamp: Stamp::at_millis(millis), write_id: 8, content: None }
+    Sibling { stamp: Stamp::at_millis(millis), write_id: 8, expires: None, content: None }
 }
 
 fn two_siblings() -> Object {
@@ -34,9 +34,45 @@ fn golden() {
     assert_eq!(Object::decode(&bytes.into()), Ok(two_siblings()));
 }
 
+/// A value that expires, and one that has.
+fn expiring() -> Object {
+    let expires = |sibling: Sibling, at| Sibling { expires: Some(at), ..sibling };
+    let mut object =
+        Object::from_write(&Context::new(), Dot::new(Actor(1), 1), expires(sibling(1, "soon"), 5_000));
+    object.merge(&Object::from_write(&Context::new(), Dot::new(Actor(2), 1), expires(tombstone(2), 4_000)));
+    object
+}
+
+/// A purged value keeps its instant: its hash must not change.
+#[test]
+fn golden_of_expiring_values() {
+    let hex: String = expiring().encode().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, include_str!("golden/expiring-1.hex").trim());
+    assert_eq!(Object::decode(&expiring().encode().into()), Ok(expiring()));
+    let mut bytes = Vec::new();
+    for number in [1_u64, 1, 5_000, 2, 1, 4_000] {
+        bytes.extend(number.to_le_bytes());
+    }
+    assert_eq!(clock_bytes(&expiring()), bytes);
+    assert_eq!(clock_bytes(&expiring().at_time(5_000)), bytes);
+}
+
+#[test]
+fn a_purged_value_is_purged_whichever_way_it_is_merged() {
+    let whole = expiring();
+    assert_eq!((whole.next_expiry(), whole.has_purged()), (Some(5_000), true));
+    assert_eq!(whole.clone().at_time(4_999), whole);
+    let purged = whole.clone().at_time(5_000);
+    assert!(!purged.has_value() && purged.next_expiry().is_none());
+    for (mut one, other) in [(whole.clone(), &purged), (purged.clone(), &whole)] {
+        one.merge(other);
+        assert_eq!(one, purged);
+    }
+}
+
 #[test]
 fn encoding_knows_its_size_beforehand() {
-    for object in [Object::default(), two_siblings()] {
+    for object in [Object::default(), two_siblings(), expiring()] {
         let encoded = object.encode();
         assert_eq!(encoded.capacity(), encoded.len());
     }
@@ -160,7 +196,8 @@ proptest! {
     /// A random object survives; a random cut of its *inside*, with the checksum made right, never panics.
     #[test]
     fn resealed_damage_is_taken_calmly(at in 0..200_usize, byte in any::<u8>()) {
-        let mut bytes = two_siblings().encode();
+        let object = if at % 2 == 0 { two_siblings() } else { expiring() };
+        let mut bytes = object.encode();
         let end = bytes.len() - 4;
         bytes[at % end] = byte;
         let checksum = crc32fast::hash(&bytes[..end]).to_le_bytes();

@@ -90,6 +90,10 @@ bugs! {
     FinishUnclosed,
     /// answer a read without asking what became of a version
     ReadUncovered,
+    /// show a value that has expired
+    ShowExpired,
+    /// purge a value by one node's clock
+    PurgeByOneClock,
     /// answer a read with less than its session has seen
     ForgetSession,
     /// count again after a loss before everything was pulled

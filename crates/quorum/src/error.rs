@@ -164,6 +164,13 @@ pub enum GetError {
          read without the session"
     )]
     Behind,
+    /// The node's clock and that of the only other node that it has heard since its start are far apart, and the key has
+    /// a value that has expired by one of them. Ask another node.
+    #[error(
+        "the clocks of the nodes are far apart, and this one cannot tell whether the value has expired; ask another \
+         node"
+    )]
+    Clock,
     /// This node has too much to do. Try again later, or another node.
     #[error("this node is overloaded and did not begin; try again later")]
     Busy,
@@ -237,13 +244,16 @@ pub enum PutError {
     /// The coordinator could not read what it holds of the key. Nothing was changed.
     #[error("the node could not read its disk; nothing was changed")]
     Disk,
-    /// The coordinator's clock is far from the others', and the bucket shows the last writer by clock. Nothing
-    /// was changed.
+    /// The coordinator's clock is far from the others', and the write goes by the clock: its bucket shows the last
+    /// writer, or its value expires. Nothing was changed.
     #[error(
-        "the node's clock is far from the other nodes', and this bucket shows the last writer by clock; nothing \
-         was changed"
+        "the node's clock is far from the other nodes', and this write goes by the clock: its bucket shows the last \
+         writer, or its value expires; nothing was changed"
     )]
     Clock,
+    /// The instant at which the value is to expire is not in the future. Nothing was changed.
+    #[error("the value would expire at once: its instant is not in the future; nothing was changed")]
+    ExpiresAtOnce,
     /// The node says so in a way that this version does not know. The write may be stored and seen later.
     #[error("the node refused for a reason that this version does not know; it may be stored and seen later")]
     Other,
@@ -272,6 +282,7 @@ gramme_codec::enums! {
         Busy = 3,
         Context(error) = 4,
         Behind = 5,
+        Clock = 6,
         Other = 255,
     } | Other
     PutError {
@@ -290,6 +301,7 @@ gramme_codec::enums! {
         RequestReused = 12,
         Content = 13,
         Clock = 14,
+        ExpiresAtOnce = 15,
         Other = 255,
     } | Other
 }
@@ -312,7 +324,7 @@ impl GetError {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Busy => Blame::Busy,
-            Self::Unavailable(_) | Self::Behind | Self::Other => Blame::Unable,
+            Self::Unavailable(_) | Self::Behind | Self::Clock | Self::Other => Blame::Unable,
             Self::Threshold(_) | Self::UnknownType(_) | Self::Context(_) => Blame::Request,
         }
     }
@@ -326,6 +338,7 @@ impl GetError {
             Self::Context(error) => error.code(),
             Self::Unavailable(_) => "unavailable",
             Self::Behind => "session-behind",
+            Self::Clock => "clock-off",
             Self::Busy => "busy",
             Self::Other => "failed",
         }
@@ -345,6 +358,7 @@ impl PutError {
             | Self::Context(_)
             | Self::RequestReused
             | Self::Content
+            | Self::ExpiresAtOnce
             | Self::TooManySiblings { .. }
             | Self::SiblingsTooLarge { .. }
             | Self::ValueTooLarge { .. } => Blame::Request,
@@ -369,6 +383,7 @@ impl PutError {
             Self::WriteStopped => "disk-full",
             Self::Disk => "disk-error",
             Self::Clock => "clock-off",
+            Self::ExpiresAtOnce => "expires-at-once",
             Self::Other => "failed",
         }
     }

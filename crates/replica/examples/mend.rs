@@ -263,7 +263,7 @@ fn first_of(partition: PartitionId, first: u64) -> Place {
 
 fn sibling() -> Sibling {
     let content = Some(Content::from_body(&[7; 100]));
-    Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, content }
+    Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, expires: None, content }
 }
 
 /// The time that one replica spends on a write, and what of it is the tree's.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 
 use bytes::Bytes;
-use gramme_object::{Content, Key};
+use gramme_object::{Content, Expiry, Key};
 use gramme_quorum::Threshold;
 use gramme_replica::{
     Bounds, Change, ClientPut, ClientRequest, Config, Effect, Input, Now, Recovered, Replica, Response,
@@ -110,6 +110,7 @@ impl Cluster {
             key: self.key.clone(),
             context: self.context.clone(),
             content: Some(self.value.clone()),
+            expiry: Expiry::AsBucket,
             w: Threshold::Default,
             pw: Threshold::Default,
             dw: Threshold::Default,

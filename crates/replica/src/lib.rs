@@ -5,6 +5,7 @@ mod antientropy;
 mod config;
 mod coordinator;
 mod cx;
+mod expiry;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;

@@ -6,6 +6,8 @@ use std::hash::{Hash, Hasher};
 use gramme_object::Key;
 use gramme_ring::{KeyHash, NodeId, PartitionId};
 
+use crate::config::LEAF_BITS;
+
 /// What an object is kept for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Space {
@@ -30,6 +32,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// The number of its leaf in the partition's hash tree.
+    pub(crate) fn leaf(&self) -> u32 {
+        gramme_merkle::leaf_of(self.hash.0 << self.partition.depth, LEAF_BITS)
+    }
+
     /// By what places are told apart and ordered: rows of a partition stand together, in the order of the hash.
     fn name(&self) -> (Space, KeyHash, &Key) {
         (self.space, self.hash, &self.key)

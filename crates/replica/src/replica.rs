@@ -9,6 +9,7 @@ use gramme_wire::peer::WriteReply;
 use crate::antientropy::Exchanges;
 use crate::coordinator::{Around, AskedGet, AskedKeys, Coordinator};
 use crate::cx::Cx;
+use crate::expiry::Purge;
 use crate::handoff::HandingOn;
 use crate::io::{Effect, Input, LoadFailed, Now, Page, Ticket};
 use crate::node::Node;
@@ -28,6 +29,7 @@ pub struct Replica {
     pub(crate) handing_on: HandingOn,
     pub(crate) exchanges: Exchanges,
     pub(crate) scrub: Scrub,
+    pub(crate) purge: Purge,
 }
 
 impl Replica {
@@ -121,7 +123,7 @@ impl Replica {
     }
 
     fn hand_over_page(&mut self, scanner: Scanner, result: Result<Page, LoadFailed>) {
-        let Self { cx, node, shard, coordinator, handing_on, exchanges, scrub } = self;
+        let Self { cx, node, shard, coordinator, handing_on, exchanges, scrub, purge } = self;
         let mut around = Around { cx, node, shard };
         // A listing must not leave out what cannot be read: another owner is asked.
         let whole = |result: Result<Page, LoadFailed>| {
@@ -134,6 +136,7 @@ impl Replica {
             }
             Scanner::Handoff(run, target) => handing_on.on_page(&mut around, (run, target), result),
             Scanner::Scrub => scrub.on_page(&mut around, result),
+            Scanner::Expired => purge.on_page(&mut around, result),
             Scanner::Suspect => {
                 if scrub.on_suspect_page(&mut around, result) {
                     coordinator.discount_own(&mut around);
@@ -314,13 +317,14 @@ impl Replica {
 
     fn on_timer(&mut self) {
         for timer in self.cx.timers.due(self.cx.now.monotonic) {
-            let Self { cx, node, shard, coordinator, handing_on, exchanges, scrub } = self;
+            let Self { cx, node, shard, coordinator, handing_on, exchanges, scrub, purge } = self;
             let mut around = Around { cx, node, shard };
             match timer {
                 Timer::HandoffRound => handing_on.on_round(&mut around),
                 Timer::Reclaim => {
                     exchanges.on_reclaim_timer(&mut around);
                     scrub.on_time(&mut around);
+                    purge.on_time(&mut around);
                 }
                 Timer::AntiEntropy => exchanges.on_timer(&mut around),
                 Timer::Handoff => handing_on.on_timer(&mut around),

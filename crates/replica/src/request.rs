@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use gramme_gossip::Opinion;
-use gramme_object::{Content, Key, Object};
+use gramme_object::{Content, Expiry, Key, Object};
 use gramme_quorum::{Failure, GetError, PutError, Receipt, Threshold};
 use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::peer::Room;
@@ -78,6 +78,8 @@ pub struct ClientPut {
     pub context: Bytes,
     /// The value; `None` deletes.
     pub content: Option<Content>,
+    /// When the value expires.
+    pub expiry: Expiry,
     /// W.
     pub w: Threshold,
     /// How many owners must acknowledge.

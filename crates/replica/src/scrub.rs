@@ -20,7 +20,6 @@ use gramme_object::{DecodeError, Object};
 use gramme_ring::PartitionId;
 
 use crate::antientropy::leaf_range;
-use crate::config::LEAF_BITS;
 use crate::coordinator::Around;
 use crate::io::{LoadFailed, Page};
 use crate::place::Place;
@@ -169,7 +168,7 @@ impl Scrub {
         for (place, stored) in &page.rows {
             reading.bytes += stored.len() as u64;
             match Object::decode(stored) {
-                Ok(object) => around.shard.note_forgetful(around.cx, place, &object),
+                Ok(object) => around.shard.note_found(around.cx, place, &object),
                 // What a later version wrote is whole, and left alone.
                 Err(DecodeError::Version(_)) => {}
                 Err(DecodeError::Checksum | DecodeError::Malformed) => damaged.push(place),
@@ -177,7 +176,7 @@ impl Scrub {
         }
         for place in damaged {
             if self.found.len() < SUSPECTS {
-                self.found.insert((reading.partition, leaf_of(place)));
+                self.found.insert((reading.partition, place.leaf()));
             }
         }
         if !page.unreadable.is_empty() {
@@ -275,8 +274,4 @@ impl Suspect {
 /// What reading a page has cost.
 fn cost(page: &Page) -> u64 {
     page.rows.iter().map(|(_, stored)| ROW + stored.len() as u64).sum::<u64>() + ROW
-}
-
-fn leaf_of(place: &Place) -> u32 {
-    gramme_merkle::leaf_of(place.hash.0 << place.partition.depth, LEAF_BITS)
 }

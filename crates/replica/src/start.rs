@@ -14,6 +14,7 @@ use crate::antientropy::Exchanges;
 use crate::config::Config;
 use crate::coordinator::Coordinator;
 use crate::cx::Cx;
+use crate::expiry::Purge;
 use crate::handoff::HandingOn;
 use crate::io::{Effect, Now, Recovered, RecoveredPartition};
 use crate::node::{Buckets, Lineage, META_BOOT, META_PREFIX, Map, Members, Node, boot_record};
@@ -93,8 +94,8 @@ impl Replica {
         let shard = Shard::new(partitions, others, (hints, closed), tenure, secret.random());
         let coordinator = Coordinator::default();
         let (handing_on, exchanges) = (HandingOn::new(), Exchanges::new());
-        let scrub = Scrub::new();
-        let mut replica = Self { cx, node, shard, coordinator, handing_on, exchanges, scrub };
+        let (scrub, purge) = (Scrub::new(), Purge::new());
+        let mut replica = Self { cx, node, shard, coordinator, handing_on, exchanges, scrub, purge };
         replica.begin();
         out.append(&mut replica.cx.out);
         Ok(replica)

@@ -29,6 +29,8 @@ pub struct Stats {
     pub versions_refused: u64,
     /// Versions that were here, and that another replica had seen replaced.
     pub versions_buried: u64,
+    /// Values that had expired and were dropped.
+    pub values_purged: u64,
     /// Partitions of which all that another replica had was taken, and what it had seen.
     pub pulls: u64,
     /// Of these, those for which an earlier seen-set had to do, or none did: something of it was on its way.

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use gramme_object::{Content, Key, Object};
+use gramme_object::{Content, Expiry, Key, Object};
 use gramme_plant::planted;
 use gramme_quorum::{Blame, PutError, Receipt, Threshold};
 use gramme_replica::{ClientPut, ClientRequest, LWW_TYPE, Response, Ticket};
@@ -16,11 +16,14 @@ use gramme_router::{Call, Operation, Outcome, Router, Step, Verdict};
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 
+use crate::cluster::EPOCH;
 use crate::history::{Fate, History, Kind, ReadRecord, WriteId, WriteRecord};
 use crate::random::Rng;
 
 /// How long a patient client waits, in milliseconds.
 pub(crate) const TIMEOUT: u32 = 1_000;
+/// The longest time after which a value expires, in milliseconds.
+const LONGEST_LIFE: u64 = 60_000;
 
 /// What a client holds of one key: a context, and the writes that it covers.
 #[derive(Clone, Debug, Default)]
@@ -196,10 +199,12 @@ impl Client {
                 (what, request)
             }
             wish => {
-                let record = self.write_record(number, wish, now);
+                let (expiry, expires) = expiry(wish, now, rng);
+                let record = WriteRecord { expires, ..self.write_record(number, wish, now) };
                 let id = history.writes.len() as WriteId + 1;
                 history.writes.push(record);
-                self.write(number, named.key, (id, wish == Wish::Delete, is_native), largest, rng)
+                let is_delete = wish == Wish::Delete;
+                self.write(number, named.key, (id, is_delete, is_native, expiry), largest, rng)
             }
         };
         let operation = match what {
@@ -245,14 +250,14 @@ impl Client {
         }
         let read = self.held[key].read.clone();
         let is_delete = wish == Wish::Delete;
-        WriteRecord { client: self.number, key, read, is_delete, sent, fate: Fate::Unknown }
+        WriteRecord { client: self.number, key, read, is_delete, expires: None, sent, fate: Fate::Unknown }
     }
 
     fn write(
         &self,
         number: usize,
         key: Key,
-        (id, is_delete, is_native): (WriteId, bool, bool),
+        (id, is_delete, is_native, expiry): (WriteId, bool, bool, Expiry),
         largest: usize,
         rng: &mut Rng,
     ) -> (What, ClientRequest) {
@@ -269,6 +274,7 @@ impl Client {
             key,
             context: self.held[number].context.clone(),
             content: (!is_delete).then(|| Content::from_body(&body(id, number, largest, rng))),
+            expiry,
             w,
             pw,
             dw,
@@ -397,6 +403,11 @@ pub(crate) fn misconduct(request: &ClientRequest, response: &Response, replicas:
             ClientRequest::Put(_),
             Response::Put(Err(PutError::TooManySiblings { .. } | PutError::SiblingsTooLarge { .. })),
         ) => None,
+        (ClientRequest::Put(put), Response::Put(Err(PutError::ExpiresAtOnce)))
+            if matches!(put.expiry, Expiry::At(_)) =>
+        {
+            None
+        }
         (ClientRequest::Put(_), Response::Put(answer)) => answer.as_ref().err().map(PutError::blame),
         (ClientRequest::SetProperties { .. }, Response::SetProperties(_))
         | (ClientRequest::Properties(_), Response::Properties(_))
@@ -421,6 +432,21 @@ fn outcome(response: &Response, after: u64) -> Outcome {
         Blame::Unsure => Outcome::Unknown,
         Blame::Request => Outcome::Answered(after),
     }
+}
+
+/// Every eighth value expires; when, and when by a clock that is right. Some instants are near, and may have passed when
+/// the write is done.
+fn expiry(wish: Wish, now: u64, rng: &mut Rng) -> (Expiry, Option<u64>) {
+    if wish == Wish::Delete || rng.random_range(0..8) > 0 {
+        return (Expiry::AsBucket, None);
+    }
+    let millis = rng.random_range(100..LONGEST_LIFE);
+    let expires = now + millis * 1_000;
+    let expiry = match rng.random_range(0..2) {
+        0 => Expiry::After(millis),
+        _ => Expiry::At((EPOCH + expires) / 1_000),
+    };
+    (expiry, Some(expires))
 }
 
 /// Mostly enough, now and then too short for anything that goes wrong, in milliseconds.

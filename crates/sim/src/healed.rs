@@ -27,6 +27,8 @@ pub struct Healed {
     pub late: u64,
     /// Damaged rows that were dropped.
     pub rows_lost: u64,
+    /// Values that had expired and were dropped.
+    pub purged: u64,
 }
 
 impl Healed {
@@ -43,19 +45,20 @@ impl Healed {
         self.buried += other.buried;
         self.late += other.late;
         self.rows_lost += other.rows_lost;
+        self.purged += other.purged;
     }
 }
 
 impl fmt::Display for Healed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { stood_in, alone, handed_on, exchanges, brought, remembered, .. } = self;
-        let Self { forgotten, closed, buried, late, rows_lost, .. } = self;
+        let Self { forgotten, closed, buried, late, rows_lost, purged, .. } = self;
         write!(
             f,
             "{stood_in} writes acknowledged by fallbacks too, {alone} by them alone; {handed_on} hinted copies \
              handed on; {exchanges} ranges compared, {brought} objects brought; {remembered} nodes count again; \
              {forgotten} keys have forgotten their past, {closed} tenures closed, {buried} versions ended that were \
-             replaced elsewhere, {late} pulls with something late; {rows_lost} damaged rows dropped"
+             replaced elsewhere, {late} pulls with something late; {rows_lost} damaged rows dropped, {purged} values that had expired"
         )
     }
 }

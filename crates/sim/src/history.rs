@@ -87,6 +87,9 @@ pub struct WriteRecord {
     pub read: Vec<WriteId>,
     /// Whether it deleted instead of storing a value.
     pub is_delete: bool,
+    /// When its value expires, if it was written when it was sent and by a clock that is right.
+    #[serde(default)]
+    pub expires: Option<u64>,
     /// When it was sent.
     pub sent: u64,
     /// What its writer was told.
@@ -190,6 +193,8 @@ enum Line {
 pub struct History {
     /// N.
     pub replicas: u8,
+    /// By how much two clocks by which values expire may differ.
+    pub skew: u64,
     /// All keys, by number.
     pub keys: Vec<KeyRecord>,
     /// All writes, by number less one.

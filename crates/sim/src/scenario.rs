@@ -19,7 +19,7 @@
 //! ```
 
 use bytes::Bytes;
-use gramme_object::{Content, Key};
+use gramme_object::{Content, Expiry, Key};
 use gramme_quorum::Threshold;
 use gramme_replica::{ClientPut, ClientRequest, Response, Stats, Ticket};
 
@@ -81,6 +81,7 @@ impl Scenario {
             key: Self::key(key),
             context: Bytes::copy_from_slice(context),
             content: Some(Content::from_body(&value.to_le_bytes())),
+            expiry: Expiry::AsBucket,
             w: Threshold::Quorum,
             pw: Threshold::Default,
             dw: Threshold::Default,

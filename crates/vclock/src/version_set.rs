@@ -97,6 +97,13 @@ impl<V> VersionSet<V> {
         self.context.insert(dot);
     }
 
+    /// Puts another value in the place of a live version's. Every replica must get to the same one.
+    pub fn replace(&mut self, dot: Dot, value: V) {
+        if let Ok(at) = self.live.binary_search_by_key(&dot, |(dot, _)| *dot) {
+            self.live[at].1 = value;
+        }
+    }
+
     /// Raises the context's entry for `dot`'s actor to `dot`. Keeps contexts as short as there are writers.
     ///
     /// Only the actor itself may decide this, for a state that it sends to replicas, never for a context that

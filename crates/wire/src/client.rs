@@ -1,7 +1,7 @@
 //! Messages between native clients and nodes.
 
 use bytes::Bytes;
-use gramme_object::{Content, Key};
+use gramme_object::{Content, Expiry, Key};
 use gramme_quorum::{GetError, PutError, Receipt, Threshold};
 use gramme_ring::{Layout, NodeId};
 
@@ -70,6 +70,8 @@ messages! {
         pub context: Bytes,
         /// The value with its headers; `None` deletes.
         pub content: Option<Content>,
+        /// When it expires.
+        pub expiry: Expiry,
         /// W.
         pub w: Threshold,
         /// How many owners.

@@ -1,7 +1,7 @@
 //! Messages between nodes.
 
 use bytes::Bytes;
-use gramme_object::{Content, Key};
+use gramme_object::{Content, Expiry, Key};
 use gramme_quorum::{PutError, Receipt, Seat, Tenure, Threshold};
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::{Actor, Context, Dot, SeenSet};
@@ -143,6 +143,8 @@ messages! {
         pub read: Context,
         /// The value with its headers; `None` deletes.
         pub content: Option<Content>,
+        /// When it expires.
+        pub expiry: Expiry,
         /// W.
         pub w: Threshold,
         /// How many owners.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use gramme_codec::DecodeError;
-use gramme_object::{Content, Key};
+use gramme_object::{Content, Expiry, Key};
 use gramme_quorum::{
     ContextError, Failure, GetError, PutError, Receipt, Seat, Shortfall, Tenure, Threshold, ThresholdError,
 };
@@ -95,6 +95,7 @@ fn put() -> Put {
         key: key(),
         read: context(),
         content: Some(content()),
+        expiry: Expiry::After(60_000),
         w: Threshold::Count(2),
         pw: Threshold::Default,
         dw: Threshold::All,
@@ -271,6 +272,7 @@ fn client_messages() -> Vec<ClientMessage> {
             key: key(),
             context: "c".into(),
             content: Some(content()),
+            expiry: Expiry::At(1_700_000_000_000),
             w: Threshold::Default,
             pw: Threshold::Count(1),
             dw: Threshold::Default,

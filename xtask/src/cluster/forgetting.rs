@@ -12,6 +12,7 @@ pub(crate) fn run(programs: &Programs) -> anyhow::Result<()> {
     let mut dev = Dev::found(&programs.gramme, NODES)?;
     dev.wait_until_whole()?;
     let nodes: Vec<Http> = (0..NODES).map(|at| dev.http(at)).collect();
+    values_expire(&nodes)?;
     all_is_deleted(&nodes)?;
     an_owner_is_away(&mut dev, &nodes)?;
     a_session_reads_what_it_wrote(&nodes)
@@ -19,6 +20,17 @@ pub(crate) fn run(programs: &Programs) -> anyhow::Result<()> {
 
 fn path(bucket: &str, key: usize) -> String {
     format!("/buckets/{bucket}/keys/{key}")
+}
+
+/// Values that nobody deletes leave nothing either.
+fn values_expire(nodes: &[Http]) -> anyhow::Result<()> {
+    const KEYS: usize = 500;
+    for key in 0..KEYS {
+        nodes[key % NODES].put(&path("short", key), &[("x-gramme-expires", "1")], b"some value")?.is(204)?;
+    }
+    wait_for("all have expired", || {
+        nodes[0].get(&path("short", KEYS - 1)).is_ok_and(|read| read.status == 404)
+    })
 }
 
 fn all_is_deleted(nodes: &[Http]) -> anyhow::Result<()> {

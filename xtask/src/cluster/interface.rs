@@ -16,6 +16,7 @@ pub(crate) fn run(programs: &Programs) -> anyhow::Result<()> {
     conditions(&a, &b)?;
     tombstones(&a, &b)?;
     last_write_wins(&a, &b)?;
+    expiry(&a, &b)?;
     properties(&a, &b)?;
     quorums(&a)?;
     administration(&a)
@@ -207,6 +208,53 @@ fn last_write_wins(a: &Http, b: &Http) -> anyhow::Result<()> {
     a.get("/buckets/last/keys/k")?.fails(404, "not-found")?;
     a.put("/types/default/buckets/last/keys/k", &[], b"default")?.is(204)?;
     b.get("/buckets/last/keys/k")?.is(200)?.body_is(b"default")?;
+    Ok(())
+}
+
+fn expiry(a: &Http, b: &Http) -> anyhow::Result<()> {
+    let path = "/buckets/expiry/keys/k";
+    let expires = |when| [("x-gramme-expires", when)];
+    a.put(path, &expires("3600"), b"here")?.is(204)?;
+    let date = b.get(path)?.is(200)?.header("x-gramme-expires").context("a date")?.to_owned();
+    ensure!(date.ends_with("GMT"), "{date}");
+    for when in ["2100-01-01T00:00:00Z", "Fri, 01 Jan 2100 00:00:00 GMT"] {
+        let context = b.get(path)?.context()?.to_owned();
+        a.put(path, &[("x-gramme-context", &context), ("x-gramme-expires", when)], b"here")?.is(204)?;
+        b.get(path)?.is(200)?.header_is("x-gramme-expires", "Fri, 01 Jan 2100 00:00:00 GMT")?;
+    }
+    for when in ["0", "-1", "soon", "2100-13-01T00:00:00Z", "1.5"] {
+        a.put(path, &expires(when), b"x")?.fails(400, "bad-header")?;
+    }
+    a.put(path, &expires("2001-01-01T00:00:00Z"), b"x")?.fails(400, "expires-at-once")?;
+
+    // A touch brings nothing but the instant, and keeps the value with its headers.
+    let touch = "/buckets/expiry/keys/k?touch=true";
+    a.send("PUT", touch, &expires("never"), b"")?.is(204)?;
+    let touched = b.get(path)?.is(200)?.body_is(b"here")?.header_is("content-type", "text/plain")?;
+    ensure!(touched.header("x-gramme-expires").is_none(), "it never expires");
+    let tag = touched.header("etag").context("a tag")?.to_owned();
+    a.send("PUT", touch, &[("x-gramme-expires", "60"), ("if-match", "\"other\"")], b"")?
+        .fails(412, "precondition-failed")?;
+    a.send("PUT", touch, &[("x-gramme-expires", "1"), ("if-match", &tag)], b"")?.is(204)?;
+    a.send("PUT", touch, &expires("60"), b"value")?.fails(400, "bad-body")?;
+    a.send("PUT", touch, &[], b"")?.fails(400, "bad-touch")?;
+    wait_for("the value expires", || b.get(path).is_ok_and(|read| read.status == 404))?;
+    let gone = a.get(path)?.fails(404, "not-found")?;
+    ensure!(gone.header("x-riak-deleted").is_some() && gone.context().is_ok(), "as a delete");
+    a.send("PUT", touch, &expires("60"), b"")?.fails(404, "not-found")?;
+    a.put(path, &[("if-none-match", "*")], b"anew")?.is(204)?;
+    b.put(path, &[], b"beside")?.is(204)?;
+    a.send("PUT", touch, &expires("60"), b"")?.fails(409, "siblings")?;
+
+    // As the bucket says, unless the write does.
+    let json = [("content-type", "application/json")];
+    a.send("PUT", "/buckets/short/props", &json, br#"{"props":{"ttl":1}}"#)?.is(204)?;
+    ensure!(b.get("/buckets/short/props")?.json()?["props"]["ttl"] == 1, "the property");
+    b.put("/buckets/short/keys/kept", &expires("never"), b"x")?.is(204)?;
+    b.put("/buckets/short/keys/k", &[], b"x")?.is(204)?;
+    wait_for("the value expires", || a.get("/buckets/short/keys/k").is_ok_and(|read| read.status == 404))?;
+    a.get("/buckets/short/keys/kept")?.is(200)?;
+    ensure!(a.get("/buckets/short/keys?keys=true")?.json()?["keys"] == serde_json::json!(["kept"]), "listed");
     Ok(())
 }
 

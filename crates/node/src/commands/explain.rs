@@ -1,8 +1,9 @@
 //! `gramme explain`: what each node holds of a key.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use comfy_table::{Table, presets};
+use gramme_object::limits::LATEST_EXPIRY;
 use serde_json::Value;
 
 use crate::cli::ExplainArgs;
@@ -71,13 +72,19 @@ fn holds(holder: &Value) -> String {
     }
     let version = |version: &Value| {
         let dot = version["dot"].as_str().unwrap_or_default();
-        match version["bytes"].as_u64() {
-            Some(bytes) => format!("{dot} ({bytes} bytes)"),
-            None => format!("{dot} (deleted)"),
+        match (version["bytes"].as_u64(), version["expires_ms"].as_u64()) {
+            (Some(bytes), None) => format!("{dot} ({bytes} bytes)"),
+            (Some(bytes), Some(at)) => format!("{dot} ({bytes} bytes, expires {})", instant(at)),
+            (None, None) => format!("{dot} (deleted)"),
+            (None, Some(at)) => format!("{dot} (expired {})", instant(at)),
         }
     };
     let versions = versions.iter().map(version).collect::<Vec<_>>().join(", ");
     if is_owner { versions } else { format!("{versions}, kept for an owner") }
+}
+
+fn instant(millis: u64) -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(millis.min(LATEST_EXPIRY)))
 }
 
 /// What it comes to, and what happens next.

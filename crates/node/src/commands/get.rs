@@ -18,6 +18,7 @@ pub(crate) struct Version {
     pub(crate) tag: String,
     pub(crate) content_type: String,
     pub(crate) modified: String,
+    pub(crate) expires: String,
     /// `None` is a delete.
     pub(crate) value: Option<Vec<u8>>,
 }
@@ -37,12 +38,14 @@ impl Versions {
     /// A line for each version.
     pub(crate) fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_header(["", "tag", "modified", "type", "size", "value"]);
+        table
+            .load_preset(presets::NOTHING)
+            .set_header(["", "tag", "modified", "expires", "type", "size", "value"]);
         for (at, version) in self.versions.iter().enumerate() {
             let size = version.value.as_ref().map_or_else(String::new, |value| value.len().to_string());
             let shown = version.value.as_ref().map_or_else(|| "(deleted)".to_owned(), |value| preview(value));
-            let Version { tag, modified, content_type, .. } = version;
-            table.add_row([&(at + 1).to_string(), tag, modified, content_type, &size, &shown]);
+            let Version { tag, modified, expires, content_type, .. } = version;
+            table.add_row([&(at + 1).to_string(), tag, modified, expires, content_type, &size, &shown]);
         }
         table
     }
@@ -99,6 +102,7 @@ fn single(answer: &Answer) -> Version {
         tag: header("etag").trim_matches('"').to_owned(),
         content_type: header("content-type"),
         modified: header("last-modified"),
+        expires: header("x-gramme-expires"),
         value: Some(answer.body.clone()),
     }
 }
@@ -141,6 +145,7 @@ fn parse_part(part: &[u8]) -> Option<Version> {
         tag: header("etag").unwrap_or_default().trim_matches('"').to_owned(),
         content_type: header("content-type").unwrap_or_default(),
         modified: header("last-modified").unwrap_or_default(),
+        expires: header("x-gramme-expires").unwrap_or_default(),
         value: (!deleted).then(|| body.to_vec()),
     })
 }
@@ -194,6 +199,7 @@ fn as_json(read: &Versions) -> serde_json::Value {
             "tag": version.tag,
             "content_type": version.content_type,
             "last_modified": version.modified,
+            "expires": Some(&version.expires).filter(|expires| !expires.is_empty()),
             "deleted": version.value.is_none(),
             "value_base64": version.value.as_ref().map(|value| STANDARD.encode(value)),
         })

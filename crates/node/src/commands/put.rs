@@ -1,20 +1,37 @@
-//! `gramme put` and `gramme delete`: read first, and write with that context.
+//! `gramme put`, `gramme touch` and `gramme delete`: read first, and write with that context.
 
 use std::io::Read;
 use std::time::Duration;
 
-use crate::cli::{DeleteArgs, KeyArgs, PutArgs, WriteArgs};
+use crate::cli::{DeleteArgs, KeyArgs, PutArgs, TouchArgs, WriteArgs};
 use crate::commands::get::read;
 use crate::commands::remote::{Call, Remote, key_request};
-use crate::exit::{REFUSED, USAGE, failure};
+use crate::exit::{NOT_FOUND, REFUSED, USAGE, failure};
 
 pub(crate) fn run(args: &PutArgs) -> anyhow::Result<()> {
     let value = value_of(&args.value)?;
-    write(&args.key, &args.write, "PUT", vec![("content-type", args.content_type.clone())], value)
+    let mut headers = vec![("content-type", args.content_type.clone())];
+    headers.extend(args.expires.iter().map(|expires| ("x-gramme-expires", expires.clone())));
+    write(&args.key, &args.write, "PUT", headers, value)
 }
 
 pub(crate) fn run_delete(args: &DeleteArgs) -> anyhow::Result<()> {
     write(&args.key, &args.write, "DELETE", Vec::new(), Vec::new())
+}
+
+pub(crate) fn run_touch(args: &TouchArgs) -> anyhow::Result<()> {
+    let remote = Remote::new(&args.key.endpoint, Duration::from_millis(args.key.timeout.into()))?;
+    let mut path = format!("{}&touch=true", key_request(&args.key)?);
+    for (name, threshold) in [("w", args.w), ("r", args.r)] {
+        path += &threshold.map(|threshold| format!("&{name}={threshold}")).unwrap_or_default();
+    }
+    let headers = vec![("x-gramme-expires", args.expires.clone())];
+    let answer = remote.call(&Call { method: "PUT", path, headers, body: Vec::new() })?;
+    match answer.status {
+        204 => Ok(()),
+        404 => Err(failure(NOT_FOUND, format!("{}: there is no value to touch", args.key.key))),
+        _ => Err(answer.error()),
+    }
 }
 
 fn value_of(text: &str) -> anyhow::Result<Vec<u8>> {

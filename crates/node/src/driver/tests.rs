@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gramme_object::{Content, Key};
+use gramme_object::{Content, Expiry, Key};
 use gramme_quorum::{PutError, Threshold};
 use gramme_replica::{ClientPut, ClientRequest, Response};
 use gramme_ring::NodeId;
@@ -109,6 +109,7 @@ impl Cluster {
             key: key_of(key),
             context: Bytes::new(),
             content: Some(Content::from_body(value)),
+            expiry: Expiry::AsBucket,
             w,
             pw: Threshold::Default,
             dw: Threshold::Default,

@@ -41,6 +41,7 @@ pub(crate) fn asked(message: ClientMessage, max_value: usize) -> Option<Asked> {
                 key: put.key,
                 context: put.context,
                 content: put.content,
+                expiry: put.expiry,
                 w: put.w,
                 pw: put.pw,
                 dw: put.dw,

@@ -4,7 +4,7 @@ mod conditions;
 mod objects;
 
 pub(crate) use conditions::{Condition, Refused, Tag, object_tag, version_tag};
-pub(crate) use objects::{Failed, Reading, delete, keys_page, read, write};
+pub(crate) use objects::{Failed, Reading, delete, keys_page, read, touch, write};
 
 /// How long a request waits unless it says otherwise, in milliseconds.
 pub(crate) const TIMEOUT: u32 = 5_000;

@@ -15,6 +15,10 @@ pub(crate) enum Failed {
     Put(PutError),
     /// Nothing was changed.
     Condition(Refused),
+    /// There is no value, and nothing was changed.
+    Absent,
+    /// There are so many, and nothing was changed.
+    Siblings(usize),
     /// The node is going down; a write may be stored.
     GoingDown {
         is_write: bool,
@@ -84,6 +88,27 @@ pub(crate) async fn delete(
         if put.context.is_empty() {
             put.context = found.context;
         }
+    }
+    send(handle, put).await
+}
+
+/// Writes the value anew that a read at R has found, with another expiry. Somebody else's write in between becomes its
+/// sibling.
+pub(crate) async fn touch(
+    handle: &Handle,
+    mut put: ClientPut,
+    condition: &Condition,
+    reading: Reading,
+) -> Result<Stored, Failed> {
+    let found = check(handle, &put.key, condition, reading).await?;
+    let mut contents = found.object.versions().values().filter_map(|sibling| sibling.content.as_ref());
+    put.content = contents.next().cloned();
+    if put.content.is_none() {
+        return Err(Failed::Absent);
+    }
+    match contents.count() {
+        0 => put.context = found.context,
+        others => return Err(Failed::Siblings(1 + others)),
     }
     send(handle, put).await
 }

@@ -18,7 +18,7 @@ fn of(need: u8) -> Sets {
 }
 
 fn written(actor: u64, counter: u64) -> Object {
-    let sibling = Sibling { stamp: Stamp(counter), write_id: actor, content: None };
+    let sibling = Sibling { stamp: Stamp(counter), write_id: actor, expires: None, content: None };
     Object::from_write(&Context::new(), Dot::new(Actor(actor), counter), sibling)
 }
 

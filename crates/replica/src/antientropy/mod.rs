@@ -403,7 +403,11 @@ impl Exchanges {
     pub(crate) fn on_reclaim_timer(&mut self, around: &mut Around<'_>) {
         around.cx.timers.set(around.cx.now.monotonic + RECLAIM, Timer::Reclaim);
         self.closing.on_time(around);
-        around.shard.reclaim(around.cx);
+        let Around { cx, node, shard } = around;
+        let millis = node.clock.millis(cx.now);
+        let by_clock =
+            |place: &Place| node.properties(&place.key).is_some_and(|properties| !properties.allow_mult);
+        shard.reclaim(cx, |place| by_clock(place).then_some(millis));
     }
 
     /// All that others had of partitions is here.

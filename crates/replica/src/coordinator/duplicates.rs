@@ -167,6 +167,7 @@ mod tests {
             key: key.clone(),
             read: Context::new(),
             content: None,
+            expiry: gramme_object::Expiry::AsBucket,
             w: Threshold::Default,
             pw: Threshold::Default,
             dw: Threshold::Default,

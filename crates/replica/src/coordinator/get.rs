@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use gramme_gossip::Opinion;
 use gramme_object::{Key, Object, limits};
+use gramme_plant::planted;
 use gramme_quorum::{Failure, GetError, GetReply, GetRequest, GetVerdict, Question, Threshold};
 use gramme_ring::NodeId;
 use gramme_vclock::{Context, Dot};
@@ -384,8 +385,9 @@ impl Coordinator {
                 get.deadline = get.deadline.min(cx.now.monotonic + LINGER);
                 cx.timers.set(get.deadline, Timer::Get(id));
                 cx.stats.count_versions(object.siblings().len());
-                let found = found(cx, get, object, around.node.clock.millis(cx.now));
-                cx.reply(get.ticket, Response::Get(Ok(found)));
+                let found = found(cx, around.node, get, object);
+                cx.stats.gets_failed += u64::from(found.is_err());
+                cx.reply(get.ticket, Response::Get(found));
             }
             GetVerdict::Fail(shortfall) => {
                 cx.stats.gets_failed += 1;
@@ -509,10 +511,21 @@ fn send_read(around: &mut Around<'_>, id: u64, get: &Get, (to, asked): (NodeId, 
 }
 
 /// What a client is shown of what was found.
-fn found(cx: &Cx, get: &Get, object: Object, millis: u64) -> Found {
-    let shown = if get.allow_mult { object } else { object.last_writer(millis) };
+fn found(cx: &Cx, node: &Node, get: &Get, object: Object) -> Result<Found, GetError> {
+    let mut shown = match get.allow_mult {
+        true => object,
+        false => object.last_writer(node.clock.millis(cx.now)),
+    };
+    if shown.next_expiry().is_some() && !planted!(ShowExpired) {
+        let (earliest, latest) = node.clock.range(cx.now);
+        shown.purge(earliest);
+        // To hide what has not expired would let the reader's next write replace it.
+        if shown.purge(latest) > 0 {
+            return Err(GetError::Clock);
+        }
+    }
     let context = cx.config.secrets.seal(&get.place.key, shown.context());
     let covers = |against: &Context| shown.versions().dots().all(|dot| against.covers(dot));
     let is_covered = get.against.as_ref().is_some_and(covers);
-    Found { context, object: shown, owners: get.request.owners_heard(), is_covered }
+    Ok(Found { context, object: shown, owners: get.request.owners_heard(), is_covered })
 }

@@ -240,9 +240,9 @@ pub(crate) fn wanted(
     let has_value = |key: &Key, stored: &Bytes| match Object::decode(stored) {
         // Beside the last write there may be values that nobody is shown.
         Ok(object) if node.properties(key).is_some_and(|properties| !properties.allow_mult) => {
-            object.last_writer(millis).has_value()
+            object.last_writer(millis).at_time(millis).has_value()
         }
-        Ok(object) => object.has_value(),
+        Ok(object) => object.at_time(millis).has_value(),
         // A finding of whoever reads it; here it is a key that has something.
         Err(_) => true,
     };

@@ -13,7 +13,7 @@ mod needs;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gramme_object::{Key, Object, Sibling};
+use gramme_object::{Expiry, Key, Object, Sibling};
 use gramme_plant::planted;
 use gramme_quorum::{Ack, Failure, PutError, PutNeeds, PutRequest, PutVerdict, Receipt, Seat, Tenure};
 use gramme_ring::NodeId;
@@ -22,7 +22,7 @@ use gramme_wire::PeerMessage;
 use gramme_wire::peer::{self, Class, Durability, PutDone, ReplyHeader, Status, Write, WriteReply};
 
 use self::answer::{answer, shortens, tell};
-use self::needs::{Levels, check_siblings, put_needs, replaced};
+use self::needs::{Levels, check_siblings, expires, put_needs, replaced};
 use super::duplicates::{Identity, Seen};
 use super::stand_in::{fallbacks, stand_in, stand_in_for_silent};
 use super::{Around, Coordinator, LINGER, adopt, failure};
@@ -61,6 +61,7 @@ pub(super) struct Put {
     /// What its writer had read.
     read: Context,
     content: Option<gramme_object::Content>,
+    expiry: Expiry,
     return_body: bool,
     properties: Properties,
     /// Whether fallbacks may stand in.
@@ -82,6 +83,8 @@ struct Kept {
     object: Bytes,
     /// The state that is stored here.
     state: Arc<Object>,
+    /// When it was made at the earliest, in milliseconds since 1970.
+    millis: u64,
     /// Whether it is as durable here as was asked.
     is_stored: bool,
 }
@@ -98,10 +101,10 @@ impl Coordinator {
             Some((origin, request)) => Identity { origin, boot: 0, request },
             None => Identity { origin: cx.me().0, boot: cx.boot, request },
         };
-        let ClientPut { key, content, w, pw, dw, timeout, return_body, sloppy, .. } = put;
+        let ClientPut { key, content, expiry, w, pw, dw, timeout, return_body, sloppy, .. } = put;
         let asker = Asker::Client(ticket, key.clone());
         let place = node.map.place(key.clone());
-        let put = peer::Put { key, read, content, w, pw, dw, timeout, return_body, sloppy };
+        let put = peer::Put { key, read, content, expiry, w, pw, dw, timeout, return_body, sloppy };
         if planted!(HandOnCopy) && !around.shard.owns(place.partition) {
             let _ = self.is_first(around.cx, identity, &put, asker);
             return self.start_forward(around, identity, place, put);
@@ -145,7 +148,10 @@ impl Coordinator {
         if shard.is_full(cx, Class::Foreground) {
             return Err(PutError::Busy);
         }
-        let by_clock = node.properties(&put.key).is_some_and(|properties| !properties.allow_mult);
+        let properties = node.properties(&put.key);
+        let by_clock = properties.is_some_and(|properties| {
+            !properties.allow_mult || put.content.is_some() && put.expiry.instant(properties.ttl, 0).is_some()
+        });
         // A start that has met nobody cannot know; it counts for nothing anyway.
         let is_compared = node.clock.is_compared() || cx.config.others().next().is_none();
         if by_clock && (!is_compared || node.clock.is_off(cx.now).is_some()) {
@@ -210,12 +216,13 @@ impl Coordinator {
         let counted = PutRequest::new(&around.node.map.sets(place.partition, need), needs);
         let (id, deadline) = (around.cx.next_request(), around.cx.after(asked.timeout));
         let sloppy = asked.sloppy.unwrap_or(properties.sloppy);
-        let peer::Put { read, content, return_body, .. } = asked;
+        let peer::Put { read, content, expiry, return_body, .. } = asked;
         let mut put = Put {
             identity,
             place: place.clone(),
             read,
             content,
+            expiry,
             return_body,
             properties,
             sloppy,
@@ -372,7 +379,7 @@ impl Coordinator {
         if put.write.is_none() || put.waits() {
             return;
         }
-        let answer = answer(cx, put, receipt);
+        let answer = answer(put, receipt);
         let identity = put.identity;
         put.receipt = None;
         reschedule(cx, id, put, LINGER);
@@ -392,7 +399,7 @@ impl Coordinator {
         if let Some(receipt) = late {
             let outcome = match put.return_body {
                 true => Err(PutError::Unknown(around.cx.me())),
-                false => answer(around.cx, put, receipt).ok_or(PutError::Unknown(around.cx.me())),
+                false => answer(put, receipt).ok_or(PutError::Unknown(around.cx.me())),
             };
             self.conclude(around.cx, identity, outcome);
         }
@@ -499,17 +506,20 @@ fn coordinate(around: &mut Around<'_>, id: u64, put: &mut Put) -> Result<(), Put
         return Err(PutError::Disk);
     };
     check_siblings(put, &object, stored.len())?;
-    let dot = shard.mint(cx, put.place.partition);
     let millis = node.clock.millis(cx.now);
+    let expires = expires(put, millis)?;
+    let shown_at = if put.return_body { node.clock.range(cx.now).0 } else { millis };
+    let dot = shard.mint(cx, put.place.partition);
     cx.observe(object.newest_stamp(), millis);
-    let sibling =
-        Sibling { stamp: cx.next_stamp(millis), write_id: cx.random(), content: put.content.take() };
+    let (stamp, write_id) = (cx.next_stamp(millis), cx.random());
+    let sibling = Sibling { stamp, write_id, expires, content: put.content.take() };
     let read = replaced(put, &object);
     let (state, sent) = written(&object, &read, dot, sibling);
     let state = Arc::new(state);
     let stored = Bytes::from(state.encode());
     let sent = sent.map_or_else(|| stored.clone(), |sent| sent.encode().into());
-    put.write = Some(Kept { dot, object: sent, state: Arc::clone(&state), is_stored: false });
+    put.write =
+        Some(Kept { dot, object: sent, state: Arc::clone(&state), millis: shown_at, is_stored: false });
     send_writes(cx, node, id, put);
     shard.stage_put(cx, &put.place, (state, stored), id, put.levels.own);
     Ok(())

@@ -53,32 +53,64 @@ impl Clock {
         }
     }
 
+    /// The time that the clocks of all these nodes, and ours, have reached, in milliseconds since 1970; nothing if one
+    /// has not told its clock since this start. A node that is gone is believed to go on as it did.
+    pub(crate) fn slowest(&self, nodes: impl Iterator<Item = NodeId>, now: Now) -> Option<u64> {
+        let latest = |node| self.peers.get(&node).and_then(|samples| samples.last.iter().max());
+        let ours = Some(now.wall.min(self.millis(now) * 1_000));
+        let theirs =
+            nodes.map(|node| Some(now.monotonic.checked_add_signed(*latest(node)?).unwrap_or_default()));
+        theirs
+            .chain([ours])
+            .try_fold(u64::MAX, |slowest, wall| Some(slowest.min(wall?)))
+            .map(|wall| wall / 1_000)
+    }
+
     /// Whether any peer has told its clock since this start.
     pub(crate) fn is_compared(&self) -> bool {
         !self.peers.is_empty() || planted!(TrustClock)
     }
 
-    /// By how many microseconds the peers' median is ahead of our clock; 0 while nobody is known.
-    fn median(&self, now: Now) -> i64 {
+    /// By how many microseconds the median of the peers' clocks, and of `more`, is ahead of ours, if that is far.
+    fn far_median(&self, now: Now, more: Option<i64>) -> Option<i64> {
         let ours = now.wall.cast_signed().wrapping_sub(now.monotonic.cast_signed());
         let latest = self.peers.values().filter_map(|samples| samples.last.iter().max());
-        let mut ahead: Vec<i64> = latest.map(|theirs| theirs.wrapping_sub(ours)).collect();
+        let ahead = latest.map(|theirs| theirs.wrapping_sub(ours));
+        // Almost always all are near, and nothing is sorted.
+        if !ahead.clone().any(is_far) {
+            return None;
+        }
+        let mut ahead: Vec<i64> = ahead.chain(more).collect();
         ahead.sort_unstable();
-        let middle = |at: usize| ahead.get(at).copied().unwrap_or_default();
         // Of the two in the middle the one that agrees with us.
-        let (lower, upper) = (middle(ahead.len().saturating_sub(1) / 2), middle(ahead.len() / 2));
-        if lower.unsigned_abs() < upper.unsigned_abs() { lower } else { upper }
+        let (lower, upper) = (ahead[(ahead.len() - 1) / 2], ahead[ahead.len() / 2]);
+        let median = if lower.unsigned_abs() < upper.unsigned_abs() { lower } else { upper };
+        is_far(median).then_some(median)
     }
 
-    /// By how much our clock is off, in microseconds, if that is far.
+    /// Between which times it is, in milliseconds since 1970: two, if our clock and the only other one that has been heard
+    /// are far apart.
+    pub(crate) fn range(&self, now: Now) -> (u64, u64) {
+        let ours = self.millis(now);
+        let ahead = self.is_off(now).filter(|_| self.peers.len() == 1).unwrap_or_default();
+        let theirs = ours.saturating_add_signed(ahead / 1_000);
+        (ours.min(theirs), ours.max(theirs))
+    }
+
+    /// By how much our clock is off, in microseconds, if that is far. A single peer is enough to doubt it.
     pub(crate) fn is_off(&self, now: Now) -> Option<i64> {
-        Some(self.median(now)).filter(|ahead| ahead.abs() > FAR && !planted!(TrustClock))
+        self.far_median(now, None)
     }
 
-    /// The time to stamp with, in milliseconds since 1970: ours, unless it is far from everybody else's.
+    /// The time to go by, in milliseconds since 1970: ours, unless it is far from most others'. A single peer is not
+    /// enough to go by that one's.
     pub(crate) fn millis(&self, now: Now) -> u64 {
-        now.wall.saturating_add_signed(self.is_off(now).unwrap_or_default()) / 1_000
+        now.wall.saturating_add_signed(self.far_median(now, Some(0)).unwrap_or_default()) / 1_000
     }
+}
+
+fn is_far(ahead: i64) -> bool {
+    ahead.abs() > FAR && !planted!(TrustClock)
 }
 
 #[cfg(test)]
@@ -104,7 +136,11 @@ mod tests {
         let fast = heard(&[NOW.wall - HOUR, NOW.wall - HOUR + 9]);
         assert!(fast.is_off(NOW).is_some_and(|ahead| ahead < -(HOUR.cast_signed() - 10)));
         assert!(fast.millis(NOW).abs_diff((NOW.wall - HOUR) / 1_000) < 2);
-        assert!(heard(&[NOW.wall + HOUR]).is_off(NOW).is_some());
+        let doubted = heard(&[NOW.wall + HOUR]);
+        assert!(doubted.is_off(NOW).is_some());
+        assert_eq!(doubted.millis(NOW), NOW.wall / 1_000, "one peer is not enough to go by");
+        assert_eq!(doubted.range(NOW), (NOW.wall / 1_000, (NOW.wall + HOUR) / 1_000));
+        assert_eq!(heard(&[NOW.wall + HOUR, NOW.wall]).range(NOW), (NOW.wall / 1_000, NOW.wall / 1_000));
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub struct Properties {
     pub max_siblings: u32,
     /// Whether fallbacks stand in for owners that cannot be reached, unless the request says otherwise.
     pub sloppy: bool,
+    /// After how many seconds values expire unless the request says otherwise; 0 for never.
+    pub ttl: u32,
 }
 
 impl Properties {
@@ -80,6 +82,7 @@ impl Properties {
             durability: BucketDurability::Fsync,
             max_siblings: limits::SIBLINGS,
             sloppy: true,
+            ttl: 0,
         }
     }
 }
@@ -103,6 +106,8 @@ pub struct PropertiesPatch {
     pub max_siblings: Option<u32>,
     /// See [`Properties::sloppy`].
     pub sloppy: Option<bool>,
+    /// See [`Properties::ttl`].
+    pub ttl: Option<u32>,
 }
 
 gramme_codec::structs! {
@@ -115,6 +120,7 @@ gramme_codec::structs! {
         durability: Option<BucketDurability>,
         max_siblings: Option<u32>,
         sloppy: Option<bool>,
+        ttl: Option<u32>,
     }
 }
 
@@ -139,6 +145,7 @@ impl PropertiesPatch {
             durability: newer.durability.or(self.durability),
             max_siblings: newer.max_siblings.or(self.max_siblings),
             sloppy: newer.sloppy.or(self.sloppy),
+            ttl: newer.ttl.or(self.ttl),
         }
     }
 
@@ -153,6 +160,7 @@ impl PropertiesPatch {
             durability: self.durability.unwrap_or(to.durability),
             max_siblings: self.max_siblings.unwrap_or(to.max_siblings),
             sloppy: self.sloppy.unwrap_or(to.sloppy),
+            ttl: self.ttl.unwrap_or(to.ttl),
         }
     }
 

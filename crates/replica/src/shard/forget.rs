@@ -187,8 +187,9 @@ impl Shard {
     }
 
     /// A key is found on the disk, as it is there.
-    pub(crate) fn note_forgetful(&mut self, cx: &Cx, place: &Place, object: &Object) {
+    pub(crate) fn note_found(&mut self, cx: &Cx, place: &Place, object: &Object) {
         self.reclaim.note_found(place, object, cx.now.monotonic);
+        self.expiring.note(place, object);
     }
 
     /// The partitions in which keys may have something to forget that nobody has in mind. They are to be gone through.
@@ -197,7 +198,7 @@ impl Shard {
     }
 
     /// Has keys looked at that may have something to forget. Called now and then.
-    pub(crate) fn reclaim(&mut self, cx: &mut Cx) {
+    pub(crate) fn reclaim(&mut self, cx: &mut Cx, by_clock: impl Fn(&Place) -> Option<u64>) {
         let mut left = if self.is_full(cx, Class::Background) { 0 } else { AT_ONCE };
         let mut looked_at = Vec::new();
         for partition in self.reclaim.take_changed(LOOKED_AT) {
@@ -207,19 +208,51 @@ impl Shard {
             looked_at.extend(ready);
         }
         for place in looked_at {
-            self.with(cx, &place, Operation::Reclaim);
+            self.with(cx, &place, Operation::Reclaim(by_clock(&place)));
         }
         cx.stats.reclaim_waiting = self.reclaim.len() as u64;
     }
 
-    pub(super) fn reclaim_ready(&mut self, cx: &mut Cx, place: &Place) {
+    // What has expired.
+
+    /// A leaf in which a value has expired, and since when.
+    pub(crate) fn take_expired(&mut self, millis: u64) -> Option<((PartitionId, u32), u64)> {
+        self.expiring.take_due(millis)
+    }
+
+    /// A leaf is to be looked at again at this time, in milliseconds since 1970.
+    pub(crate) fn expire_later(&mut self, leaf: (PartitionId, u32), at: u64) {
+        self.expiring.note_leaf(leaf, at);
+    }
+
+    /// Drops a key's values that have expired at this time, in milliseconds since 1970.
+    pub(crate) fn purge(&mut self, cx: &mut Cx, place: &Place, millis: u64) {
+        self.with(cx, place, Operation::Purge(millis));
+    }
+
+    pub(super) fn purge_ready(&mut self, cx: &mut Cx, place: &Place, millis: u64) {
+        let Some(old) = self.overlay.ready(place).cloned() else { return };
+        let mut object = (*old.object).clone();
+        let purged = object.purge(millis);
+        if purged > 0 {
+            cx.stats.values_purged += purged as u64;
+            let stored = object.encode().into();
+            let level = (Level::Written, Class::Background);
+            self.stage(cx, place, &old, (Arc::new(object), stored), Vec::new(), level);
+        }
+    }
+
+    pub(super) fn reclaim_ready(&mut self, cx: &mut Cx, place: &Place, by_clock: Option<u64>) {
         let Some(old) = self.overlay.ready(place).cloned() else { return };
         let Some(owned) = self.partitions.get(&place.partition) else { return };
         let is_in_floor = self.reclaim.is_in_floor(place.partition, owned.seen(), old.object.context());
         if !is_in_floor && !planted!(ReclaimEarly) {
             return self.reclaim.note(place, &old.object, cx.now.monotonic);
         }
-        let object = old.object.reclaimed();
+        let object = match by_clock {
+            Some(millis) => old.object.last_writer(millis).reclaimed(),
+            None => old.object.reclaimed(),
+        };
         if object == *old.object {
             return;
         }

@@ -91,8 +91,10 @@ impl Shard {
         let status = if before > 0 && covered.len() == before { Status::Covered } else { done(level) };
         // Whoever is told that a version was replaced lets it go: what replaced it must not be lost after that.
         let level = if covered.is_empty() { level } else { Level::Synced };
-        // A state that includes ours, as the usual overwrite does, is stored as it came.
-        let includes_ours = covered.is_empty() && object.context().includes(old.object.context());
+        // A state that includes ours, as the usual overwrite does, is stored as it came; not with values that were purged
+        // here.
+        let includes_ours =
+            covered.is_empty() && object.context().includes(old.object.context()) && !old.object.has_purged();
         let merged = (!includes_ours).then(|| {
             let mut merged = (*old.object).clone();
             merged.merge(&object);
@@ -163,6 +165,7 @@ impl Shard {
                 let (old, new) = ((old_digest, old_bytes), (Some(digest), new_bytes));
                 self.replace(cx, place, old, new, (news, &mut changes));
                 self.reclaim.note(place, &object, cx.now.monotonic);
+                self.expiring.note(place, &object);
             }
         }
         // What is shown must be as durable as the most careful of the batches in it.

@@ -10,6 +10,7 @@
 mod closed;
 mod commits;
 mod counting;
+mod expiring;
 mod forget;
 mod hints;
 mod merge;
@@ -33,6 +34,7 @@ use gramme_wire::peer::{Class, Room, Status, Sum, Told};
 
 pub(crate) use closed::{Closed, recovered as recovered_closed};
 pub(crate) use commits::Level;
+pub(crate) use expiring::STEP as EXPIRY_STEP;
 pub use hints::Backlog;
 pub(crate) use hints::recovered as recovered_hints;
 pub(crate) use overlay::Ready;
@@ -45,6 +47,7 @@ use crate::io::{Change, Effect, LoadFailed, Page, Rows};
 use crate::node::Epoch;
 use crate::place::{Place, Space};
 use commits::Commits;
+use expiring::Expiring;
 use hints::Hints;
 use overlay::Overlay;
 use reclaim::Reclaim;
@@ -58,6 +61,7 @@ pub(crate) struct Shard {
     uncounted: Option<Uncounted>,
     hints: Hints,
     reclaim: Reclaim,
+    expiring: Expiring,
     closed: Closed,
     /// This start's tenure as a fallback.
     tenure: Tenure,
@@ -81,6 +85,7 @@ impl Shard {
             reclaim: Reclaim::new(partitions.keys().map(|id| (*id, others(*id)))),
             partitions,
             uncounted: None,
+            expiring: Expiring::default(),
             hints: Hints::new(hints),
             closed,
             tenure,
@@ -365,7 +370,8 @@ impl Shard {
             Operation::Forget(stored) => self.forget(cx, place, &stored),
             Operation::Rewrite => self.rewrite(cx, place),
             Operation::Bury(dots, writer) => self.bury_ready(cx, place, &dots, writer),
-            Operation::Reclaim => self.reclaim_ready(cx, place),
+            Operation::Reclaim(by_clock) => self.reclaim_ready(cx, place, by_clock),
+            Operation::Purge(millis) => self.purge_ready(cx, place, millis),
         }
     }
 
@@ -383,7 +389,7 @@ impl Shard {
             Operation::Coordinate(put) => self.done.push_back(Done::Loaded { put, result: Err(LoadFailed) }),
             Operation::Rewrite => self.drop_hint(cx, place),
             // It is handed on, or looked at, again some time.
-            Operation::Forget(_) | Operation::Reclaim => {}
+            Operation::Forget(_) | Operation::Reclaim(_) | Operation::Purge(_) => {}
         }
     }
 

@@ -90,6 +90,8 @@ pub(crate) enum Scanner {
     Scrub,
     /// A leaf with damaged rows is read a second time.
     Suspect,
+    /// A leaf in which something has expired is gone through.
+    Expired,
     /// Another node compares.
     Range(Box<RangeScan>),
 }
@@ -130,8 +132,11 @@ pub(crate) enum Operation {
     Rewrite,
     /// End these versions, which another replica has seen replaced, and tell the writer.
     Bury(Vec<Dot>, Writer),
-    /// Forget what was replaced, if every owner has seen all of it.
-    Reclaim,
+    /// Forget what was replaced, if every owner has seen all of it. The time, in milliseconds since 1970, if the bucket
+    /// shows the last writer.
+    Reclaim(Option<u64>),
+    /// Drop values that have expired at this time, in milliseconds since 1970.
+    Purge(u64),
 }
 
 impl Operation {
@@ -145,7 +150,8 @@ impl Operation {
             | Self::Coordinate(_)
             | Self::Rewrite
             | Self::Bury(..)
-            | Self::Reclaim => 0,
+            | Self::Reclaim(_)
+            | Self::Purge(_) => 0,
         }
     }
 }

@@ -137,7 +137,7 @@ fn what_is_missing_must_be_taken_first() {
         bench.commit_all();
         let id = bench.last_id("Range");
         let content = Some(Content::from_body(b"v"));
-        let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, content };
+        let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, expires: None, content };
         let object = Object::from_write(&Context::new(), Dot::new(Actor(9), 1), sibling);
         let stored = if is_taken { object.encode().into() } else { "damaged".into() };
         let reply = RangeReply {

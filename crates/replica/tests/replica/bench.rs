@@ -1,7 +1,7 @@
 //! The replica and its surroundings: its clock, its disk, and what it has sent.
 
 use bytes::Bytes;
-use gramme_object::{Content, Key, Object, Sibling, Stamp};
+use gramme_object::{Content, Expiry, Key, Object, Sibling, Stamp};
 use gramme_quorum::{Seat, Tenure, Threshold};
 use gramme_replica::{
     Bounds, Change, ClientPut, ClientRequest, Config, Effect, Input, Now, Page, Place, PropertiesChange,
@@ -27,6 +27,8 @@ pub(crate) struct Bench {
     pub(crate) now: u64,
     /// By how much the wall clock is off, in microseconds.
     pub(crate) skew: i64,
+    /// By how much node B's clock is behind, in microseconds.
+    pub(crate) lag: u64,
     pub(crate) objects: std::collections::BTreeMap<Key, Bytes>,
     /// What it keeps for others.
     pub(crate) hints: std::collections::BTreeMap<Place, Bytes>,
@@ -79,6 +81,7 @@ pub(crate) fn started(nodes: u64, recovered: Recovered, bounds: Bounds) -> Bench
         nodes,
         now: 0,
         skew: 0,
+        lag: 0,
         objects: std::collections::BTreeMap::new(),
         hints: std::collections::BTreeMap::new(),
         base: recovered.position,
@@ -378,7 +381,8 @@ fn take_unreadable(rows: &mut Vec<(Place, Bytes)>) -> Vec<Place> {
 }
 
 fn tombstone(dot: Dot, read: &Context) -> Bytes {
-    let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, content: None };
+    let sibling =
+        Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, expires: None, content: None };
     Object::from_write(read, dot, sibling).encode().into()
 }
 
@@ -410,6 +414,7 @@ pub(crate) fn client_put(value: &str) -> ClientPut {
         key: key(),
         context: Bytes::new(),
         content: Some(Content::from_body(value.as_bytes())),
+        expiry: Expiry::AsBucket,
         w: Threshold::Default,
         pw: Threshold::Default,
         dw: Threshold::Default,
@@ -446,7 +451,7 @@ impl Bench {
     /// Another coordinator's write of a value arrives.
     pub(crate) fn value_from(&mut self, from: NodeId, dot: Dot) {
         let stamp = Stamp::at_millis(WALL / 1_000);
-        let sibling = Sibling { stamp, write_id: 1, content: Some(Content::from_body(b"v")) };
+        let sibling = Sibling { stamp, write_id: 1, expires: None, content: Some(Content::from_body(b"v")) };
         let object = Object::from_write(&Context::new(), dot, sibling).encode().into();
         let (header, seat) = (self.header(), Seat::default());
         let write = Write { header, key: key(), seat, durability: Durability::Synced, dot, object };

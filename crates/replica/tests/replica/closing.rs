@@ -326,7 +326,8 @@ fn a_partition_with_many_deletes_leaves_the_others_their_turn() {
     };
     let delete = |bench: &mut Bench, key: Key, partition, counter| {
         let header = gramme_wire::peer::RequestHeader { partition, ..bench.header() };
-        let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, content: None };
+        let sibling =
+            Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, expires: None, content: None };
         let object =
             Object::from_write(&Context::new(), Dot::new(Actor(2), counter), sibling).encode().into();
         let repair = Repair { header, key, seat: Seat::default(), object };

@@ -22,7 +22,7 @@ const OTHER: Sum = Sum { count: 9, sum: 1 };
 fn large(actor: u64, bytes: usize) -> (Dot, Bytes) {
     let dot = Dot::new(Actor(actor), 1);
     let content = Some(Content::from_body(&vec![7; bytes]));
-    let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: actor, content };
+    let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: actor, expires: None, content };
     (dot, Object::from_write(&Context::new(), dot, sibling).encode().into())
 }
 

@@ -17,7 +17,8 @@ use crate::bench::*;
 fn version(counter: u64, value: &str) -> (Dot, Bytes) {
     let dot = Dot::new(Actor(9), counter);
     let content = Some(Content::from_body(value.as_bytes()));
-    let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: counter, content };
+    let sibling =
+        Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: counter, expires: None, content };
     (dot, Object::from_write(&Context::new(), dot, sibling).encode().into())
 }
 

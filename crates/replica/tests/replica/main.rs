@@ -6,6 +6,7 @@ mod bounds;
 mod closing;
 mod contexts;
 mod exchanges;
+mod expiry;
 mod hints;
 mod listing;
 mod peers;

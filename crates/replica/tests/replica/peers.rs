@@ -18,7 +18,7 @@ pub(crate) fn leaf_of(key: &Key, partition: PartitionId) -> u32 {
 
 pub(crate) fn value(dot: Dot) -> Object {
     let content = Some(Content::from_body(b"v"));
-    let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, content };
+    let sibling = Sibling { stamp: Stamp::at_millis(WALL / 1_000), write_id: 1, expires: None, content };
     Object::from_write(&Context::new(), dot, sibling)
 }
 
@@ -109,7 +109,8 @@ impl Bench {
             self.commit_all();
             self.now = self.timer.clamp(self.now + 1, self.now + SECOND);
             self.step(Input::Timer);
-            [B, C].into_iter().for_each(|node| self.greet(node, None, WALL + self.now));
+            self.greet(B, None, (WALL + self.now) - self.lag);
+            self.greet(C, None, WALL + self.now);
         }
         self.commit_all();
     }

@@ -114,7 +114,7 @@ fn a_start_counts_for_nothing_before_it_has_heard_the_others() {
 #[test]
 fn a_runaway_stamp_is_refused_and_carries_nobody_away() {
     let mut bench = bench(3);
-    let sibling = |stamp| Sibling { stamp, write_id: 1, content: None };
+    let sibling = |stamp| Sibling { stamp, write_id: 1, expires: None, content: None };
     let dot = Dot::new(Actor(2), 1);
     let runaway = Stamp::at_millis(WALL / 1_000 + 3_600_000);
     let object: Bytes = Object::from_write(&Context::new(), dot, sibling(runaway)).encode().into();

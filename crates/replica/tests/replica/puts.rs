@@ -1,7 +1,7 @@
 //! Who coordinates a put, when it is answered, and duplicates.
 
 use crate::bench::*;
-use gramme_object::{Content, Key, Object, Sibling, Stamp};
+use gramme_object::{Content, Expiry, Key, Object, Sibling, Stamp};
 use gramme_quorum::{PutError, Seat, Threshold};
 use gramme_replica::{ClientPut, Input, Response, Ticket};
 use gramme_vclock::{Actor, Context, Dot};
@@ -177,6 +177,7 @@ fn a_put_that_is_handed_to_an_owner_is_coordinated_there() {
         key: key(),
         read: Context::new(),
         content: Some(Content::from_body(b"x")),
+        expiry: Expiry::AsBucket,
         w: Threshold::Default,
         pw: Threshold::Default,
         dw: Threshold::Default,
@@ -228,7 +229,7 @@ fn stamps_do_not_go_back_with_the_clock() {
     // Another node's clock is ahead: what is written after its version is later than that.
     let key = Key::new("lww", "b", "k").expect("valid parts");
     let ahead = Stamp::at_millis(WALL / 1_000 + 1_500);
-    let sibling = Sibling { stamp: ahead, write_id: 1, content: None };
+    let sibling = Sibling { stamp: ahead, write_id: 1, expires: None, content: None };
     let dot = Dot::new(Actor(5), 1);
     let object = Object::from_write(&Context::new(), dot, sibling).encode().into();
     let partition = bench.replica.layout().partition_of(KEYSPACE.hash(key.as_bytes()));

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::{Promise, Story, Violation, name, violation};
-use crate::history::Kind;
+use crate::history::{Kind, ReadRecord};
 
 pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
     for key in 0..story.history.keys.len() {
@@ -22,19 +22,19 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
             found.push(violation(Promise::Stability, key, first.answered, what));
         }
         if story.kind(key) == Kind::Fsync {
-            check_shown(story, key, &first.values, found);
+            check_shown(story, first, found);
         }
     }
 }
 
-fn check_shown(story: &Story<'_>, key: usize, last: &[u64], found: &mut Vec<Violation>) {
+fn check_shown(story: &Story<'_>, last: &ReadRecord, found: &mut Vec<Violation>) {
     let mut seen = BTreeSet::new();
-    for read in story.history.reads.iter().filter(|read| read.key == key) {
+    for read in story.history.reads.iter().filter(|read| read.key == last.key) {
         for &id in read.values.iter().filter(|id| story.known(**id).is_some()) {
             let is_new = seen.insert(id);
-            if is_new && !story.is_accounted(last, id, u64::MAX) && !story.lost_a_disk(id) {
+            if is_new && !story.is_accounted(&last.values, id, last.answered) && !story.lost_a_disk(id) {
                 let what = format!("{} was shown, and is gone", name(id));
-                found.push(violation(Promise::Stability, key, read.answered, what));
+                found.push(violation(Promise::Stability, last.key, read.answered, what));
             }
         }
     }

@@ -6,6 +6,7 @@
 mod clocks;
 mod contexts;
 mod dots;
+mod expired;
 mod flicker;
 mod fresh;
 mod invented;
@@ -57,6 +58,8 @@ pub enum Promise {
     Clocks,
     /// A read shows less than its session had read or written.
     Sessions,
+    /// A value is shown that has expired.
+    Expiry,
 }
 
 impl Promise {
@@ -85,6 +88,7 @@ impl Promise {
             Self::Properties => "properties",
             Self::Clocks => "clocks",
             Self::Sessions => "sessions",
+            Self::Expiry => "expired",
         }
     }
 }
@@ -121,6 +125,7 @@ pub fn check(history: &History) -> (Vec<Violation>, Staleness) {
     properties::check(&story, &mut found);
     clocks::check(&story, &mut found);
     sessions::check(&story, &mut found);
+    expired::check(&story, &mut found);
     seen_by_simulator::check(&story, &mut found);
     (found, staleness)
 }

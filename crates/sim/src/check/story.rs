@@ -77,12 +77,12 @@ impl<'a> Story<'a> {
     }
 
     /// Whether `id` is among `shown`, or was rightly replaced by one that is, or was. A delete that may have
-    /// happened by `until` counts, since it leaves no value to see.
+    /// happened by `until` counts, since it leaves no value to see, and so does a value that may have expired.
     pub(super) fn is_accounted(&self, shown: &[WriteId], id: WriteId, until: u64) -> bool {
         let mut visited = BTreeSet::new();
         let mut ahead = vec![id];
         while let Some(id) = ahead.pop() {
-            if shown.contains(&id) {
+            if shown.contains(&id) || self.may_have_expired(id, until) {
                 return true;
             }
             for &next in &self.replacers[id as usize - 1] {
@@ -99,6 +99,10 @@ impl<'a> Story<'a> {
             }
         }
         false
+    }
+
+    fn may_have_expired(&self, id: WriteId, until: u64) -> bool {
+        self.write(id).expires.is_some_and(|expires| expires <= until.saturating_add(self.history.skew))
     }
 
     /// Whether `newer`'s writer had read `older`, itself or through others.

@@ -189,3 +189,25 @@ fn a_write_of_long_ago_does_not_hide_a_later_one_in_a_last_write_wins_bucket() {
     hidden.lasting_since = Some(5_000_000);
     assert_eq!(broken(&hidden), [Promise::Clocks], "all had woken long before");
 }
+
+#[test]
+fn what_has_expired_is_not_shown_and_not_missed() {
+    let expiring = |expires| WriteRecord { expires: Some(expires), ..write(&[], 10, Some(20)) };
+    let run = |expires, reads: &[ReadRecord], last: &[WriteId]| History {
+        skew: 5,
+        ..history(&[expiring(expires)], reads, last)
+    };
+    assert_eq!(broken(&run(100, &[read(&[1], 90), read(&[1], 115), read(&[], 95)], &[])), []);
+    assert_eq!(
+        broken(&run(100, &[read(&[1], 116)], &[])),
+        [Promise::Expiry],
+        "it lived from 20 on at the latest"
+    );
+    assert_eq!(broken(&run(100, &[read(&[], 93)], &[])), [Promise::Freshness], "too soon");
+    assert_eq!(broken(&run(2_000, &[], &[])), [Promise::Durability]);
+    // What replaced it and expired leaves nothing to see either.
+    let mut replaced = run(100, &[], &[]);
+    replaced.writes.insert(0, write(&[], 1, Some(2)));
+    replaced.writes[1].read = vec![1];
+    assert_eq!(broken(&replaced), []);
+}

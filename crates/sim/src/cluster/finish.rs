@@ -206,7 +206,25 @@ impl Cluster {
             let node = (0..self.nodes.len()).find(|node| self.is_amnesiac(*node))?;
             Some(Broken::NoProgress(format!("node {node} has all that it lost, and counts for nothing")))
         };
-        self.kept().map(kept).or_else(unequal).or_else(forgetful).or_else(|| self.unforgotten())
+        let expiring = || self.unpurged();
+        self.kept()
+            .map(kept)
+            .or_else(unequal)
+            .or_else(forgetful)
+            .or_else(expiring)
+            .or_else(|| self.unforgotten())
+    }
+
+    /// An owner that still has a value that expires, though all of them have by the end of a run.
+    fn unpurged(&self) -> Option<Broken> {
+        (0..self.nodes.len()).find_map(|node| {
+            let mut objects = self.nodes[node].disk.objects().iter();
+            let is_expiring =
+                |stored| Object::decode(stored).is_ok_and(|object| object.next_expiry().is_some());
+            let (key, _) = objects.find(|(_, stored)| is_expiring(stored))?;
+            let number = self.keys.iter().position(|known| known.key == *key);
+            Some(Broken::Unbounded(format!("node {node} keeps what has expired of key {number:?}")))
+        })
     }
 
     /// An owner that still has a tombstone, an empty record or a context longer than its versions and owners make it,

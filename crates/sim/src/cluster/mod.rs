@@ -18,6 +18,8 @@ use gramme_replica::{Input, Replica, Response, Ticket};
 use gramme_ring::{Keyspace, Layout, Member, NodeId, PlanRequest, plan};
 use gramme_router::Router;
 
+pub(crate) use nodes::EPOCH;
+
 use crate::clients::{self, Client, NamedKey};
 use crate::disk::Disk;
 use crate::event::{Event, Queue};
@@ -131,6 +133,10 @@ pub(crate) struct Hold {
     pub(crate) to: usize,
 }
 
+/// By how much two clocks may differ that nodes believe, at most; and the smallest step of one, in microseconds.
+const SKEW: u64 = 12_000_000;
+const STEP: u64 = 1_000;
+
 /// Runs a cluster from its founding to the comparison of its replicas.
 #[must_use]
 pub fn run(settings: Settings) -> Outcome {
@@ -161,6 +167,7 @@ impl Cluster {
         };
         let (keys, records) = name_keys(settings.keys, &layout, &mut random.clients);
         let router = Router::new(layout.clone());
+        let skew = if settings.faults.has(Fault::ClockJump) { SKEW } else { STEP };
         let client = |number| Client::new(number, settings.keys, replicas, router.clone());
         let victim = rand::RngExt::random_range(&mut random.nemesis, 0..nodes);
         Self {
@@ -177,7 +184,7 @@ impl Cluster {
             next_ticket: 0,
             victim,
             left: 0,
-            history: History { replicas, keys: records, ..History::default() },
+            history: History { replicas, skew, keys: records, ..History::default() },
             counts: Counts::default(),
             succeeded: 0,
             asked_again: 0,

@@ -15,7 +15,7 @@ use crate::network::{Fate, Packet};
 use crate::settings::Settings;
 
 /// The clock on the wall when a run begins: some day, in microseconds.
-const EPOCH: u64 = 1_700_000_000_000_000;
+pub(crate) const EPOCH: u64 = 1_700_000_000_000_000;
 
 /// How often a node goes through all that it stores, in microseconds.
 const SCRUB_EVERY: u64 = 20_000_000;
@@ -81,6 +81,7 @@ impl Cluster {
             self.healed.closed += stats.tenures_closed;
             self.healed.buried += stats.versions_buried;
             self.healed.rows_lost += stats.rows_lost;
+            self.healed.purged += stats.values_purged;
             self.healed.late += stats.pulls_late;
         }
     }

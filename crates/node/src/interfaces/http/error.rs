@@ -67,6 +67,15 @@ impl HttpError {
         Self::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", message)
     }
 
+    /// A touch would have to choose among siblings.
+    fn siblings(count: usize) -> Self {
+        let message = format!(
+            "the key has {count} siblings, and a touch must not choose among them: read it, merge the values, and \
+             write the result with the context of that read; nothing was changed"
+        );
+        Self::new(StatusCode::CONFLICT, "siblings", message).with(json!({ "siblings": count }))
+    }
+
     /// The node is going down, or its thread has ended.
     pub(super) fn going_down(is_write: bool) -> Self {
         let code = if is_write { "outcome-unknown" } else { "going-down" };
@@ -131,6 +140,8 @@ impl From<Failed> for HttpError {
             Failed::Get(error) => error.into(),
             Failed::Put(error) => error.into(),
             Failed::Condition(Refused(why)) => Self::precondition(why),
+            Failed::Absent => Self::not_found("there is no value to touch; nothing was changed"),
+            Failed::Siblings(count) => Self::siblings(count),
             Failed::GoingDown { is_write } => Self::going_down(is_write),
         }
     }
@@ -146,7 +157,9 @@ impl From<GetError> for HttpError {
             GetError::Unavailable(shortfall) => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
                 .with(shortfall_detail(&shortfall, false)),
             GetError::Busy => Self::busy(message),
-            GetError::Behind | GetError::Other => Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message),
+            GetError::Behind | GetError::Clock | GetError::Other => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+            }
         }
     }
 }
@@ -160,6 +173,7 @@ impl From<PutError> for HttpError {
             | PutError::UnknownType(_)
             | PutError::Context(_)
             | PutError::RequestReused
+            | PutError::ExpiresAtOnce
             | PutError::Content => Self::bad_request(code, message),
             PutError::TooManySiblings { siblings, limit } => Self::new(StatusCode::CONFLICT, code, message)
                 .with(json!({ "siblings": siblings, "limit": limit })),

@@ -67,6 +67,7 @@ fn versions(object: &Object) -> Vec<Value> {
             "written_ms": sibling.stamp.millis(),
             "write_id": format!("{:016x}", sibling.write_id),
             "deleted": sibling.is_tombstone(),
+            "expires_ms": sibling.expires,
             "bytes": sibling.content.as_ref().map(|content| content.body().len()),
         })
     });

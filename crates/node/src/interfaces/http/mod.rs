@@ -10,6 +10,7 @@
 //! | `listing` | keys and buckets |
 //! | `render` | a read as a response: one value, siblings, a version |
 //! | `etag`, `accept` | conditions and preferences as headers |
+//! | `expires` | when a value expires, as a header |
 //! | `props` | properties of buckets and types |
 //! | `admin` | status, health, figures |
 //! | `error` | every error's status, code and body |
@@ -19,6 +20,7 @@ mod admin;
 mod body;
 mod error;
 mod etag;
+mod expires;
 mod explain;
 mod listing;
 mod object;
@@ -125,6 +127,7 @@ pub(crate) fn fuzz(input: &[u8]) {
     });
     let _ = params::context(&headers);
     let _ = etag::condition(&headers);
+    let _ = expires::expiry(&headers);
     let _ = accept::weight(&headers, "text", "plain");
     let _ = render::stored_headers(&headers);
     props::fuzz(input);

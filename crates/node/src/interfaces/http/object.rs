@@ -5,13 +5,14 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
-use gramme_object::{Content, Key};
+use gramme_object::{Content, Expiry, Key};
 use gramme_replica::{ClientPut, Stored};
 
 use crate::driver::Handle;
 use crate::interfaces::http::body::{self, empty};
 use crate::interfaces::http::error::HttpError;
 use crate::interfaces::http::etag::{condition, quoted};
+use crate::interfaces::http::expires::expiry;
 use crate::interfaces::http::params::{Params, context, session};
 use crate::interfaces::http::path::{BucketName, ObjectName};
 use crate::interfaces::http::render::{self, Pairs, Wanted};
@@ -64,6 +65,9 @@ pub(super) async fn post(
     parts: &Parts,
     body: Body,
 ) -> Result<Response, HttpError> {
+    if Params::parse(&parts.uri)?.touch {
+        return Err(bad_touch("a touch names its key"));
+    }
     let picked = format!("{:032x}", rand::random::<u128>());
     let name = ObjectName { bucket: bucket.clone(), key: picked.into_bytes() };
     let (stored, wanted) = write(handle, &name, parts, body).await?;
@@ -85,6 +89,7 @@ struct Asked {
     params: Params,
     context: Bytes,
     condition: Condition,
+    expiry: Expiry,
     stored: Pairs,
     wanted: Wanted,
 }
@@ -92,24 +97,47 @@ struct Asked {
 impl Asked {
     fn of(name: &ObjectName, parts: &Parts) -> Result<Self, HttpError> {
         let headers = &parts.headers;
-        if !headers.contains_key(header::CONTENT_TYPE) {
-            return Err(HttpError::bad_request("missing-content-type", "a write says its Content-Type"));
-        }
-        Ok(Self {
+        let asked = Self {
             key: key_of(name)?,
             params: Params::parse(&parts.uri)?,
             context: context(headers)?,
             condition: condition(headers)?,
+            expiry: expiry(headers)?,
             stored: render::stored_headers(headers)?,
             wanted: Wanted::of(headers, None),
-        })
+        };
+        match asked.params.touch {
+            true => asked.check_touch()?,
+            false if headers.contains_key(header::CONTENT_TYPE) => {}
+            false => {
+                return Err(HttpError::bad_request("missing-content-type", "a write says its Content-Type"));
+            }
+        }
+        Ok(asked)
+    }
+
+    /// Whether a write that brings no value says what it is to change, and nothing else.
+    fn check_touch(&self) -> Result<(), HttpError> {
+        if self.expiry == Expiry::AsBucket {
+            return Err(bad_touch("a touch says with X-Gramme-Expires when the value is to expire"));
+        }
+        if !self.context.is_empty() {
+            return Err(bad_touch(
+                "a touch replaces what it finds: it takes no context; If-Match is for conditions",
+            ));
+        }
+        Ok(())
     }
 
     fn put(&self, content: Option<Content>) -> ClientPut {
         let Params { w, pw, dw, timeout, return_body, sloppy, .. } = self.params;
-        let (key, context) = (self.key.clone(), self.context.clone());
-        ClientPut { key, context, content, w, pw, dw, timeout, return_body, sloppy, identity: None }
+        let (key, context, expiry) = (self.key.clone(), self.context.clone(), self.expiry);
+        ClientPut { key, context, content, expiry, w, pw, dw, timeout, return_body, sloppy, identity: None }
     }
+}
+
+fn bad_touch(why: &str) -> HttpError {
+    HttpError::bad_request("bad-touch", why)
 }
 
 async fn write(
@@ -124,12 +152,20 @@ async fn write(
         Err(error) => return Err(body.refuse(error).await),
     };
     let body = body.read(handle.shared.max_value_bytes).await?;
+    let reading = asked.params.reading();
+    if asked.params.touch {
+        if !body.is_empty() {
+            return Err(HttpError::bad_request("bad-body", "a touch brings no value"));
+        }
+        let stored = requests::touch(handle, asked.put(None), &asked.condition, reading).await?;
+        return Ok((stored, asked.wanted));
+    }
     let pairs: Vec<(&[u8], &[u8])> =
         asked.stored.iter().map(|(name, value)| (&name[..], &value[..])).collect();
     let content = Content::new(&pairs, &body)
         .map_err(|error| HttpError::bad_request("bad-header", error.to_string()))?;
     let put = asked.put(Some(content));
-    let stored = requests::write(handle, put, &asked.condition, asked.params.reading()).await?;
+    let stored = requests::write(handle, put, &asked.condition, reading).await?;
     Ok((stored, asked.wanted))
 }
 
@@ -143,6 +179,7 @@ pub(super) async fn delete(handle: &Handle, name: &ObjectName, parts: &Parts) ->
         params,
         context: context(&parts.headers)?,
         condition: condition(&parts.headers)?,
+        expiry: Expiry::AsBucket,
         stored: Vec::new(),
         wanted: Wanted::of(&parts.headers, None),
     };

@@ -24,6 +24,8 @@ pub(super) struct Params {
     pub(super) dw: Threshold,
     pub(super) timeout: u32,
     pub(super) return_body: bool,
+    /// Whether a write only changes when the value expires.
+    pub(super) touch: bool,
     pub(super) sloppy: Option<bool>,
     pub(super) vtag: Option<String>,
     /// What a listing of keys, and of buckets, is asked for as.
@@ -41,6 +43,7 @@ impl Params {
             dw: Threshold::Default,
             timeout: TIMEOUT,
             return_body: false,
+            touch: false,
             sloppy: None,
             vtag: None,
             keys: None,
@@ -71,6 +74,7 @@ impl Params {
             "dw" => self.dw = threshold()?,
             "timeout" => self.timeout = parse_timeout(value)?,
             "returnbody" => self.return_body = parse_bool(name, value)?,
+            "touch" => self.touch = parse_bool(name, value)?,
             "sloppy" => self.sloppy = Some(parse_bool(name, value)?),
             "vtag" => self.vtag = Some(value.to_owned()),
             "keys" => self.keys = Some(value.to_owned()),
@@ -132,11 +136,14 @@ mod tests {
     #[test]
     fn known_parameters_are_read_and_checked() {
         let params = parse(
-            "r=1&w=all&dw=one&pw=2&timeout=70&returnbody=true&sloppy=false&vtag=a%20b&notfound_ok=true&x=y",
+            "r=1&w=all&dw=one&pw=2&timeout=70&returnbody=true&touch=true&sloppy=false&vtag=a%20b&notfound_ok=true&x=y",
         );
         let params = params.expect("valid");
         assert_eq!((params.r, params.w, params.dw), (Threshold::Count(1), Threshold::All, Threshold::One));
-        assert_eq!((params.timeout, params.return_body, params.sloppy), (70, true, Some(false)));
+        assert_eq!(
+            (params.timeout, params.return_body, params.touch, params.sloppy),
+            (70, true, true, Some(false))
+        );
         assert_eq!(params.vtag.as_deref(), Some("a b"));
         for query in
             ["r=-1", "r=", "w=many", "timeout=0", "timeout=soon", "returnbody=yes", "sloppy=", "r=%ff"]

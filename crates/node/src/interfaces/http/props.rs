@@ -58,6 +58,7 @@ fn render(properties: &Properties, replicas: u8, scope: &Scope) -> Value {
         "durability": properties.durability.name(),
         "max_siblings": properties.max_siblings,
         "sloppy": properties.sloppy,
+        "ttl": properties.ttl,
     });
     if let Some(bucket) = &scope.bucket {
         props["name"] = json!(String::from_utf8_lossy(bucket));
@@ -126,6 +127,10 @@ fn parse_props(props: &Map<String, Value>) -> Result<PropertiesPatch, HttpError>
                 let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
                 patch.max_siblings = Some(number.ok_or_else(|| wanted("a number"))?);
             }
+            "ttl" => {
+                let seconds = value.as_u64().and_then(|seconds| u32::try_from(seconds).ok());
+                patch.ttl = Some(seconds.ok_or_else(|| wanted("a number of seconds, or 0 for never,"))?);
+            }
             "n_val" => return Err(bad("n_val: it belongs to the cluster and cannot be set for a bucket")),
             _ => return Err(bad(format!("{name}: there is no such property"))),
         }
@@ -167,6 +172,8 @@ mod tests {
             r#"{"props":{"colour":1}}"#,
             r#"{"props":{"durability":"paper"}}"#,
             r#"{"props":{"max_siblings":"x"}}"#,
+            r#"{"props":{"ttl":-1}}"#,
+            r#"{"props":{"ttl":"1h"}}"#,
         ] {
             assert!(parse(body.as_bytes()).is_err(), "{body}");
         }

@@ -1,7 +1,5 @@
 //! A read as a response.
 
-use std::time::{Duration, SystemTime};
-
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -14,6 +12,7 @@ use gramme_quorum::Receipt;
 use crate::interfaces::http::accept;
 use crate::interfaces::http::error::HttpError;
 use crate::interfaces::http::etag::quoted;
+use crate::interfaces::http::expires::{EXPIRES, http_date};
 use crate::interfaces::http::params::{CONTEXT, VCLOCK};
 use crate::requests::{object_tag, version_tag};
 
@@ -158,6 +157,7 @@ fn version_headers(dot: &impl std::fmt::Display, sibling: &Sibling) -> Vec<(Head
             for (name, value) in content.headers() {
                 put_stored(&mut headers, name, value);
             }
+            sibling.expires.into_iter().for_each(|at| put(&mut headers, EXPIRES, &http_date(at)));
         }
     }
     put(&mut headers, header::ETAG, &quoted(&version_tag(dot)));
@@ -229,8 +229,4 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
-}
-
-fn http_date(millis: u64) -> String {
-    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
 }

@@ -48,11 +48,14 @@ impl Put {
 }
 
 /// What a put is answered with; nothing before it was written.
-pub(super) fn answer(cx: &Cx, put: &Put, receipt: Receipt) -> Option<PutDone> {
+pub(super) fn answer(put: &Put, receipt: Receipt) -> Option<PutDone> {
     let kept = put.write.as_ref()?;
-    let shown = (put.return_body && kept.is_stored).then(|| match put.properties.allow_mult {
-        true => (*kept.state).clone(),
-        false => kept.state.last_writer(cx.now.wall / 1_000),
+    let shown = (put.return_body && kept.is_stored).then(|| {
+        let state = match put.properties.allow_mult {
+            true => (*kept.state).clone(),
+            false => kept.state.last_writer(kept.millis),
+        };
+        state.at_time(kept.millis)
     });
     let is_sole = put.is_sole() && kept.is_stored || planted!(FullContext);
     let context = match &shown {

@@ -35,6 +35,15 @@ pub(super) fn check_siblings(put: &Put, object: &Object, stored: usize) -> Resul
     Ok(())
 }
 
+/// When a put's value expires, if it does.
+pub(super) fn expires(put: &Put, millis: u64) -> Result<Option<u64>, PutError> {
+    let expires = put.content.as_ref().and_then(|_| put.expiry.instant(put.properties.ttl, millis));
+    match expires {
+        Some(expires) if expires <= millis => Err(PutError::ExpiresAtOnce),
+        expires => Ok(expires),
+    }
+}
+
 /// What a put replaces: what its writer has read; in a last-write-wins bucket also every sibling that is
 /// here, since the new stamp is greater than all of theirs.
 pub(super) fn replaced(put: &Put, object: &Object) -> Context {

@@ -1,0 +1,121 @@
+//! Giving back the space of values that have expired.
+//!
+//! To readers they are gone already. Here their bytes go, and what stays of them is a tombstone with the same dot, which
+//! goes as all do: once every owner has seen it. That one replica does this before another makes them no different
+//! (`gramme_object::clock_bytes`).
+//!
+//! A node whose clock runs ahead would destroy what others still show. So a value goes only when the clock of every owner,
+//! as it says itself, is past the instant. One that has not been heard from since this node's start holds that up, for
+//! its own partitions; nobody is shown anything because of that.
+
+use gramme_admission::Budget;
+use gramme_object::Object;
+use gramme_plant::planted;
+use gramme_ring::PartitionId;
+use gramme_wire::peer::Class;
+
+use crate::antientropy::leaf_range;
+use crate::coordinator::Around;
+use crate::io::{LoadFailed, Page};
+use crate::shard::{EXPIRY_STEP, Scanner};
+
+/// Rows that are read at once.
+const ROWS: usize = 128;
+/// Bytes a second that are read at most.
+const BYTES_PER_SECOND: u64 = 16 << 20;
+/// What a row costs beside its bytes.
+const ROW: u64 = 256;
+
+/// A leaf that is gone through.
+#[derive(Debug)]
+struct Reading {
+    partition: PartitionId,
+    leaf: u32,
+    /// The time that every owner's clock has reached, in milliseconds since 1970.
+    millis: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Purge {
+    budget: Budget,
+    reading: Option<Reading>,
+}
+
+impl Purge {
+    pub(crate) fn new() -> Self {
+        Self { budget: Budget::new(BYTES_PER_SECOND), reading: None }
+    }
+
+    /// Time passes.
+    pub(crate) fn on_time(&mut self, around: &mut Around<'_>) {
+        self.budget.fill(around.cx.now.monotonic);
+        self.begin(around);
+    }
+
+    /// Goes through the next leaf in which something has expired, if there is room for that.
+    fn begin(&mut self, around: &mut Around<'_>) {
+        let millis = around.node.clock.millis(around.cx.now);
+        while self.reading.is_none() && self.budget.has_some() && !is_busy(around) {
+            let Some(((partition, leaf), due)) = around.shard.take_expired(millis) else { return };
+            match around.slowest_clock(partition).filter(|slowest| *slowest >= due) {
+                Some(millis) => {
+                    self.reading = Some(Reading { partition, leaf, millis });
+                    self.scan(around, leaf_range(partition, leaf).0);
+                }
+                None => around.shard.expire_later((partition, leaf), millis + EXPIRY_STEP),
+            }
+        }
+    }
+
+    fn scan(&self, around: &mut Around<'_>, first: u64) {
+        let Some(Reading { partition, leaf, .. }) = self.reading else { return };
+        let (_, last) = leaf_range(partition, leaf);
+        around.shard.scan_range(around.cx, (partition, first, last), ROWS, Scanner::Expired);
+    }
+
+    /// Rows of the leaf were read.
+    pub(crate) fn on_page(&mut self, around: &mut Around<'_>, result: Result<Page, LoadFailed>) {
+        let Some(Reading { partition, leaf, millis }) = self.reading else { return };
+        let Ok(page) = result else {
+            self.reading = None;
+            return around.shard.expire_later((partition, leaf), millis + EXPIRY_STEP);
+        };
+        self.budget.take(page.rows.iter().map(|(_, stored)| ROW + stored.len() as u64).sum::<u64>() + ROW);
+        for (place, stored) in &page.rows {
+            // What is damaged is the scrub's finding.
+            let Ok(object) = Object::decode(stored) else { continue };
+            around.shard.note_found(around.cx, place, &object);
+            if object.next_expiry().is_some_and(|expires| expires <= millis) {
+                around.shard.purge(around.cx, place, millis);
+            }
+        }
+        match page.next {
+            // All that has the last row's place is in this page, or will be found the next time.
+            Some(next) if !is_busy(around) => self.scan(around, next.hash.0.saturating_add(1)),
+            Some(_) => {
+                self.reading = None;
+                around.shard.expire_later((partition, leaf), millis + EXPIRY_STEP);
+            }
+            None => {
+                self.reading = None;
+                self.begin(around);
+            }
+        }
+    }
+}
+
+fn is_busy(around: &Around<'_>) -> bool {
+    around.shard.is_full(around.cx, Class::Background) || around.shard.is_crowded(around.cx)
+}
+
+impl Around<'_> {
+    /// The time that every owner's clock has reached, in milliseconds since 1970, if all have been heard.
+    fn slowest_clock(&self, partition: PartitionId) -> Option<u64> {
+        let Self { cx, node, .. } = self;
+        if planted!(PurgeByOneClock) {
+            return Some(cx.now.wall / 1_000);
+        }
+        node.clock.slowest(node.map.layout().owners_but(partition, cx.me()), cx.now)
+    }
+}
