@@ -21,6 +21,12 @@ impl Budget {
         Self { per_second, left: (per_second * MILLIONTHS).cast_signed(), filled: 0 }
     }
 
+    /// Fills so fast from now on.
+    pub fn set_rate(&mut self, per_second: u64) {
+        self.per_second = per_second.clamp(1, 1 << 40);
+        self.left = self.left.min(self.most());
+    }
+
     const fn most(&self) -> i64 {
         (self.per_second * MILLIONTHS).cast_signed()
     }
@@ -71,6 +77,10 @@ mod tests {
         budget.take(1_000);
         assert!(!budget.has_some(), "a second's worth was saved, not more");
         assert_eq!(budget.ready_at(), 1_000_000_001);
+        let mut slower = Budget::new(1_000);
+        slower.set_rate(10);
+        slower.take(10);
+        assert!(!slower.has_some(), "no more is saved than a second brings");
         // Nothing it is told makes it overflow.
         for per_second in [0, 1, u64::MAX] {
             let mut budget = Budget::new(per_second);

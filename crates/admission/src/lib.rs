@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod budget;
+mod pace;
 
 pub use budget::Budget;
+pub use pace::{Limits, Pace};

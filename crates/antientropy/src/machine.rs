@@ -156,6 +156,11 @@ impl AntiEntropy {
         &self.stats
     }
 
+    /// Mends so many bytes a second from now on.
+    pub fn set_rate(&mut self, bytes_per_second: u64) {
+        self.budget.set_rate(bytes_per_second);
+    }
+
     /// How far each exchange under way has come.
     pub fn exchanges(&self) -> impl Iterator<Item = Progress> {
         self.peers.iter().filter_map(|(peer, of)| {

@@ -229,6 +229,10 @@ pub(crate) struct BenchArgs {
     /// Requests under way at once
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub(crate) in_flight: u16,
+    /// Requests a second that are due, however many are answered; those that --in-flight has no room for within a
+    /// second are not sent
+    #[arg(long, conflicts_with = "once", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
     /// Bytes per value
     #[arg(long, default_value_t = 100)]
     pub(crate) value_size: usize,

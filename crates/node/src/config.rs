@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use gramme_admission::Limits;
 use gramme_gossip::{ADDRESS, ADDRESSES};
 use gramme_object::limits;
 use gramme_storage::EngineKind;
@@ -33,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     pub(crate) max_value_bytes: usize,
     pub(crate) max_requests: usize,
+    pub(crate) background: Limits,
     pub(crate) scrub_hours: usize,
     pub(crate) insecure_http: bool,
 }
@@ -47,7 +49,7 @@ const fn setting(name: &'static str, default: Option<&'static str>) -> Setting {
     Setting { name, default }
 }
 
-const SETTINGS: [Setting; 16] = [
+const SETTINGS: [Setting; 18] = [
     setting("name", Some("node")),
     setting("data_dir", Some("data")),
     setting("http", None),
@@ -62,6 +64,8 @@ const SETTINGS: [Setting; 16] = [
     setting("log_format", Some("human")),
     setting("max_value_bytes", Some("1048576")),
     setting("max_requests", Some("4096")),
+    setting("background_mib", Some("64")),
+    setting("foreground_p99_ms", Some("20")),
     setting("scrub_hours", Some("24")),
     setting("insecure_http", Some("false")),
 ];
@@ -161,6 +165,8 @@ impl Reader {
         let log_format = self.parse("log_format", log_format);
         let max_value_bytes = self.parse("max_value_bytes", |value| number(value, 1, limits::MAX_VALUE));
         let max_requests = self.parse("max_requests", |value| number(value, 1, 1_000_000));
+        let background_mib = self.parse("background_mib", |value| number(value, 1, 1 << 14));
+        let foreground_p99_ms = self.parse("foreground_p99_ms", |value| number(value, 1, 10_000));
         let scrub_hours = self.parse("scrub_hours", |value| number(value, 1, 24 * 366));
         let insecure_http = self.parse("insecure_http", |value| {
             value.parse().map_err(|_| format!("true or false, not '{value}'"))
@@ -185,6 +191,11 @@ impl Reader {
             log_format: log_format?,
             max_value_bytes: max_value_bytes?,
             max_requests: max_requests?,
+            background: Limits {
+                most: (background_mib? as u64) << 20,
+                target: foreground_p99_ms? as u64 * 1_000,
+                ..Limits::USUAL
+            },
             scrub_hours: scrub_hours?,
             insecure_http: insecure_http?,
         })

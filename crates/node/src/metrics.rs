@@ -10,7 +10,7 @@ use std::time::Duration;
 use gramme_replica::{ClientRequest, Response};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, text};
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -62,20 +62,33 @@ struct Labels {
     result: Result,
 }
 
-/// Latencies of clients' requests, from when the node took them to when it answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StallLabels {
+    what: String,
+}
+
+/// What is counted outside the replica.
 pub(crate) struct Metrics {
+    /// Of clients' requests, from when the node took them to when it answered.
     latency: Family<Labels, Histogram, fn() -> Histogram>,
+    /// What held up the driver's loop, and how often.
+    stalls: Family<StallLabels, Counter>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         // 50 µs to 26 s.
         let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_05, 2.0, 20));
-        Self { latency: Family::new_with_constructor(histogram) }
+        Self { latency: Family::new_with_constructor(histogram), stalls: Family::default() }
     }
 }
 
 impl Metrics {
+    /// Something held up the driver's loop.
+    pub(crate) fn note_stall(&self, what: String) {
+        self.stalls.get_or_create(&StallLabels { what }).inc();
+    }
+
     pub(crate) fn observe(&self, operation: Operation, response: &Response, took: Duration) {
         let failed = match response {
             Response::Get(result) => result.is_err(),
@@ -101,6 +114,11 @@ pub(crate) fn render(shared: &Arc<Shared>) -> std::result::Result<String, fmt::E
         "Requests of clients, from when the node took them to when it answered",
         Unit::Seconds,
         shared.metrics.latency.clone(),
+    );
+    registry.register(
+        "loop_stalls",
+        "What held up the node's thread for more than 5 milliseconds",
+        shared.metrics.stalls.clone(),
     );
     registry.register_collector(Box::new(Counts { shared: Arc::clone(shared) }));
     let mut out = String::new();
@@ -174,6 +192,7 @@ impl Counts {
             ("exchanges_failed", "Exchanges that were broken off.", replica.exchanges_failed),
             ("leaves_compared", "Leaves whose keys were compared.", replica.leaves_compared),
             ("keys_mended", "Keys that exchanges mended, here or there.", replica.keys_mended),
+            ("exchange_bytes", "Bytes that exchanges compared and sent.", replica.exchange_bytes),
             ("versions_buried", "Versions here that others had seen replaced.", replica.versions_buried),
             ("values_purged", "Values that had expired and were dropped.", replica.values_purged),
             ("pulls", "Partitions pulled from another replica as a whole.", replica.pulls),
@@ -182,6 +201,11 @@ impl Counts {
             ("tenures_closed", "Dead tenures that were closed.", replica.tenures_closed),
             ("scrubs", "Times that all rows were gone through.", replica.scrubs),
             ("rows_scrubbed", "Rows that were gone through.", replica.rows_scrubbed),
+            (
+                "background_slowed",
+                "Seconds in which background work was slowed down.",
+                replica.background_slowed,
+            ),
             ("losses", "Times that data was found to be lost.", replica.losses),
             ("rows_damaged", "Damaged rows that were found.", replica.rows_damaged),
             ("rows_lost", "Damaged rows that were lost here.", replica.rows_lost),
@@ -231,6 +255,16 @@ impl Counts {
             ),
             ("members_suspect", "Other members that are suspect.", figures.replica.members_suspect),
             ("members_down", "Other members that are down.", figures.replica.members_down),
+            (
+                "background_bytes_per_second",
+                "What work that nobody waits for may take now.",
+                figures.replica.background_rate,
+            ),
+            (
+                "foreground_p99_microseconds",
+                "What 99 of 100 rows read and batches written took in the last second; 0 if there were few.",
+                figures.replica.foreground_p99,
+            ),
             ("staged_bytes", "Bytes on their way to the disk.", figures.replica.staged_bytes),
             ("staged_batches", "Batches on their way to the disk.", figures.replica.staged_batches),
             (

@@ -12,6 +12,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use bytes::Bytes;
+use gramme_admission::Limits;
 use gramme_merkle::{Digest, Tree};
 use gramme_object::{Content, Key, Object, Sibling, Stamp, clock_bytes};
 use gramme_quorum::Seat;
@@ -84,6 +85,7 @@ impl Pair {
                 addresses: BTreeMap::new(),
                 max_requests: 100,
                 bounds: Bounds { cached: 0, ..Bounds::USUAL },
+                background: Limits::USUAL,
                 scrub_every: u64::MAX >> 1,
             };
             let mut effects = Vec::new();

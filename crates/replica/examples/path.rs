@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 
 use bytes::Bytes;
+use gramme_admission::Limits;
 use gramme_object::{Content, Expiry, Key};
 use gramme_quorum::Threshold;
 use gramme_replica::{
@@ -90,6 +91,7 @@ impl Cluster {
                     cached: 1 << 20,
                     hints: 1 << 20,
                 },
+                background: Limits::USUAL,
                 scrub_every: u64::MAX >> 1,
             };
             let (seed, mut effects) = ([at as u8; 32], Vec::new());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use gramme_admission::Limits;
 use gramme_ring::{Keyspace, Layout, NodeId};
 
 use crate::coordinator::Secrets;
@@ -26,6 +27,8 @@ pub struct Config {
     pub max_requests: usize,
     /// What may be on its way to the disk at once; what is more is refused as busy.
     pub bounds: Bounds,
+    /// How fast work goes that nobody waits for, and what it must leave alone.
+    pub background: Limits,
     /// How long after one pass over all rows has begun the next may, in microseconds.
     pub scrub_every: u64,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use gramme_admission::Pace;
 use gramme_object::Stamp;
 use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;
@@ -23,9 +24,13 @@ pub(crate) struct Cx {
     /// Which start of this node this is; a time, later than that of any start before.
     pub(crate) boot: u64,
     pub(crate) stats: Stats,
+    /// How fast work goes that nobody waits for.
+    pub(crate) pace: Pace,
     pub(crate) timers: Timers,
     /// The last stamp given out or seen.
     pub(crate) stamp: Stamp,
+    /// Since when the disk has owed somebody a row or a batch, if it does.
+    pub(crate) owed_since: Option<u64>,
     /// Client requests that are not answered yet.
     pub(crate) open_tickets: usize,
     /// Nodes that are known to lack something, since the last step.

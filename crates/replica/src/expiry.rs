@@ -17,12 +17,11 @@ use gramme_wire::peer::Class;
 use crate::antientropy::leaf_range;
 use crate::coordinator::Around;
 use crate::io::{LoadFailed, Page};
+use crate::pace::Background;
 use crate::shard::{EXPIRY_STEP, Scanner};
 
 /// Rows that are read at once.
 const ROWS: usize = 128;
-/// Bytes a second that are read at most.
-const BYTES_PER_SECOND: u64 = 16 << 20;
 /// What a row costs beside its bytes.
 const ROW: u64 = 256;
 
@@ -44,7 +43,7 @@ pub(crate) struct Purge {
 
 impl Purge {
     pub(crate) fn new() -> Self {
-        Self { budget: Budget::new(BYTES_PER_SECOND), reading: None }
+        Self { budget: Budget::new(0), reading: None }
     }
 
     /// Time passes.
@@ -102,6 +101,16 @@ impl Purge {
                 self.begin(around);
             }
         }
+    }
+}
+
+impl Background for Purge {
+    fn is_busy(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    fn set_rate(&mut self, bytes_per_second: u64) {
+        self.budget.set_rate(bytes_per_second);
     }
 }
 

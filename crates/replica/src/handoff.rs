@@ -14,6 +14,7 @@ use gramme_wire::peer::{Class, Hint, HintReply, Status};
 
 use crate::coordinator::{Around, adopt};
 use crate::io::{LoadFailed, Page};
+use crate::pace::Background;
 use crate::place::{Place, Space};
 use crate::serve::request_header;
 use crate::timers::Timer;
@@ -28,6 +29,16 @@ pub(crate) struct HandingOn {
     /// Which delivery each request is, and of which partition.
     requests: BTreeMap<u64, (u64, PartitionId)>,
     timer: Option<u64>,
+}
+
+impl Background for HandingOn {
+    fn is_busy(&self) -> bool {
+        self.machine.runs().next().is_some()
+    }
+
+    fn set_rate(&mut self, bytes_per_second: u64) {
+        self.machine.set_rate(bytes_per_second);
+    }
 }
 
 impl HandingOn {

@@ -12,6 +12,7 @@ pub mod fuzz;
 mod handoff;
 mod io;
 mod node;
+mod pace;
 mod place;
 mod replica;
 mod request;

@@ -13,6 +13,7 @@ use crate::expiry::Purge;
 use crate::handoff::HandingOn;
 use crate::io::{Effect, Input, LoadFailed, Now, Page, Ticket};
 use crate::node::Node;
+use crate::pace;
 use crate::request::{ClientRequest, PropertiesError, Response};
 use crate::scrub::Scrub;
 use crate::shard::{Done, Reader, Scanner, Shard, Writer};
@@ -36,6 +37,7 @@ impl Replica {
     /// Handles one input at `now` and appends what is to be done to `out`.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         self.cx.now = now;
+        self.cx.owed_since = self.shard.oldest();
         std::mem::swap(&mut self.cx.out, out);
         self.route(input);
         while let Some(done) = self.shard.next_done() {
@@ -326,6 +328,7 @@ impl Replica {
                     scrub.on_time(&mut around);
                     purge.on_time(&mut around);
                 }
+                Timer::Pace => pace::adapt(&mut around, &mut [handing_on, exchanges, scrub, purge]),
                 Timer::AntiEntropy => exchanges.on_timer(&mut around),
                 Timer::Handoff => handing_on.on_timer(&mut around),
                 Timer::Hello => around.node.say_hello_to_all(around.cx, around.shard),
@@ -340,6 +343,12 @@ impl Replica {
                 Timer::Properties(id) => around.node.on_property_change_deadline(around.cx, id),
             }
         }
+    }
+
+    /// What the last [`Input::Timer`] was for.
+    #[must_use]
+    pub fn last_timers(&self) -> String {
+        self.cx.timers.last()
     }
 
     /// What it has counted.

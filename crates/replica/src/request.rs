@@ -69,6 +69,23 @@ pub enum ClientRequest {
     AcceptLoss,
 }
 
+impl ClientRequest {
+    /// What kind of request it is.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Get { .. } => "Get",
+            Self::Put(_) => "Put",
+            Self::Keys { .. } => "Keys",
+            Self::Properties(_) => "Properties",
+            Self::SetProperties { .. } => "SetProperties",
+            Self::Explain { .. } => "Explain",
+            Self::Status => "Status",
+            Self::AcceptLoss => "AcceptLoss",
+        }
+    }
+}
+
 /// A client's put or delete.
 #[derive(Clone, Debug)]
 pub struct ClientPut {
@@ -270,6 +287,8 @@ pub struct Status {
     pub partitions: u32,
     /// How many of this node's own may lack what they acknowledged.
     pub amnesiac: u64,
+    /// Bytes a second that background work may take, and what it may take at most.
+    pub background: (u64, u64),
     /// How far going through all rows has come, if that is under way.
     pub scrubbing: Option<Scrubbing>,
     /// Keys that have something to forget, once every owner has seen it.

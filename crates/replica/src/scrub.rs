@@ -22,14 +22,13 @@ use gramme_ring::PartitionId;
 use crate::antientropy::leaf_range;
 use crate::coordinator::Around;
 use crate::io::{LoadFailed, Page};
+use crate::pace::Background;
 use crate::place::Place;
 use crate::request::Scrubbing;
 use crate::shard::{Scanner, digest_of};
 
 /// Rows that are read at once.
 const ROWS: usize = 128;
-/// Bytes a second that are read at most.
-const BYTES_PER_SECOND: u64 = 16 << 20;
 /// What a row costs beside its bytes.
 const ROW: u64 = 256;
 /// Damaged leaves that are remembered; the rest is found again.
@@ -89,7 +88,7 @@ pub(crate) struct Scrub {
 impl Scrub {
     pub(crate) fn new() -> Self {
         Self {
-            budget: Budget::new(BYTES_PER_SECOND),
+            budget: Budget::new(0),
             pass: None,
             next: 0,
             is_reading: false,
@@ -268,6 +267,16 @@ impl Suspect {
                 Err(DecodeError::Checksum | DecodeError::Malformed) => self.damaged.push(place.clone()),
             }
         }
+    }
+}
+
+impl Background for Scrub {
+    fn is_busy(&self) -> bool {
+        self.pass.is_some() || !self.found.is_empty()
+    }
+
+    fn set_rate(&mut self, bytes_per_second: u64) {
+        self.budget.set_rate(bytes_per_second);
     }
 }
 

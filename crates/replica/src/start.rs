@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gramme_admission::Pace;
 use gramme_codec::{Codec, DecodeError};
 use gramme_object::Stamp;
 use gramme_quorum::Tenure;
@@ -72,13 +73,16 @@ impl Replica {
         for (id, partition) in &partitions {
             node.map.adopt(*id, partition.epoch());
         }
+        let pace = Pace::new(config.background);
         let mut cx = Cx {
             config,
+            pace,
             now,
             boot,
             stats: Stats { hints_lost, ..Stats::default() },
             timers: Timers::default(),
             stamp: Stamp::default(),
+            owed_since: None,
             open_tickets: 0,
             dirty: BTreeSet::new(),
             out: Vec::new(),
@@ -111,6 +115,7 @@ impl Replica {
         self.cx.timers.set(now, Timer::Hello);
         self.cx.timers.set(now, Timer::HandoffRound);
         self.cx.timers.set(now, Timer::Reclaim);
+        self.cx.timers.set(now, Timer::Pace);
         if let Some(at) = self.cx.timers.take_change() {
             self.cx.out.push(Effect::SetTimer(at));
         }

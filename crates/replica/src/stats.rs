@@ -39,6 +39,12 @@ pub struct Stats {
     pub scrubs: u64,
     /// Rows that were gone through.
     pub rows_scrubbed: u64,
+    /// Bytes a second that background work may take now.
+    pub background_rate: u64,
+    /// What 99 of 100 of the disk's reads and batches took in the last second, in microseconds; 0 if there were few.
+    pub foreground_p99: u64,
+    /// Seconds in which background work was slowed down.
+    pub background_slowed: u64,
     /// Damaged rows that were found.
     pub rows_damaged: u64,
     /// Of them, those that were lost here: what was in them comes back from other replicas.
@@ -99,6 +105,8 @@ pub struct Stats {
     pub leaves_compared: u64,
     /// Keys that exchanges have mended, here or there.
     pub keys_mended: u64,
+    /// Bytes that exchanges compared and sent.
+    pub exchange_bytes: u64,
     /// Rows that could not be read.
     pub load_failures: u64,
     /// How many reads saw no version, one, two, three, more (the paper's section 6.3).

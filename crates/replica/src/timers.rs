@@ -11,6 +11,8 @@ pub(crate) enum Timer {
     Gossip,
     /// Compare with other replicas.
     AntiEntropy,
+    /// Adapt how fast work goes that nobody waits for.
+    Pace,
     /// Look for what can be forgotten.
     Reclaim,
     /// Look for copies that can be handed on.
@@ -34,6 +36,8 @@ pub(crate) enum Timer {
 pub(crate) struct Timers {
     waiting: BTreeSet<(u64, Timer)>,
     armed: Option<u64>,
+    /// Those that were due last.
+    last: Vec<Timer>,
 }
 
 impl Timers {
@@ -62,7 +66,17 @@ impl Timers {
             due.push(timer);
         }
         self.armed = None;
+        self.last.clone_from(&due);
         due
+    }
+
+    /// The names of those that were due last.
+    pub(crate) fn last(&self) -> String {
+        let name = |timer: &Timer| format!("{timer:?}").split('(').next().unwrap_or_default().to_owned();
+        let mut names: Vec<String> = self.last.iter().map(name).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.join("+")
     }
 
     /// The time to be woken, if it is another than the one last asked for.

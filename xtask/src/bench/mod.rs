@@ -1,5 +1,6 @@
 //! What the system costs: the tables of `docs/performance.md`.
 
+mod admission;
 mod against;
 mod failover;
 mod path;
@@ -33,6 +34,12 @@ enum What {
     Gossip,
     /// Count what an exchange between two replicas reads and sends, and what keeping the hash tree costs
     Antientropy,
+    /// Measure what clients notice of a full repair, and of three times the load that the cluster can bear
+    Admission {
+        /// How many keys are repaired
+        #[arg(long, default_value_t = 50_000)]
+        keys: u64,
+    },
     /// Measure what clients notice when one of three nodes is killed, or stands still
     Failover,
     /// Measure what depends on how much is stored: new keys, cold reads, starting a node
@@ -70,6 +77,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Some(What::Path) => path::run(),
         Some(What::Gossip) => example("gramme-gossip", "measure"),
         Some(What::Antientropy) => example("gramme-replica", "mend"),
+        Some(What::Admission { keys }) => admission::run(&gramme()?, *keys),
         Some(What::Failover) => failover::run(&gramme()?),
         Some(What::Store { keys }) => store::run(&gramme()?, *keys),
         Some(What::Against { program, rounds, rows }) => against::run(&gramme()?, program, *rounds, rows),

@@ -77,6 +77,16 @@ fn reclaim(status: &Value) -> String {
 }
 
 /// How far going through all rows has come.
+fn background(status: &Value) -> String {
+    let mib = |name: &str| status["background"][name].as_u64().map(|bytes| bytes >> 20);
+    match (mib("bytes_per_second"), mib("at_most")) {
+        (Some(now), Some(most)) if now < most => format!(
+            "\nbackground work is slowed down to {now} of {most} MiB/s: this node's reads and writes take long as it is\n"
+        ),
+        _ => String::new(),
+    }
+}
+
 fn scrub(status: &Value) -> String {
     let number = |name: &str| status["scrub"][name].as_u64();
     let (Some(done), Some(total), Some(millis)) = (number("done"), number("total"), number("for_ms")) else {
@@ -136,6 +146,7 @@ fn render(status: &Value) -> String {
     }
     remarks += &amnesia(status);
     remarks += &reclaim(status);
+    remarks += &background(status);
     remarks += &scrub(status);
     for node in status["nodes"].as_array().into_iter().flatten() {
         remarks += &hints(node);

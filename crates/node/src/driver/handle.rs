@@ -236,6 +236,7 @@ pub(super) fn prepare(config: &Config, world: World) -> anyhow::Result<Prepared>
         secrets,
         max_requests: config.max_requests,
         bounds: Bounds::USUAL,
+        background: config.background,
         scrub_every: config.scrub_hours as u64 * 3_600_000_000,
     };
     let rng = StdRng::from_seed(world.seed);

@@ -12,6 +12,7 @@ mod peers;
 mod readers;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::metrics::Operation;
 use dial::Target;
 use peers::Peers;
 use readers::{Job, Readers};
+use watchdog::Doing;
 
 /// How many things are taken at once.
 const AT_ONCE: usize = 256;
@@ -89,13 +91,18 @@ impl Core {
     /// Steps the replica through everything that waits, at one reading of the clock, and does what it says.
     fn turn(&mut self) {
         let now = self.now();
+        let (used, mut began) = (watchdog::used(), std::time::Instant::now());
         while let Some(input) = self.inputs.pop_front() {
+            let doing = Doing::of(&input);
             let mut effects = std::mem::take(&mut self.effects);
             self.replica.step(now, input, &mut effects);
             for effect in effects.drain(..) {
                 self.perform(effect);
             }
             self.effects = effects;
+            let ended = std::time::Instant::now();
+            doing.done(ended - began, used, &self.replica, &self.shared);
+            began = ended;
         }
     }
 

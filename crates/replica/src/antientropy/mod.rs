@@ -29,6 +29,7 @@ use gramme_wire::peer::{
 use crate::config::LEAF_BITS;
 use crate::coordinator::{Around, adopt, failure};
 use crate::io::{LoadFailed, Page};
+use crate::pace::Background;
 use crate::place::Place;
 use crate::request::Exchange;
 use crate::serve::request_header;
@@ -96,6 +97,16 @@ struct Looks {
 impl Looks {
     fn is_as_before(&self, leaf: (PartitionId, u32)) -> bool {
         self.now.get(&leaf).is_some_and(|sums| self.before.get(&leaf) == Some(sums))
+    }
+}
+
+impl Background for Exchanges {
+    fn is_busy(&self) -> bool {
+        self.machine.exchanges().next().is_some()
+    }
+
+    fn set_rate(&mut self, bytes_per_second: u64) {
+        self.machine.set_rate(bytes_per_second);
     }
 }
 
@@ -438,6 +449,7 @@ impl Exchanges {
         around.cx.stats.exchanges_failed = stats.failed;
         around.cx.stats.leaves_compared = stats.leaves;
         around.cx.stats.keys_mended = stats.keys;
+        around.cx.stats.exchange_bytes = stats.bytes;
         around.cx.timers.hurry(&mut self.timer, self.machine.next_timer(), Timer::AntiEntropy);
     }
 

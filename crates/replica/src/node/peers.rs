@@ -328,6 +328,7 @@ impl Node {
             members: self.members.root(),
             partitions: 1 << layout.depth(),
             amnesiac: cx.stats.amnesiac_partitions,
+            background: (cx.pace.rate(), cx.pace.limits().most),
             scrubbing: None,
             reclaim_waiting: cx.stats.reclaim_waiting,
             reclaim_blocked_by: self.blocking_reclaim(shard),

@@ -22,6 +22,15 @@ pub(crate) enum Level {
     Synced,
 }
 
+#[derive(Debug)]
+struct Batch {
+    sequence: u64,
+    level: Level,
+    bytes: u64,
+    /// When it was staged, if somebody waits for it.
+    began: Option<u64>,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Commits {
     /// The last batch handed to the disk.
@@ -31,8 +40,10 @@ pub(crate) struct Commits {
     /// By sequence.
     for_written: VecDeque<(u64, Waiter)>,
     for_synced: VecDeque<(u64, Waiter)>,
-    /// Batches that are not as durable as was asked, with their bytes.
-    in_flight: VecDeque<(u64, Level, u64)>,
+    /// Batches that are not as durable as was asked.
+    in_flight: VecDeque<Batch>,
+    /// Since when somebody waits for each of those that somebody waits for.
+    owed: VecDeque<u64>,
     bytes: u64,
 }
 
@@ -62,6 +73,11 @@ impl Commits {
         self.bytes + queued >= bounds.bytes / share || self.in_flight.len() >= bounds.batches / share as usize
     }
 
+    /// Since when the disk has owed somebody a batch.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.owed.front().copied()
+    }
+
     /// Those who wait for a batch.
     pub(crate) fn waiting(&self) -> usize {
         self.for_written.len() + self.for_synced.len()
@@ -82,7 +98,9 @@ impl Commits {
         self.last += 1;
         let sequence = self.last;
         let bytes = changes.iter().map(size).sum();
-        self.in_flight.push_back((sequence, level, bytes));
+        let began = (class == Class::Foreground).then_some(cx.now.monotonic);
+        self.owed.extend(began);
+        self.in_flight.push_back(Batch { sequence, level, bytes, began });
         self.bytes += bytes;
         self.count(cx);
         cx.out.push(Effect::Commit { sequence, changes, sync: level == Level::Synced, class });
@@ -103,11 +121,15 @@ impl Commits {
     pub(crate) fn on_committed(&mut self, cx: &mut Cx, written: u64, synced: u64) {
         self.written = self.written.max(written).max(synced);
         self.synced = self.synced.max(synced);
-        while let Some(&(sequence, level, bytes)) = self.in_flight.front()
+        while let Some(&Batch { sequence, level, bytes, began }) = self.in_flight.front()
             && self.is_durable(sequence, level)
         {
             self.in_flight.pop_front();
             self.bytes -= bytes;
+            if let Some(began) = began {
+                self.owed.pop_front();
+                cx.pace.note(cx.now.monotonic - began);
+            }
         }
         self.count(cx);
     }

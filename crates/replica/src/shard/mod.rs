@@ -164,6 +164,11 @@ impl Shard {
         self.overlay.queued() + self.commits.waiting() + self.scans.len() >= cx.config.bounds.reads
     }
 
+    /// Since when the disk has owed somebody a row or a batch.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.commits.oldest().into_iter().chain(self.overlay.oldest()).min()
+    }
+
     /// The batches of this start are synced up to this one.
     pub(crate) const fn synced(&self) -> u64 {
         self.commits.synced()
@@ -181,7 +186,8 @@ impl Shard {
     }
 
     pub(crate) fn on_loaded(&mut self, cx: &mut Cx, load: u64, result: Result<Option<Bytes>, LoadFailed>) {
-        let Some((place, first, others)) = self.overlay.end_load(load) else { return };
+        let Some((place, began, first, others)) = self.overlay.end_load(load) else { return };
+        cx.pace.note(cx.now.monotonic - began);
         let operations = std::iter::once(first).chain(others);
         match result.and_then(|stored| decoded(stored.unwrap_or_default())) {
             Ok(ready) => {
@@ -352,7 +358,7 @@ impl Shard {
 
     /// Does something with a key's object, now or once it is loaded.
     fn with(&mut self, cx: &mut Cx, place: &Place, operation: Operation) {
-        match self.overlay.begin(place, operation) {
+        match self.overlay.begin(cx.now.monotonic, place, operation) {
             Ok(operation) => self.run(cx, place, operation),
             Err(Some(load)) => cx.out.push(Effect::Load { load, place: place.clone() }),
             Err(None) => {}

@@ -59,7 +59,8 @@ type Slots = std::collections::HashMap<Place, Slot, FixedState>;
 #[derive(Debug)]
 pub(super) struct Overlay {
     slots: Slots,
-    loads: BTreeMap<u64, Place>,
+    /// Rows that are being read, and since when.
+    loads: BTreeMap<u64, (Place, u64)>,
     /// Operations that wait for a load, and the bytes that they bring.
     queued: usize,
     queued_bytes: u64,
@@ -95,8 +96,18 @@ impl Overlay {
         self.queued_bytes
     }
 
+    /// Since when a row is being read.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.loads.first_key_value().map(|(_, (_, began))| *began)
+    }
+
     /// Whether the key is there; if not, `operation` waits for it. Says the number of a load to ask for.
-    pub(super) fn begin(&mut self, place: &Place, operation: Operation) -> Result<Operation, Option<u64>> {
+    pub(super) fn begin(
+        &mut self,
+        now: u64,
+        place: &Place,
+        operation: Operation,
+    ) -> Result<Operation, Option<u64>> {
         if let Some(Slot::Ready { is_used, .. }) = self.slots.get_mut(place) {
             *is_used = true;
             return Ok(operation);
@@ -112,21 +123,21 @@ impl Overlay {
                 let slot = Slot::Loading { first: operation, others: Vec::new() };
                 self.slots.insert(place.clone(), slot);
                 self.next_load += 1;
-                self.loads.insert(self.next_load, place.clone());
+                self.loads.insert(self.next_load, (place.clone(), now));
                 Err(Some(self.next_load))
             }
         }
     }
 
-    /// A row has been read: returns its place, and what waited for it. The slot is free.
-    pub(super) fn end_load(&mut self, load: u64) -> Option<(Place, Operation, Vec<Operation>)> {
-        let place = self.loads.remove(&load)?;
+    /// A row has been read: returns its place, since when that was under way, and what waited for it. The slot is free.
+    pub(super) fn end_load(&mut self, load: u64) -> Option<(Place, u64, Operation, Vec<Operation>)> {
+        let (place, began) = self.loads.remove(&load)?;
         match self.slots.remove(&place) {
             Some(Slot::Loading { first, others }) => {
                 self.queued -= 1 + others.len();
                 let bytes = std::iter::once(&first).chain(&others).map(Operation::bytes);
                 self.queued_bytes -= bytes.sum::<u64>();
-                Some((place, first, others))
+                Some((place, began, first, others))
             }
             slot => {
                 debug_assert!(false, "a load ends on {slot:?}");
@@ -225,11 +236,11 @@ mod tests {
     fn whoever_waits_for_a_load_is_counted_until_it_ends() {
         let mut overlay = Overlay::new(1);
         let loads: Vec<_> =
-            (0..3).map(|put| overlay.begin(&place(1), Operation::Coordinate(put)).err()).collect();
+            (0..3).map(|put| overlay.begin(0, &place(1), Operation::Coordinate(put)).err()).collect();
         let [Some(Some(load)), Some(None), Some(None)] = loads[..] else { panic!("one load: {loads:?}") };
-        (3..5).for_each(|put| assert!(overlay.begin(&place(2), Operation::Coordinate(put)).is_err()));
+        (3..5).for_each(|put| assert!(overlay.begin(0, &place(2), Operation::Coordinate(put)).is_err()));
         assert_eq!(overlay.queued(), 5);
-        let (_, _, others) = overlay.end_load(load).expect("the load");
+        let (_, _, _, others) = overlay.end_load(load).expect("the load");
         assert_eq!((others.len(), overlay.queued()), (2, 2));
         assert!(overlay.end_load(load).is_none(), "it has ended");
     }
@@ -242,9 +253,9 @@ mod tests {
             Operation::Merge { brought: Box::new(brought), writer: Writer::Nobody, level, class }
         };
         let mut overlay = Overlay::new(1);
-        let load = overlay.begin(&place(1), merge(70)).err().flatten().expect("a load");
-        assert!(overlay.begin(&place(1), merge(30)).is_err());
-        assert!(overlay.begin(&place(2), merge(5)).is_err());
+        let load = overlay.begin(0, &place(1), merge(70)).err().flatten().expect("a load");
+        assert!(overlay.begin(0, &place(1), merge(30)).is_err());
+        assert!(overlay.begin(0, &place(2), merge(5)).is_err());
         assert_eq!(overlay.queued_bytes(), 105);
         overlay.end_load(load).expect("the load");
         assert_eq!(overlay.queued_bytes(), 5);
@@ -257,7 +268,10 @@ mod tests {
         let mut overlay = Overlay::new(1);
         for number in 0..1_000 {
             overlay.set(&place(number), ready(1_000));
-            assert!(overlay.begin(&place(0), Operation::Coordinate(0)).is_ok(), "key 0 is used all the time");
+            assert!(
+                overlay.begin(0, &place(0), Operation::Coordinate(0)).is_ok(),
+                "key 0 is used all the time"
+            );
             overlay.trim(MOST);
         }
         let stays = (0..1_000).filter(|number| overlay.ready(&place(*number)).is_some()).count();

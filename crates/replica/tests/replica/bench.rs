@@ -1,6 +1,7 @@
 //! The replica and its surroundings: its clock, its disk, and what it has sent.
 
 use bytes::Bytes;
+use gramme_admission::Limits;
 use gramme_object::{Content, Expiry, Key, Object, Sibling, Stamp};
 use gramme_quorum::{Seat, Tenure, Threshold};
 use gramme_replica::{
@@ -65,6 +66,7 @@ fn config(nodes: u64, bounds: Bounds) -> Config {
         addresses: std::collections::BTreeMap::new(),
         max_requests: 100,
         bounds,
+        background: Limits::USUAL,
         scrub_every: 60_000_000,
     }
 }

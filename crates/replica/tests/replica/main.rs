@@ -9,6 +9,7 @@ mod exchanges;
 mod expiry;
 mod hints;
 mod listing;
+mod pace;
 mod peers;
 mod proof;
 mod properties;

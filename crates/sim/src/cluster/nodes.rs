@@ -1,5 +1,6 @@
 //! Nodes: starting and stopping, what goes into a replica, and what becomes of its effects.
 
+use gramme_admission::Limits;
 use gramme_plant::planted;
 use gramme_replica::{Bounds, Config, Effect, Input, Now, Replica, Secrets};
 use gramme_ring::NodeId;
@@ -39,6 +40,7 @@ impl Cluster {
             addresses: (0..self.nodes.len()).map(|node| (id_of(node), vec![address_of(node)])).collect(),
             max_requests: self.most_requests(),
             bounds: self.bounds(),
+            background: Limits::USUAL,
             scrub_every: SCRUB_EVERY,
         };
         let mut seed = [0; 32];

@@ -1,4 +1,7 @@
-//! `gramme bench`: a closed loop of requests against a running cluster, and what they cost.
+//! `gramme bench`: requests against a running cluster, and what they cost.
+//!
+//! A closed loop: each worker sends its next request when it has the answer to the last. That never asks for more than
+//! the cluster can do. With `--rate` requests are due at fixed times instead, and a latency counts from then.
 
 mod keys;
 mod worker;
@@ -27,6 +30,8 @@ use self::worker::{Common, Worker};
 const LONGEST: u64 = 60_000_000;
 /// Not measured: connections, caches and routes settle.
 const WARM_UP: Duration = Duration::from_secs(1);
+/// A request that could not be sent for so long is not worth sending any more.
+const TOO_LATE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let path = args.cluster.clone().map_or_else(ClusterFile::last_path, Ok)?;
@@ -45,11 +50,44 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
 }
 
 struct Measured {
-    latencies: Histogram<u64>,
-    errors: u64,
+    done: Done,
     seconds: f64,
     /// Processor time of all nodes.
     server_cpu: Duration,
+}
+
+/// What came of requests.
+struct Done {
+    latencies: Histogram<u64>,
+    /// How many succeeded, by the second in which they were due.
+    by_second: Vec<u64>,
+    errors: u64,
+    /// With `--rate`: there was no room for them.
+    unsent: u64,
+}
+
+impl Done {
+    fn new() -> anyhow::Result<Self> {
+        let latencies = Histogram::new_with_bounds(1, LONGEST, 3)?;
+        Ok(Self { latencies, by_second: Vec::new(), errors: 0, unsent: 0 })
+    }
+
+    fn note(&mut self, second: usize, took: Duration) {
+        self.latencies.saturating_record(took.as_micros() as u64);
+        if self.by_second.len() <= second {
+            self.by_second.resize(second + 1, 0);
+        }
+        self.by_second[second] += 1;
+    }
+
+    fn add(&mut self, other: Self) -> anyhow::Result<()> {
+        self.latencies.add(other.latencies)?;
+        self.by_second.resize(self.by_second.len().max(other.by_second.len()), 0);
+        self.by_second.iter_mut().zip(other.by_second).for_each(|(all, more)| *all += more);
+        self.errors += other.errors;
+        self.unsent += other.unsent;
+        Ok(())
+    }
 }
 
 fn set_durability(cluster: &ClusterFile, bucket: &str, durability: &str) -> anyhow::Result<()> {
@@ -118,7 +156,9 @@ async fn loop_through(
     let end = (!args.once).then(|| start + Duration::from_secs(args.seconds));
     let mut driven = JoinSet::new();
     for (number, worker) in (0..).zip(workers) {
-        driven.spawn(drive(worker, args.workload, Keys::of(number, args).order(args), start, end));
+        let pace = args.rate.map(|rate| Pace::of(number, rate, args.in_flight, start));
+        let order = Keys::of(number, args).order(args);
+        driven.spawn(drive(worker, args.workload, order, (start, end), pace));
     }
     tokio::time::sleep_until(start.into()).await;
     let before = if args.once { idle } else { cpu_of(cluster).await? };
@@ -130,18 +170,35 @@ async fn loop_through(
         let done = driven.join_all().await;
         (done, start.elapsed(), cpu_of(cluster).await?)
     };
-    let (mut latencies, mut errors) = (histogram()?, 0);
-    for worker in done {
-        let (its_latencies, its_errors) = worker?;
-        latencies.add(its_latencies)?;
-        errors += its_errors;
-    }
+    let mut all = Done::new()?;
+    done.into_iter().try_for_each(|worker| all.add(worker?))?;
     let server_cpu = after.saturating_sub(before);
-    Ok(Measured { latencies, errors, seconds: seconds.as_secs_f64(), server_cpu })
+    Ok(Measured { done: all, seconds: seconds.as_secs_f64(), server_cpu })
 }
 
-fn histogram() -> anyhow::Result<Histogram<u64>> {
-    Ok(Histogram::new_with_bounds(1, LONGEST, 3)?)
+/// When a worker's requests are due.
+struct Pace {
+    next: Instant,
+    period: Duration,
+}
+
+impl Pace {
+    /// Workers take turns.
+    fn of(worker: u64, rate: u32, workers: u16, start: Instant) -> Self {
+        let period = Duration::from_secs_f64(f64::from(workers) / f64::from(rate));
+        let first = start.checked_sub(WARM_UP).unwrap_or(start);
+        Self { next: first + period.mul_f64(worker as f64 / f64::from(workers)), period }
+    }
+
+    /// Waits for the next one; says when it was due, and how many were due before and are not worth sending any more.
+    async fn wait(&mut self) -> (Instant, u64) {
+        let late = Instant::now().saturating_duration_since(self.next + TOO_LATE);
+        let skipped = (late.as_secs_f64() / self.period.as_secs_f64()).ceil() as u64;
+        let due = self.next + self.period.mul_f64(skipped as f64);
+        self.next = due + self.period;
+        tokio::time::sleep_until(due.into()).await;
+        (due, skipped)
+    }
 }
 
 /// Goes through the keys until the end, or until each had its turn.
@@ -149,12 +206,15 @@ async fn drive(
     mut worker: Worker,
     workload: Workload,
     order: impl Iterator<Item = u64> + Send,
-    start: Instant,
-    end: Option<Instant>,
-) -> anyhow::Result<(Histogram<u64>, u64)> {
-    let (mut latencies, mut errors) = (histogram()?, 0);
+    (start, end): (Instant, Option<Instant>),
+    mut pace: Option<Pace>,
+) -> anyhow::Result<Done> {
+    let mut all = Done::new()?;
     for key in order {
-        let began = Instant::now();
+        let (began, skipped) = match &mut pace {
+            Some(pace) => pace.wait().await,
+            None => (Instant::now(), 0),
+        };
         if end.is_some_and(|end| began >= end) {
             break;
         }
@@ -163,15 +223,14 @@ async fn drive(
             Workload::Insert => worker.insert(key).await,
             Workload::Get => worker.get(key).await,
         };
-        if began < start {
-            continue;
-        }
+        let Some(since) = began.checked_duration_since(start) else { continue };
+        all.unsent += skipped;
         match done {
-            Ok(()) => latencies.saturating_record(began.elapsed().as_micros() as u64),
-            Err(_) => errors += 1,
+            Ok(()) => all.note(since.as_secs() as usize, began.elapsed()),
+            Err(_) => all.errors += 1,
         }
     }
-    Ok((latencies, errors))
+    Ok(all)
 }
 
 /// Processor time of all the cluster's processes so far.
@@ -194,7 +253,7 @@ fn cpu_of_node(http: String) -> anyhow::Result<f64> {
 }
 
 fn report(args: &BenchArgs, measured: &Measured) -> anyhow::Result<()> {
-    let Measured { latencies, errors, seconds, server_cpu } = measured;
+    let Measured { done: Done { latencies, by_second, errors, unsent }, seconds, server_cpu } = measured;
     let operations = latencies.len();
     ensure!(operations > 0, "no operation succeeded; {errors} failed");
     let per_second = operations as f64 / seconds;
@@ -205,13 +264,14 @@ fn report(args: &BenchArgs, measured: &Measured) -> anyhow::Result<()> {
         let json = json!({
             "operations_per_second": per_second, "p50_us": p50, "p99_us": p99, "p999_us": p999,
             "server_cpu_us_per_operation": cpu, "operations": operations, "errors": errors,
+            "unsent": unsent, "by_second": by_second,
         });
         return write_out(format!("{json}\n").as_bytes());
     }
     write_out(
         format!(
             "{per_second:.0} operations/s; latency p50 {p50} µs, p99 {p99} µs, p99.9 {p999} µs; {cpu:.0} µs of \
-             processor time per operation over all nodes; {operations} operations, {errors} errors\n"
+             processor time per operation over all nodes; {operations} operations, {errors} errors, {unsent} not sent\n"
         )
         .as_bytes(),
     )

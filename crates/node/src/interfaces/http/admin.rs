@@ -94,6 +94,10 @@ fn render(status: &Status, handle: &Handle) -> Value {
         "waits_for": status.waits_for.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "reclaim_waiting": status.reclaim_waiting,
         "reclaim_blocked_by": status.reclaim_blocked_by.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "background": {
+            "bytes_per_second": status.background.0,
+            "at_most": status.background.1,
+        },
         "scrub": status.scrubbing.map(|scrub| json!({
             "done": scrub.done,
             "total": scrub.total,
