@@ -5,7 +5,7 @@ use gramme_plant::planted;
 use gramme_vclock::{Context, Dot, VersionSet};
 
 use crate::codec::{self, DecodeError};
-use crate::{Sibling, Stamp};
+use crate::{Content, Sibling, Stamp};
 
 /// The siblings of a key under one causal context.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +58,18 @@ impl Object {
         self.versions.versions()
     }
 
+    /// The version of this dot, if it is live.
+    fn sibling(&self, dot: Dot) -> Option<&Sibling> {
+        let at = self.siblings().binary_search_by_key(&dot, |(dot, _)| *dot).ok()?;
+        Some(&self.siblings()[at].1)
+    }
+
+    /// Whether a live version of this dot is here that is not the same: one of the two has been purged.
+    #[must_use]
+    pub fn differs(&self, dot: Dot, sibling: &Sibling) -> bool {
+        self.sibling(dot).is_some_and(|ours| ours != sibling)
+    }
+
     /// Whether a reader finds a value: some sibling is not a tombstone.
     #[must_use]
     pub fn has_value(&self) -> bool {
@@ -67,9 +79,12 @@ impl Object {
     /// Merges all that `other` knows. Commutative, associative, idempotent.
     pub fn merge(&mut self, other: &Self) {
         self.versions.merge(&other.versions);
-        // Of a version that one of the two has purged the value is gone.
-        let purged = other.siblings().iter().filter(|(_, sibling)| sibling.is_purged());
-        purged.for_each(|(dot, sibling)| self.versions.replace(*dot, sibling.clone()));
+        for (dot, theirs) in other.siblings() {
+            if self.differs(*dot, theirs) && self.sibling(*dot).is_some_and(|ours| rank(ours) < rank(theirs))
+            {
+                self.versions.replace(*dot, theirs.clone());
+            }
+        }
         if planted!(LastWriteWins) {
             *self = self.last_writer(u64::MAX >> 17);
         }
@@ -123,12 +138,6 @@ impl Object {
         values.filter_map(|sibling| sibling.expires).min()
     }
 
-    /// Whether some of its values had expired and were purged.
-    #[must_use]
-    pub fn has_purged(&self) -> bool {
-        self.versions.values().any(Sibling::is_purged)
-    }
-
     /// The greatest stamp of its siblings.
     #[must_use]
     pub fn newest_stamp(&self) -> Stamp {
@@ -167,6 +176,13 @@ impl Object {
     pub(crate) const fn from_versions(versions: VersionSet<Sibling>) -> Self {
         Self { versions }
     }
+}
+
+/// Of two siblings under one dot the greater one stays: the purged one, whose value is gone. Beyond that one dot names one
+/// value; if somebody has broken that, all choose the same.
+fn rank(sibling: &Sibling) -> impl Ord + '_ {
+    let content = sibling.content.as_ref().map(Content::as_bytes);
+    (sibling.is_purged(), sibling.expires, sibling.stamp, sibling.write_id, content)
 }
 
 /// What a hash tree hashes of a key's versions: the live dots (tombstones' too), when each expires, and nothing else.

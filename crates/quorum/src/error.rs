@@ -251,6 +251,9 @@ pub enum PutError {
          writer, or its value expires; nothing was changed"
     )]
     Clock,
+    /// What was to be touched has changed since it was read. Nothing was changed: try again.
+    #[error("the key has changed since it was read for the touch; nothing was changed: try again")]
+    Changed,
     /// The instant at which the value is to expire is not in the future. Nothing was changed.
     #[error("the value would expire at once: its instant is not in the future; nothing was changed")]
     ExpiresAtOnce,
@@ -302,6 +305,7 @@ gramme_codec::enums! {
         Content = 13,
         Clock = 14,
         ExpiresAtOnce = 15,
+        Changed = 16,
         Other = 255,
     } | Other
 }
@@ -359,6 +363,7 @@ impl PutError {
             | Self::RequestReused
             | Self::Content
             | Self::ExpiresAtOnce
+            | Self::Changed
             | Self::TooManySiblings { .. }
             | Self::SiblingsTooLarge { .. }
             | Self::ValueTooLarge { .. } => Blame::Request,
@@ -384,6 +389,7 @@ impl PutError {
             Self::Disk => "disk-error",
             Self::Clock => "clock-off",
             Self::ExpiresAtOnce => "expires-at-once",
+            Self::Changed => "changed",
             Self::Other => "failed",
         }
     }

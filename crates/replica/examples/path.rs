@@ -113,6 +113,7 @@ impl Cluster {
             context: self.context.clone(),
             content: Some(self.value.clone()),
             expiry: Expiry::AsBucket,
+            touched: None,
             w: Threshold::Default,
             pw: Threshold::Default,
             dw: Threshold::Default,

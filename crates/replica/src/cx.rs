@@ -23,6 +23,8 @@ pub(crate) struct Cx {
     pub(crate) now: Now,
     /// Which start of this node this is; a time, later than that of any start before.
     pub(crate) boot: u64,
+    /// What `boot` was at this start.
+    pub(crate) process: u64,
     pub(crate) stats: Stats,
     /// How fast work goes that nobody waits for.
     pub(crate) pace: Pace,

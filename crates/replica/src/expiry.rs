@@ -62,7 +62,7 @@ impl Purge {
                     self.reading = Some(Reading { partition, leaf, millis });
                     self.scan(around, leaf_range(partition, leaf).0);
                 }
-                None => around.shard.expire_later((partition, leaf), millis + EXPIRY_STEP),
+                None => around.shard.expire_later((partition, leaf), due, millis + EXPIRY_STEP),
             }
         }
     }
@@ -78,23 +78,23 @@ impl Purge {
         let Some(Reading { partition, leaf, millis }) = self.reading else { return };
         let Ok(page) = result else {
             self.reading = None;
-            return around.shard.expire_later((partition, leaf), millis + EXPIRY_STEP);
+            return around.shard.expire_later((partition, leaf), millis, millis + EXPIRY_STEP);
         };
         self.budget.take(page.rows.iter().map(|(_, stored)| ROW + stored.len() as u64).sum::<u64>() + ROW);
         for (place, stored) in &page.rows {
             // What is damaged is the scrub's finding.
             let Ok(object) = Object::decode(stored) else { continue };
-            around.shard.note_found(around.cx, place, &object);
             if object.next_expiry().is_some_and(|expires| expires <= millis) {
                 around.shard.purge(around.cx, place, millis);
             }
+            around.shard.note_found(around.cx, place, &object.at_time(millis));
         }
         match page.next {
             // All that has the last row's place is in this page, or will be found the next time.
             Some(next) if !is_busy(around) => self.scan(around, next.hash.0.saturating_add(1)),
             Some(_) => {
                 self.reading = None;
-                around.shard.expire_later((partition, leaf), millis + EXPIRY_STEP);
+                around.shard.expire_later((partition, leaf), millis, millis + EXPIRY_STEP);
             }
             None => {
                 self.reading = None;

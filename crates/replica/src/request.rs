@@ -5,6 +5,7 @@ use gramme_gossip::Opinion;
 use gramme_object::{Content, Expiry, Key, Object};
 use gramme_quorum::{Failure, GetError, PutError, Receipt, Threshold};
 use gramme_ring::{NodeId, PartitionId};
+use gramme_vclock::Dot;
 use gramme_wire::peer::Room;
 
 use crate::node::{Properties, PropertiesChange, Scope};
@@ -97,6 +98,9 @@ pub struct ClientPut {
     pub content: Option<Content>,
     /// When the value expires.
     pub expiry: Expiry,
+    /// The version whose value this brings again, for another expiry: refused where it is known to have been replaced or to
+    /// have expired, and where something is that the context does not cover.
+    pub touched: Option<Dot>,
     /// W.
     pub w: Threshold,
     /// How many owners must acknowledge.

@@ -79,6 +79,7 @@ impl Replica {
             pace,
             now,
             boot,
+            process: boot,
             stats: Stats { hints_lost, ..Stats::default() },
             timers: Timers::default(),
             stamp: Stamp::default(),

@@ -275,6 +275,7 @@ impl Client {
             context: self.held[number].context.clone(),
             content: (!is_delete).then(|| Content::from_body(&body(id, number, largest, rng))),
             expiry,
+            touched: None,
             w,
             pw,
             dw,

@@ -82,6 +82,7 @@ impl Scenario {
             context: Bytes::copy_from_slice(context),
             content: Some(Content::from_body(&value.to_le_bytes())),
             expiry: Expiry::AsBucket,
+            touched: None,
             w: Threshold::Quorum,
             pw: Threshold::Default,
             dw: Threshold::Default,

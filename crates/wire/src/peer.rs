@@ -145,6 +145,9 @@ messages! {
         pub content: Option<Content>,
         /// When it expires.
         pub expiry: Expiry,
+        /// Write only if this version is not known to be replaced, and nothing that the writer has not read is: the put
+        /// brings the same value again.
+        pub touched: Option<Dot>,
         /// W.
         pub w: Threshold,
         /// How many owners.
@@ -191,8 +194,10 @@ messages! {
     pub struct Hello {
         /// The oldest version that the sender understands, and the one that it writes.
         pub versions: (u8, u8),
-        /// Which start of the node this is.
+        /// Which start of the node this is; later than all that it has heard of itself.
         pub boot: u64,
+        /// Which process this is: the `boot` that it started with. Of two processes of one node the elder has the smaller.
+        pub process: u64,
         /// Its clock: microseconds since 1970.
         pub wall: u64,
         /// The version of its layout.

@@ -96,6 +96,7 @@ fn put() -> Put {
         read: context(),
         content: Some(content()),
         expiry: Expiry::After(60_000),
+        touched: Some(Dot::new(Actor(4), 5)),
         w: Threshold::Count(2),
         pw: Threshold::Default,
         dw: Threshold::All,
@@ -115,6 +116,7 @@ fn peer_messages() -> Vec<PeerMessage> {
         PeerMessage::Hello(Hello {
             versions: (1, 1),
             boot: 1,
+            process: 1,
             wall: 12,
             layout: 2,
             properties: 3,

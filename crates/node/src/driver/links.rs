@@ -169,7 +169,7 @@ impl Core {
 
     fn on_peer_message(&mut self, node: NodeId, link: &Link, id: u64, message: PeerMessage) {
         if let PeerMessage::Hello(hello) = &message {
-            let change = self.peers.note_boot(node, link, hello.boot);
+            let change = self.peers.note_process(node, link, hello.process);
             let is_denied = change.is_some();
             self.on_peer_change(change);
             if is_denied {

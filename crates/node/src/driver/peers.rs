@@ -28,7 +28,7 @@ const SILENT: Duration = Duration::from_millis(450);
 /// For how long a link may say nothing of the process behind it. Every second is usual.
 const SPEECHLESS: Duration = Duration::from_secs(5);
 
-/// Starts that were turned away are remembered, so many of them.
+/// Processes that were turned away are remembered, so many of them.
 const DENIED: usize = 256;
 
 /// Said to a process that is not the first of its identity.
@@ -37,8 +37,8 @@ pub(crate) const SECOND: &str = "another process with this node's identity is co
 #[derive(Debug)]
 struct Present {
     link: Link,
-    /// Which start it is of, once it has said so.
-    boot: Option<u64>,
+    /// Which process it is of, once that has said so.
+    process: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) struct Conflict {
     pub(super) node: NodeId,
-    /// Which start the one was of that was turned away, if it said so.
+    /// Which process was turned away, if it said so.
     pub(super) turned_away: Option<u64>,
     /// Whether that was the one that was connected until now.
     pub(super) is_replaced: bool,
@@ -83,7 +83,7 @@ pub(super) struct Peers {
     peers: BTreeMap<NodeId, Peer>,
     /// By process: of two with one identity only the present one's counts.
     background: BTreeMap<(NodeId, SocketAddr), Link>,
-    /// Starts that were turned away; the last of them.
+    /// Processes that were turned away; the last of them.
     denied: VecDeque<(NodeId, u64)>,
 }
 
@@ -125,7 +125,7 @@ impl Peers {
 
     /// A link has come up.
     pub(super) fn up(&mut self, node: NodeId, link: Link) -> Option<Change> {
-        let present = Present { link, boot: None };
+        let present = Present { link, process: None };
         match self.peers.get_mut(&node) {
             None => {
                 self.peers.insert(node, Peer { present, rival: None });
@@ -141,19 +141,19 @@ impl Peers {
         }
     }
 
-    /// A node has said, on this link, which start it is. One that was turned away once is turned away for good:
+    /// A node has said, on this link, which process it is. One that was turned away once is turned away for good:
     /// it may be heard while the elder one is silent, and what it says then would be taken for the node's word.
-    pub(super) fn note_boot(&mut self, node: NodeId, link: &Link, boot: u64) -> Option<Change> {
-        if self.denied.contains(&(node, boot)) {
+    pub(super) fn note_process(&mut self, node: NodeId, link: &Link, process: u64) -> Option<Change> {
+        if self.denied.contains(&(node, process)) {
             let is_replaced = false;
             link.close(SECOND);
-            return Some(Change::Conflict(Conflict { node, turned_away: Some(boot), is_replaced }));
+            return Some(Change::Conflict(Conflict { node, turned_away: Some(process), is_replaced }));
         }
         let peer = self.peers.get_mut(&node)?;
         let rival = peer.rival.as_mut().map(|rival| &mut rival.present);
         for present in std::iter::once(&mut peer.present).chain(rival) {
             if present.link.id() == link.id() {
-                present.boot = Some(boot);
+                present.process = Some(process);
             }
         }
         None
@@ -192,8 +192,8 @@ impl Peers {
         let decided = self.peers.iter_mut().filter_map(|(node, peer)| peer.decide(*node, me < *node));
         let decided: Vec<_> = decided.collect();
         for change in &decided {
-            if let Change::Conflict(Conflict { node, turned_away: Some(boot), .. }) = change {
-                self.denied.push_back((*node, *boot));
+            if let Change::Conflict(Conflict { node, turned_away: Some(process), .. }) = change {
+                self.denied.push_back((*node, *process));
             }
         }
         while self.denied.len() > DENIED {
@@ -213,7 +213,7 @@ impl Peer {
         }
         // It has answered what it was asked after the rival came: both are there.
         let both = waited >= SILENT && self.present.link.has_answered_since(rival.since);
-        match (self.present.boot, rival.present.boot) {
+        match (self.present.process, rival.present.process) {
             // The same process, by another connection.
             (Some(present), Some(other)) if present == other => {
                 let is_wanted = |link: &Link| link.is_dialled() == dials;
@@ -227,25 +227,28 @@ impl Peer {
             }
             (Some(present), Some(other)) if both && other < present => self.replace(node, SECOND),
             (Some(_), Some(_)) if both => self.refuse(node),
-            (None, Some(_)) if waited >= SPEECHLESS => self.replace(node, "it says nothing"),
-            (_, None) if both && waited >= SPEECHLESS => self.refuse(node),
+            // One that speaks waits for the other's word: it is not accused of silence.
+            (_, None) if both && waited >= SPEECHLESS => {
+                self.rival.take()?.present.link.close("it says nothing");
+                None
+            }
             _ => None,
         }
     }
 
     fn replace(&mut self, node: NodeId, reason: &str) -> Option<Change> {
         let rival = self.rival.take()?;
-        let Present { link, boot } = std::mem::replace(&mut self.present, rival.present);
+        let Present { link, process } = std::mem::replace(&mut self.present, rival.present);
         link.close(reason);
         if reason == SECOND {
-            return Some(Change::Conflict(Conflict { node, turned_away: boot, is_replaced: true }));
+            return Some(Change::Conflict(Conflict { node, turned_away: process, is_replaced: true }));
         }
         Some(Change::Replaced(node))
     }
 
     fn refuse(&mut self, node: NodeId) -> Option<Change> {
-        let Present { link, boot } = self.rival.take()?.present;
+        let Present { link, process } = self.rival.take()?.present;
         link.close(SECOND);
-        Some(Change::Conflict(Conflict { node, turned_away: boot, is_replaced: false }))
+        Some(Change::Conflict(Conflict { node, turned_away: process, is_replaced: false }))
     }
 }

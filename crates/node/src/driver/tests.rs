@@ -70,7 +70,9 @@ impl Cluster {
 
     fn raise(&mut self, node: u8) {
         let file = self.directory.join(format!("n{node}/gramme.toml"));
-        let config = Config::load(&file, &[], |_| None).expect("settings");
+        let mut config = Config::load(&file, &[], |_| None).expect("settings");
+        // A copy of a directory is started on another machine.
+        config.quic = address(node);
         let began = self.began;
         let wall = Box::new(move || WALL + began.elapsed().as_micros() as u64);
         // Another start is another seed, as tenures must be.
@@ -110,6 +112,7 @@ impl Cluster {
             context: Bytes::new(),
             content: Some(Content::from_body(value)),
             expiry: Expiry::AsBucket,
+            touched: None,
             w,
             pw: Threshold::Default,
             dw: Threshold::Default,
@@ -261,6 +264,56 @@ async fn two_nodes_that_dial_each_other_at_once_stay_connected() {
         }
         assert!(is_ok(&cluster.put(1, "key", b"x", Threshold::All).await));
     }
+    cluster.stop().await;
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(status.expect("cp").success());
+}
+
+/// While node 3 is cut off, a copy of its directory is started and taken for it. When both are there the copy is turned
+/// away by everybody, though what the others remember of it is more than node 3 knows of itself.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_was_taken_for_a_node_is_turned_away_when_that_is_back() {
+    for seed in 0..4 {
+        let directory = founded();
+        copy_all(&directory.path().join("n3"), &directory.path().join("n33"));
+        let mut cluster = Cluster::start(directory.path(), 20 + seed).await;
+        sleep(5 * SECOND).await;
+        cluster.part(true);
+        sleep(5 * SECOND).await;
+        cluster.raise(33);
+        sleep(10 * SECOND).await;
+        assert!(is_ok(&cluster.put(33, "key", b"x", Threshold::Quorum).await));
+        cluster.part(false);
+        sleep(30 * SECOND).await;
+        assert!(is_ok(&cluster.put(3, "key", b"x", Threshold::All).await), "the elder stays");
+        assert!(!is_ok(&cluster.put(33, "key", b"x", Threshold::Quorum).await), "the copy has nobody left");
+        cluster.stop().await;
+    }
+}
+
+/// A link over which nothing is said of a process is dropped, and no more.
+#[tokio::test(start_paused = true)]
+async fn silence_accuses_nobody() {
+    let directory = founded();
+    let cluster = Cluster::start(directory.path(), 7).await;
+    sleep(5 * SECOND).await;
+    let one = cluster.id(1).await;
+    let read = |name: &str| std::fs::read(directory.path().join("n3").join(name)).expect("a file");
+    let (authority, certificate, key) = (read("ca.pem"), read("node.pem"), read("node.key"));
+    let credentials = Arc::new(Credentials::from_pem(&authority, &certificate, &key).expect("credentials"));
+    let (events, mut queue) = mpsc::channel::<LinkEvent>(1_000);
+    tokio::spawn(async move { while queue.recv().await.is_some() {} });
+    let endpoint =
+        Endpoint::in_memory(&cluster.net, address(98), credentials, Some(1 << 20), events, [9; 32]);
+    let link = endpoint.expect("an endpoint").connect(address(1), Protocol::Node, Some(one)).await;
+    let link = link.expect("a link");
+    sleep(8 * SECOND).await;
+    assert!(link.is_closed());
+    assert_eq!(cluster.nodes[&1].handle.shared.conflict(), None);
+    assert!(is_ok(&cluster.put(3, "key", b"x", Threshold::All).await));
     cluster.stop().await;
 }
 

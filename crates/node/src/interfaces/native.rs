@@ -42,6 +42,7 @@ pub(crate) fn asked(message: ClientMessage, max_value: usize) -> Option<Asked> {
                 context: put.context,
                 content: put.content,
                 expiry: put.expiry,
+                touched: None,
                 w: put.w,
                 pw: put.pw,
                 dw: put.dw,

@@ -20,6 +20,8 @@ pub(crate) fn object_tag(object: &Object) -> String {
         _ => {
             let mut context = Vec::new();
             object.context().encode(&mut context);
+            // A value that expires changes what there is, and no context.
+            context.extend(object.versions().values().map(|sibling| u8::from(sibling.is_tombstone())));
             short_hash(&context)
         }
     }
@@ -122,7 +124,43 @@ fn names(tags: &[Tag], object: &Object, weakly: bool) -> bool {
     object.has_value() && tags.iter().any(|wanted| is_tag(wanted, &tag, weakly))
 }
 
-/// When it was written last, in seconds since 1970: finer a date in a header is not.
+/// When it was written last, or something in it expired, in seconds since 1970: finer a date in a header is not.
 fn modified(object: &Object) -> u64 {
-    object.newest_stamp().millis() / 1_000
+    let expired = object.versions().values().filter(|sibling| sibling.is_purged());
+    let expired = expired.filter_map(|sibling| sibling.expires).max().unwrap_or_default();
+    object.newest_stamp().millis().max(expired) / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use gramme_object::{Content, Sibling, Stamp};
+    use gramme_vclock::{Actor, Context, Dot};
+
+    use super::*;
+
+    /// A version that stays, and one that expires.
+    fn siblings() -> Object {
+        let version = |number, expires| {
+            let content = Some(Content::from_body(b"v"));
+            let sibling = Sibling { stamp: Stamp::at_millis(1_000), write_id: number, expires, content };
+            Object::from_write(&Context::new(), Dot::new(Actor(number), 1), sibling)
+        };
+        let mut object = version(1, None);
+        object.merge(&version(2, Some(5_000)));
+        object
+    }
+
+    #[test]
+    fn what_has_expired_is_another_representation() {
+        let (before, after) = (siblings().at_time(4_999), siblings().at_time(5_000));
+        let none_match = Some(vec![Tag::Strong(object_tag(&before))]);
+        let known = Condition { none_match, ..Condition::default() };
+        assert!(known.is_known(&before, &object_tag(&before)));
+        assert!(
+            !known.is_known(&after, &object_tag(&after)),
+            "whoever holds both is told that nothing changed"
+        );
+        let known = Condition { modified_since: Some(4), ..Condition::default() };
+        assert!(known.is_known(&before, "") && !known.is_known(&after, ""));
+    }
 }

@@ -92,21 +92,37 @@ pub(crate) async fn delete(
     send(handle, put).await
 }
 
-/// Writes the value anew that a read at R has found, with another expiry. Somebody else's write in between becomes its
-/// sibling.
+/// How often a touch is tried if somebody else writes in between.
+const TOUCHES: usize = 3;
+
+/// Writes the value anew that a read at R has found, with another expiry. What the coordinator knows to have been written
+/// or deleted in between is not taken back; what it does not know of becomes a sibling.
 pub(crate) async fn touch(
+    handle: &Handle,
+    put: ClientPut,
+    condition: &Condition,
+    reading: Reading,
+) -> Result<Stored, Failed> {
+    for _ in 1..TOUCHES {
+        match touch_once(handle, put.clone(), condition, reading).await {
+            Err(Failed::Put(PutError::Changed)) => {}
+            done => return done,
+        }
+    }
+    touch_once(handle, put, condition, reading).await
+}
+
+async fn touch_once(
     handle: &Handle,
     mut put: ClientPut,
     condition: &Condition,
     reading: Reading,
 ) -> Result<Stored, Failed> {
     let found = check(handle, &put.key, condition, reading).await?;
-    let mut contents = found.object.versions().values().filter_map(|sibling| sibling.content.as_ref());
-    put.content = contents.next().cloned();
-    if put.content.is_none() {
-        return Err(Failed::Absent);
-    }
-    match contents.count() {
+    let mut values = found.object.siblings().iter().filter(|(_, sibling)| !sibling.is_tombstone());
+    let Some((dot, sibling)) = values.next() else { return Err(Failed::Absent) };
+    (put.content, put.touched) = (sibling.content.clone(), Some(*dot));
+    match values.count() {
         0 => put.context = found.context,
         others => return Err(Failed::Siblings(1 + others)),
     }

@@ -168,6 +168,7 @@ mod tests {
             read: Context::new(),
             content: None,
             expiry: gramme_object::Expiry::AsBucket,
+            touched: None,
             w: Threshold::Default,
             pw: Threshold::Default,
             dw: Threshold::Default,

@@ -233,7 +233,8 @@ pub(crate) fn wanted(
     bucket_type: &str,
     bucket: Option<&Bytes>,
 ) -> Vec<Key> {
-    let millis = node.clock.millis(now);
+    // A key too many is the weaker mistake.
+    let (millis, _) = node.clock.range(now);
     let is_wanted = |key: &Key| {
         key.bucket_type() == bucket_type && bucket.is_none_or(|bucket| key.bucket() == &bucket[..])
     };

@@ -22,7 +22,7 @@ use gramme_wire::PeerMessage;
 use gramme_wire::peer::{self, Class, Durability, PutDone, ReplyHeader, Status, Write, WriteReply};
 
 use self::answer::{answer, shortens, tell};
-use self::needs::{Levels, check_siblings, expires, put_needs, replaced};
+use self::needs::{Levels, check_siblings, check_touched, expires, put_needs, replaced};
 use super::duplicates::{Identity, Seen};
 use super::stand_in::{fallbacks, stand_in, stand_in_for_silent};
 use super::{Around, Coordinator, LINGER, adopt, failure};
@@ -62,6 +62,8 @@ pub(super) struct Put {
     read: Context,
     content: Option<gramme_object::Content>,
     expiry: Expiry,
+    /// The version whose value it brings again.
+    touched: Option<Dot>,
     return_body: bool,
     properties: Properties,
     /// Whether fallbacks may stand in.
@@ -101,10 +103,10 @@ impl Coordinator {
             Some((origin, request)) => Identity { origin, boot: 0, request },
             None => Identity { origin: cx.me().0, boot: cx.boot, request },
         };
-        let ClientPut { key, content, expiry, w, pw, dw, timeout, return_body, sloppy, .. } = put;
+        let ClientPut { key, content, expiry, touched, w, pw, dw, timeout, return_body, sloppy, .. } = put;
         let asker = Asker::Client(ticket, key.clone());
         let place = node.map.place(key.clone());
-        let put = peer::Put { key, read, content, expiry, w, pw, dw, timeout, return_body, sloppy };
+        let put = peer::Put { key, read, content, expiry, touched, w, pw, dw, timeout, return_body, sloppy };
         if planted!(HandOnCopy) && !around.shard.owns(place.partition) {
             let _ = self.is_first(around.cx, identity, &put, asker);
             return self.start_forward(around, identity, place, put);
@@ -153,8 +155,7 @@ impl Coordinator {
             !properties.allow_mult || put.content.is_some() && put.expiry.instant(properties.ttl, 0).is_some()
         });
         // A start that has met nobody cannot know; it counts for nothing anyway.
-        let is_compared = node.clock.is_compared() || cx.config.others().next().is_none();
-        if by_clock && (!is_compared || node.clock.is_off(cx.now).is_some()) {
+        if by_clock && (!node.clock.is_compared() || node.clock.is_off(cx.now).is_some()) {
             return Err(PutError::Clock);
         }
         Ok(())
@@ -216,13 +217,14 @@ impl Coordinator {
         let counted = PutRequest::new(&around.node.map.sets(place.partition, need), needs);
         let (id, deadline) = (around.cx.next_request(), around.cx.after(asked.timeout));
         let sloppy = asked.sloppy.unwrap_or(properties.sloppy);
-        let peer::Put { read, content, expiry, return_body, .. } = asked;
+        let peer::Put { read, content, expiry, touched, return_body, .. } = asked;
         let mut put = Put {
             identity,
             place: place.clone(),
             read,
             content,
             expiry,
+            touched,
             return_body,
             properties,
             sloppy,
@@ -508,6 +510,7 @@ fn coordinate(around: &mut Around<'_>, id: u64, put: &mut Put) -> Result<(), Put
     check_siblings(put, &object, stored.len())?;
     let millis = node.clock.millis(cx.now);
     let expires = expires(put, millis)?;
+    check_touched(put, &object, shard, millis)?;
     let shown_at = if put.return_body { node.clock.range(cx.now).0 } else { millis };
     let dot = shard.mint(cx, put.place.partition);
     cx.observe(object.newest_stamp(), millis);

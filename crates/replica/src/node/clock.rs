@@ -22,8 +22,10 @@ const FAR: i64 = 5_000_000;
 const SAMPLES: usize = 3;
 
 /// What is known of the peers' clocks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clock {
+    /// There is nobody to compare with.
+    is_alone: bool,
     peers: BTreeMap<NodeId, Samples>,
 }
 
@@ -36,6 +38,10 @@ struct Samples {
 }
 
 impl Clock {
+    pub(crate) const fn new(is_alone: bool) -> Self {
+        Self { is_alone, peers: BTreeMap::new() }
+    }
+
     pub(crate) fn hear(&mut self, from: NodeId, wall: u64, now: Now) {
         let sample = wall.cast_signed().wrapping_sub(now.monotonic.cast_signed());
         let samples = self.peers.entry(from).or_insert(Samples { last: [sample; SAMPLES], is_stale: false });
@@ -66,9 +72,9 @@ impl Clock {
             .map(|wall| wall / 1_000)
     }
 
-    /// Whether any peer has told its clock since this start.
+    /// Whether any peer has told its clock since this start, if there are any.
     pub(crate) fn is_compared(&self) -> bool {
-        !self.peers.is_empty() || planted!(TrustClock)
+        self.is_alone || !self.peers.is_empty() || planted!(TrustClock)
     }
 
     /// By how many microseconds the median of the peers' clocks, and of `more`, is ahead of ours, if that is far.
@@ -89,8 +95,11 @@ impl Clock {
     }
 
     /// Between which times it is, in milliseconds since 1970: two, if our clock and the only other one that has been heard
-    /// are far apart.
+    /// are far apart. One that has heard no other knows nothing.
     pub(crate) fn range(&self, now: Now) -> (u64, u64) {
+        if !self.is_compared() {
+            return (0, u64::MAX);
+        }
         let ours = self.millis(now);
         let ahead = self.is_off(now).filter(|_| self.peers.len() == 1).unwrap_or_default();
         let theirs = ours.saturating_add_signed(ahead / 1_000);
@@ -110,7 +119,7 @@ impl Clock {
 }
 
 fn is_far(ahead: i64) -> bool {
-    ahead.abs() > FAR && !planted!(TrustClock)
+    ahead.unsigned_abs() > FAR.unsigned_abs() && !planted!(TrustClock)
 }
 
 #[cfg(test)]
@@ -121,7 +130,7 @@ mod tests {
     const NOW: Now = Now { monotonic: 7_000_000, wall: 100 * HOUR };
 
     fn heard(walls: &[u64]) -> Clock {
-        let mut clock = Clock::default();
+        let mut clock = Clock::new(false);
         for (node, wall) in (1..).zip(walls) {
             clock.hear(NodeId(node), *wall, NOW);
         }

@@ -270,6 +270,7 @@ mod tests {
         Hello {
             versions: (1, 1),
             boot: 9,
+            process: 1,
             wall: 0,
             layout: 1,
             properties: 0,

@@ -37,7 +37,8 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(map: Map, buckets: Buckets, lineage: Lineage, members: Members) -> Self {
-        let (clock, peers, changes) = (Clock::default(), Peers::default(), change::Changes::default());
+        let clock = Clock::new(map.layout().members().len() == 1);
+        let (peers, changes) = (Peers::default(), change::Changes::default());
         Self { map, buckets, lineage, clock, members, peers, changes }
     }
 

@@ -145,6 +145,7 @@ impl Node {
         let hello = Hello {
             versions: (OLDEST, VERSION),
             boot: cx.boot,
+            process: cx.process,
             wall: cx.now.wall,
             layout: self.map.layout().version(),
             properties: self.buckets.digest(),

@@ -18,8 +18,9 @@ pub(crate) const STEP: u64 = 30_000;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Expiring {
-    /// When the first value of a leaf expires, in milliseconds since 1970; the same in the other order.
-    leaves: BTreeMap<(PartitionId, u32), u64>,
+    /// Of each leaf when its first value expires and when it is next looked at, in milliseconds since 1970; the
+    /// latter in order.
+    leaves: BTreeMap<(PartitionId, u32), (u64, u64)>,
     due: BTreeSet<(u64, PartitionId, u32)>,
 }
 
@@ -27,28 +28,32 @@ impl Expiring {
     /// A key has this state, or was found in it.
     pub(super) fn note(&mut self, place: &Place, object: &Object) {
         if let Some(expires) = object.next_expiry() {
-            self.note_leaf((place.partition, place.leaf()), expires.div_ceil(STEP) * STEP);
+            let at = expires.div_ceil(STEP).saturating_mul(STEP);
+            let leaf = (place.partition, place.leaf());
+            if self.leaves.get(&leaf).is_none_or(|(instant, _)| *instant > at) {
+                self.set(leaf, (at, at));
+            }
         }
     }
 
-    /// A leaf is to be gone through at this time, in milliseconds since 1970.
-    pub(super) fn note_leaf(&mut self, leaf: (PartitionId, u32), at: u64) {
-        let before = self.leaves.get(&leaf).copied();
-        if before.is_some_and(|before| before <= at) {
-            return;
-        }
-        if let Some(before) = before {
+    /// A leaf in which a value expires at `instant` is to be gone through at `at`, not before.
+    pub(super) fn later(&mut self, leaf: (PartitionId, u32), instant: u64, at: u64) {
+        let before = self.leaves.get(&leaf).map_or(u64::MAX, |(before, _)| *before);
+        self.set(leaf, (instant.min(before), at));
+    }
+
+    fn set(&mut self, leaf: (PartitionId, u32), (instant, at): (u64, u64)) {
+        if let Some((_, before)) = self.leaves.insert(leaf, (instant, at)) {
             self.due.remove(&(before, leaf.0, leaf.1));
         }
-        self.leaves.insert(leaf, at);
         self.due.insert((at, leaf.0, leaf.1));
     }
 
-    /// Takes a leaf whose time has come, with that time.
+    /// Takes a leaf whose time has come, with the first instant in it.
     pub(super) fn take_due(&mut self, millis: u64) -> Option<((PartitionId, u32), u64)> {
         let &(at, partition, leaf) = self.due.first().filter(|(at, ..)| *at <= millis)?;
         self.due.remove(&(at, partition, leaf));
-        self.leaves.remove(&(partition, leaf));
-        Some(((partition, leaf), at))
+        let (instant, _) = self.leaves.remove(&(partition, leaf))?;
+        Some(((partition, leaf), instant))
     }
 }

@@ -221,8 +221,8 @@ impl Shard {
     }
 
     /// A leaf is to be looked at again at this time, in milliseconds since 1970.
-    pub(crate) fn expire_later(&mut self, leaf: (PartitionId, u32), at: u64) {
-        self.expiring.note_leaf(leaf, at);
+    pub(crate) fn expire_later(&mut self, leaf: (PartitionId, u32), instant: u64, at: u64) {
+        self.expiring.later(leaf, instant, at);
     }
 
     /// Drops a key's values that have expired at this time, in milliseconds since 1970.
@@ -247,6 +247,10 @@ impl Shard {
         let Some(owned) = self.partitions.get(&place.partition) else { return };
         let is_in_floor = self.reclaim.is_in_floor(place.partition, owned.seen(), old.object.context());
         if !is_in_floor && !planted!(ReclaimEarly) {
+            return self.reclaim.note(place, &old.object, cx.now.monotonic);
+        }
+        if by_clock.is_some_and(|millis| old.object.newest_stamp().millis() > millis) {
+            // All owners must choose the same last writer, and a stamp that is ahead is not believed by all.
             return self.reclaim.note(place, &old.object, cx.now.monotonic);
         }
         let object = match by_clock {

@@ -93,8 +93,9 @@ impl Shard {
         let level = if covered.is_empty() { level } else { Level::Synced };
         // A state that includes ours, as the usual overwrite does, is stored as it came; not with values that were purged
         // here.
-        let includes_ours =
-            covered.is_empty() && object.context().includes(old.object.context()) && !old.object.has_purged();
+        let includes_ours = covered.is_empty()
+            && object.context().includes(old.object.context())
+            && !old.object.siblings().iter().any(|(dot, ours)| object.differs(*dot, ours));
         let merged = (!includes_ours).then(|| {
             let mut merged = (*old.object).clone();
             merged.merge(&object);

@@ -136,7 +136,8 @@ impl Shard {
         self.hints.backlogs()
     }
 
-    fn has_seen(&self, partition: PartitionId, dot: Dot) -> bool {
+    /// Whether an owned partition has merged or overwritten a version.
+    pub(crate) fn has_seen(&self, partition: PartitionId, dot: Dot) -> bool {
         self.partitions.get(&partition).is_some_and(|owned| owned.has_seen(dot))
     }
 

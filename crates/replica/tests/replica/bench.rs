@@ -30,6 +30,8 @@ pub(crate) struct Bench {
     pub(crate) skew: i64,
     /// By how much node B's clock is behind, in microseconds.
     pub(crate) lag: u64,
+    /// How often rows between two places were read.
+    pub(crate) range_scans: u32,
     pub(crate) objects: std::collections::BTreeMap<Key, Bytes>,
     /// What it keeps for others.
     pub(crate) hints: std::collections::BTreeMap<Place, Bytes>,
@@ -55,6 +57,14 @@ pub(crate) fn bench(nodes: u64) -> Bench {
     bench
 }
 
+/// The same, that goes through all its rows once a day.
+pub(crate) fn bench_of_a_day() -> Bench {
+    let config = Config { scrub_every: 86_400_000_000, ..config(3, BOUNDS) };
+    let mut bench = started_as(config, Recovered::default());
+    bench.prove();
+    bench
+}
+
 fn config(nodes: u64, bounds: Bounds) -> Config {
     let members: Vec<_> = (1..=nodes).map(|id| Member::new(NodeId(id))).collect();
     let layout = plan(&PlanRequest { members: &members, replicas: 3, depth: 3, previous: None });
@@ -73,7 +83,11 @@ fn config(nodes: u64, bounds: Bounds) -> Config {
 
 /// A start on what is given, which has heard nobody yet.
 pub(crate) fn started(nodes: u64, recovered: Recovered, bounds: Bounds) -> Bench {
-    let config = config(nodes, bounds);
+    started_as(config(nodes, bounds), recovered)
+}
+
+fn started_as(config: Config, recovered: Recovered) -> Bench {
+    let nodes = config.layout.members().len() as u64;
     let mut effects = Vec::new();
     let now = Now { monotonic: 0, wall: WALL };
     let seed = [9 + recovered.position as u8; 32];
@@ -84,6 +98,7 @@ pub(crate) fn started(nodes: u64, recovered: Recovered, bounds: Bounds) -> Bench
         now: 0,
         skew: 0,
         lag: 0,
+        range_scans: 0,
         objects: std::collections::BTreeMap::new(),
         hints: std::collections::BTreeMap::new(),
         base: recovered.position,
@@ -172,6 +187,7 @@ impl Bench {
                     self.step(Input::Loaded { load, result });
                 }
                 Effect::Scan { scan, rows, after, limit } => {
+                    self.range_scans += u32::from(matches!(rows, Rows::Range { .. }));
                     let page = self.page(rows, after.as_ref(), limit);
                     self.step(Input::Scanned { scan, result: Ok(page) });
                 }
@@ -417,6 +433,7 @@ pub(crate) fn client_put(value: &str) -> ClientPut {
         context: Bytes::new(),
         content: Some(Content::from_body(value.as_bytes())),
         expiry: Expiry::AsBucket,
+        touched: None,
         w: Threshold::Default,
         pw: Threshold::Default,
         dw: Threshold::Default,
@@ -431,6 +448,7 @@ pub(crate) fn greeting() -> Hello {
     Hello {
         versions: (1, 1),
         boot: 7,
+        process: 7,
         wall: WALL,
         layout: 1,
         properties: 0,

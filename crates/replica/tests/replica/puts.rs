@@ -178,6 +178,7 @@ fn a_put_that_is_handed_to_an_owner_is_coordinated_there() {
         read: Context::new(),
         content: Some(Content::from_body(b"x")),
         expiry: Expiry::AsBucket,
+        touched: None,
         w: Threshold::Default,
         pw: Threshold::Default,
         dw: Threshold::Default,

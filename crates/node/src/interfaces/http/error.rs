@@ -177,6 +177,7 @@ impl From<PutError> for HttpError {
             | PutError::Content => Self::bad_request(code, message),
             PutError::TooManySiblings { siblings, limit } => Self::new(StatusCode::CONFLICT, code, message)
                 .with(json!({ "siblings": siblings, "limit": limit })),
+            PutError::Changed => Self::new(StatusCode::CONFLICT, code, message),
             PutError::SiblingsTooLarge { bytes, limit } => {
                 Self::new(StatusCode::CONFLICT, code, message).with(json!({ "bytes": bytes, "limit": limit }))
             }

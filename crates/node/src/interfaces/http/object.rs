@@ -66,7 +66,8 @@ pub(super) async fn post(
     body: Body,
 ) -> Result<Response, HttpError> {
     if Params::parse(&parts.uri)?.touch {
-        return Err(bad_touch("a touch names its key"));
+        let error = bad_touch("a touch names its key");
+        return Err(body::Unread::new(&parts.headers, body).refuse(error).await);
     }
     let picked = format!("{:032x}", rand::random::<u128>());
     let name = ObjectName { bucket: bucket.clone(), key: picked.into_bytes() };
@@ -132,7 +133,21 @@ impl Asked {
     fn put(&self, content: Option<Content>) -> ClientPut {
         let Params { w, pw, dw, timeout, return_body, sloppy, .. } = self.params;
         let (key, context, expiry) = (self.key.clone(), self.context.clone(), self.expiry);
-        ClientPut { key, context, content, expiry, w, pw, dw, timeout, return_body, sloppy, identity: None }
+        let touched = None;
+        ClientPut {
+            key,
+            context,
+            content,
+            expiry,
+            touched,
+            w,
+            pw,
+            dw,
+            timeout,
+            return_body,
+            sloppy,
+            identity: None,
+        }
     }
 }
 
@@ -172,6 +187,9 @@ async fn write(
 /// Deletes what the context covers, or without one what a read at R has found.
 pub(super) async fn delete(handle: &Handle, name: &ObjectName, parts: &Parts) -> Result<Response, HttpError> {
     let mut params = Params::parse(&parts.uri)?;
+    if params.touch {
+        return Err(bad_touch("a touch is a PUT or a POST"));
+    }
     // There is no body to return.
     params.return_body = false;
     let asked = Asked {

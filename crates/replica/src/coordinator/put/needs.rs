@@ -1,13 +1,13 @@
 //! What a put needs, and what it replaces.
 
-use gramme_object::{Object, limits};
+use gramme_object::{Object, Sibling, limits};
 use gramme_quorum::{PutError, PutNeeds, Threshold};
-use gramme_vclock::Context;
+use gramme_vclock::{Context, Dot};
 use gramme_wire::peer;
 
 use super::Put;
 use crate::node::{BucketDurability, Properties};
-use crate::shard::Level;
+use crate::shard::{Level, Shard};
 
 pub(super) fn put_needs(
     put: &peer::Put,
@@ -42,6 +42,19 @@ pub(super) fn expires(put: &Put, millis: u64) -> Result<Option<u64>, PutError> {
         Some(expires) if expires <= millis => Err(PutError::ExpiresAtOnce),
         expires => Ok(expires),
     }
+}
+
+/// A put that brings a value again would take back what somebody else was told in between.
+pub(super) fn check_touched(put: &Put, object: &Object, shard: &Shard, millis: u64) -> Result<(), PutError> {
+    let Some(touched) = put.touched else { return Ok(()) };
+    let is_read = object.versions().dots().all(|dot| put.read.covers(dot));
+    let of_it = |(dot, sibling): &(Dot, Sibling)| *dot == touched && !sibling.is_tombstone();
+    let is_there = match object.siblings().iter().find(|sibling| of_it(sibling)) {
+        Some((_, sibling)) => !sibling.has_expired(millis),
+        // This replica may lack it, as long as it does not know better.
+        None => !object.context().covers(touched) && !shard.has_seen(put.place.partition, touched),
+    };
+    if is_read && is_there { Ok(()) } else { Err(PutError::Changed) }
 }
 
 /// What a put replaces: what its writer has read; in a last-write-wins bucket also every sibling that is
