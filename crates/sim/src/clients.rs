@@ -412,7 +412,8 @@ pub(crate) fn misconduct(request: &ClientRequest, response: &Response, replicas:
         (ClientRequest::Put(_), Response::Put(answer)) => answer.as_ref().err().map(PutError::blame),
         (ClientRequest::SetProperties { .. }, Response::SetProperties(_))
         | (ClientRequest::Properties(_), Response::Properties(_))
-        | (ClientRequest::Status, Response::Status(_)) => None,
+        | (ClientRequest::Status, Response::Status(_))
+        | (ClientRequest::AcceptLoss, Response::LossAccepted(_)) => None,
         _ => return Some(format!("{response:?} answers {request:?}")),
     };
     (blame == Some(Blame::Request)).then(|| format!("{response:?} refuses {request:?}"))

@@ -43,9 +43,11 @@ impl Settings {
     #[must_use]
     pub fn of_seed(seed: u64, operations: u64) -> Self {
         let mut rng = fork(seed, "settings");
-        let replicas = match rng.random_range(0..12) {
+        let replicas = match rng.random_range(0..16) {
             0 => 5,
             1 => 4,
+            2 => 2,
+            3 => 1,
             _ => 3,
         };
         Self {

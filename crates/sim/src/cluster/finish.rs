@@ -52,13 +52,16 @@ impl Cluster {
     /// Heals a core of nodes, leaves the victim with a fault for ever, and demands that every client gets
     /// something read and written.
     pub(super) fn demand_progress(&mut self) {
-        self.end_faults(Some(self.victim));
+        self.end_faults((self.settings.replicas > 2).then_some(self.victim));
         self.history.lasting_since = Some(self.now);
         if self.has(Fault::ClockJump) && self.nodes[self.victim].frozen.is_some() {
             // Who sleeps on stamps when it wakes, and nobody could say what was written before what.
             self.wake(self.victim);
         }
-        self.break_for_ever();
+        // With one replica, or two, a quorum needs them all.
+        if self.settings.replicas > 2 {
+            self.break_for_ever();
+        }
         if self.has(Fault::ClockJump) {
             // What was stamped by a clock that was ahead is not ahead any more.
             self.turn_until(self.now + 16_000_000);
@@ -83,7 +86,25 @@ impl Cluster {
                     format!("all nodes but {} are well, and clients get nothing done: {idle:?}", self.victim);
                 return self.broken(Broken::NoProgress(what));
             }
-            self.turn();
+            if self.settings.replicas > 1 {
+                self.turn();
+            } else {
+                self.turn_until(self.now + 1_000_000);
+                self.accept_losses();
+            }
+        }
+    }
+
+    /// Where there is no other owner nobody can prove anything: an operator must give up what was lost.
+    fn accept_losses(&mut self) {
+        if self.settings.replicas > 1 {
+            return;
+        }
+        for node in 0..self.nodes.len() {
+            if self.is_amnesiac(node) {
+                let ticket = self.ask_directly(node, ClientRequest::AcceptLoss);
+                self.answers.remove(&ticket);
+            }
         }
     }
 
@@ -191,6 +212,8 @@ impl Cluster {
         let until = self.now + HEALED_WITHIN;
         while self.unhealed().is_some() && self.now < until {
             self.turn_until(self.now + 1_000_000);
+            // Damage is found late, perhaps.
+            self.accept_losses();
         }
         if let Some(broken) = self.unhealed() {
             self.broken(broken);
@@ -424,7 +447,9 @@ impl Cluster {
     /// A node whose disk was lost has been told so by the others, and has counted for nothing for a while.
     fn demand_notice(&mut self) {
         let is_owned = |key: &crate::history::KeyRecord| key.owners.contains(&self.victim);
-        let has_lost = self.counts.of(Fault::DiskLost) > 0 && self.history.keys.iter().any(is_owned);
+        let has_others = self.nodes.len() > 1;
+        let has_lost =
+            has_others && self.counts.of(Fault::DiskLost) > 0 && self.history.keys.iter().any(is_owned);
         if has_lost && !self.nodes[self.victim].was_amnesiac {
             let what = format!("node {} has lost its disk, and counts as if it had not", self.victim);
             self.broken(Broken::Misbehaved(what));

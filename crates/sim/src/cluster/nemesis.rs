@@ -63,8 +63,8 @@ impl Cluster {
                 self.counts.note(fault);
                 (0..self.nodes.len()).for_each(|node| self.lose_power(node, fault));
             }
-            Fault::Disconnect => self.disconnect(node),
-            Fault::OneWayCut => self.cut_one_way(node, lasts),
+            Fault::Disconnect if self.nodes.len() > 1 => self.disconnect(node),
+            Fault::OneWayCut if self.nodes.len() > 1 => self.cut_one_way(node, lasts),
             Fault::PartialCut => self.cut_some(lasts),
             Fault::Swizzle => self.swizzle(),
             Fault::SlowNode => {
@@ -248,10 +248,11 @@ impl Cluster {
     }
 
     /// Mostly by a little, now and then by so much that nobody believes it. Of two clocks that are far off the
-    /// others could not tell which is right, and who is cut off from one remembers what it said. So one clock of a run is.
+    /// others could not tell which is right, and who is cut off from one remembers what it said. So one clock of a run is,
+    /// and none where there is no majority.
     fn jump_clock(&mut self, node: usize, lasts: u64) {
         self.counts.note(Fault::ClockJump);
-        let is_alone = node == self.victim;
+        let is_alone = node == self.victim && self.nodes.len() > 2;
         let rng = &mut self.random.nemesis;
         self.nodes[node].clock_offset = match rng.random_range(0..8) {
             0 | 1 if is_alone => rng.random_range(-3_600_000_000..3_600_000_000),

@@ -292,7 +292,7 @@ impl Cluster {
         // A vector entry for each start that ever wrote, an exact dot for each sibling; and beside large siblings
         // a coordinator leaves so many more, before it hears of what the others leave.
         const FEW: u64 = 64;
-        let few = FEW * u64::from(self.history.replicas);
+        let few = FEW * u64::from(self.history.replicas.max(3));
         let (entries, most) = (length as u64 / 16, self.starts + siblings as u64 + few);
         if entries > most {
             let what = format!("a context of {length} bytes, though only {} starts wrote", self.starts);
