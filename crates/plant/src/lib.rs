@@ -86,8 +86,6 @@ bugs! {
     ReclaimEarly,
     /// take a version that was seen and replaced for a new one
     TakeOld,
-    /// take a tenure for seen as soon as nobody writes under it
-    FinishUnclosed,
     /// answer a read without asking what became of a version
     ReadUncovered,
     /// show a value that has expired

@@ -1,6 +1,7 @@
 //! A `gramme dev` cluster, and what can be done to its processes.
 
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -214,9 +215,19 @@ pub(crate) fn ends(logs: impl Iterator<Item = PathBuf>) -> String {
     logs.map(end).collect()
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, for TCP and UDP, outside the range from which the kernel gives ports to clients: there it
+/// could be taken by somebody's connection before its node starts.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    const FIRST: u16 = 10_000;
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let low = range.split_whitespace().next().and_then(|low| low.parse().ok());
+    let end = low.filter(|low| *low > FIRST).unwrap_or(32_768);
+    let is_free = |port: &u16| {
+        let address = ("127.0.0.1", *port);
+        TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
+    };
+    let mut ports = std::iter::repeat_with(|| rand::random_range(FIRST..end)).take(1_000);
+    ports.find(is_free).with_context(|| format!("no port is free between {FIRST} and {end}"))
 }
 
 /// Waits for a condition.

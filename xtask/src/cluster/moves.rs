@@ -1,12 +1,10 @@
 //! Nodes that come back elsewhere: the others learn where, and keep it over their own restarts.
 
-use std::net::UdpSocket;
-
 use anyhow::{Context, ensure};
 use rustix::process::Signal;
 
 use super::Programs;
-use super::dev::Dev;
+use super::dev::{Dev, free_port};
 
 pub(crate) fn run(programs: &Programs) -> anyhow::Result<()> {
     let mut dev = Dev::found(&programs.gramme, 3)?;
@@ -34,7 +32,7 @@ fn move_away(dev: &Dev, at: usize) -> anyhow::Result<()> {
     let path = dev.node_dir(at).join("gramme.toml");
     let text = std::fs::read_to_string(&path)?;
     let line = text.lines().find(|line| line.starts_with("quic = ")).context("a line with its address")?;
-    let address = UdpSocket::bind(("127.0.0.1", 0))?.local_addr()?;
-    ensure!(!line.contains(&address.to_string()), "another address than before");
+    let address = format!("127.0.0.1:{}", free_port()?);
+    ensure!(!line.contains(&address), "another address than before");
     Ok(std::fs::write(&path, text.replace(line, &format!("quic = \"{address}\"")))?)
 }

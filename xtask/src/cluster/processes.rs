@@ -1,6 +1,6 @@
 //! A cluster of node processes with the proxy between them.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::dev::{Dev, ends, send, wait_for, wait_until_whole};
+use super::dev::{Dev, ends, free_port, send, wait_for, wait_until_whole};
 use super::http::Http;
 use super::proxy::Proxy;
 
@@ -137,7 +137,7 @@ fn move_node(directory: &Path, named: &str) -> anyhow::Result<(SocketAddr, Socke
     let settings = directory.join("gramme.toml");
     let text = std::fs::read_to_string(&settings)?;
     ensure!(text.contains(named), "{named} in gramme.toml");
-    let listens = UdpSocket::bind(("127.0.0.1", 0))?.local_addr()?;
+    let listens = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let moved = text.replace(named, &listens.to_string());
     std::fs::write(settings, format!("{moved}advertise = \"{named}\"\n"))?;
     Ok((named.parse()?, listens))

@@ -19,7 +19,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gramme_plant::planted;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::Actor;
 use gramme_wire::PeerMessage;
@@ -182,10 +181,6 @@ impl Closing {
                 }
                 let actors = round.actors.clone();
                 around.shard.close(around.cx, partition, &actors, Writer::Nobody);
-                if planted!(FinishUnclosed) {
-                    around.shard.finish(around.cx, partition, &actors);
-                    return self.rest(partition, now);
-                }
                 Stage::Close
             }
             Stage::Close if all_said && !around.keeps_for_owners(partition) => Stage::Pull(now),
