@@ -143,6 +143,40 @@ fn a_loss_begins_the_closing_of_tenures_anew() {
     );
 }
 
+/// What C does not say, or says, keeps the tenure from being closed; B says all that is wanted.
+#[test]
+fn every_step_of_closing_waits_for_everybody() {
+    let silent = |_: &Close| None;
+    let keeps = |close: &Close| close.is_final.then_some((Vec::new(), true)).or(Some((Vec::new(), false)));
+    let alive = |close: &Close| Some((close.actors.clone(), false));
+    let half = |close: &Close| (!close.is_final).then(|| (Vec::new(), false));
+    type Answer = dyn Fn(&Close) -> Option<(Vec<Actor>, bool)>;
+    let cases: [(&str, &Answer); 4] = [
+        ("it does not say whether it writes under it", &silent),
+        ("it writes under it", &alive),
+        ("it does not say that it has recorded it", &half),
+        ("it keeps something for the owners", &keeps),
+    ];
+    for (case, of_c) in cases {
+        let (mut bench, dead) = with_gap();
+        let mut theirs = SeenSet::new();
+        theirs.insert(dead);
+        let mut asked = 0;
+        bench.drive(90 * SECOND, |_, to, message| match message {
+            PeerMessage::Close(_) if to == B => closed(message),
+            PeerMessage::Close(close) => {
+                asked += 1;
+                let (alive, keeps) = of_c(close)?;
+                let header = header(Status::DoneSynced);
+                Some(PeerMessage::CloseReply(CloseReply { header, alive, keeps }))
+            }
+            PeerMessage::Roots(roots) => Some(same(roots, &theirs)),
+            _ => None,
+        });
+        assert!(asked > 0 && bench.replica.stats().tenures_closed == 0, "{case}");
+    }
+}
+
 /// All of it counts as seen, what never came too.
 #[test]
 fn a_write_of_a_finished_tenure_is_not_acknowledged() {
