@@ -21,8 +21,9 @@ impl Budget {
         Self { per_second, left: (per_second * MILLIONTHS).cast_signed(), filled: 0 }
     }
 
-    /// Fills so fast from now on.
-    pub fn set_rate(&mut self, per_second: u64) {
+    /// Fills so fast from `now` on.
+    pub fn set_rate(&mut self, now: u64, per_second: u64) {
+        self.fill(now);
         self.per_second = per_second.clamp(1, 1 << 40);
         self.left = self.left.min(self.most());
     }
@@ -35,7 +36,7 @@ impl Budget {
     pub fn fill(&mut self, now: u64) {
         // More than a minute pays for anything.
         let elapsed = now.saturating_sub(self.filled).min(60 * MILLIONTHS);
-        let more = elapsed.saturating_mul(self.per_second).cast_signed();
+        let more = signed(elapsed.saturating_mul(self.per_second));
         self.left = self.left.saturating_add(more).min(self.most());
         self.filled = now;
     }
@@ -48,7 +49,7 @@ impl Budget {
 
     /// Takes what is sent, whether it is there or not.
     pub fn take(&mut self, bytes: u64) {
-        self.left = self.left.saturating_sub(bytes.saturating_mul(MILLIONTHS).cast_signed());
+        self.left = self.left.saturating_sub(signed(bytes.saturating_mul(MILLIONTHS)));
     }
 
     /// When something may be sent again, in microseconds.
@@ -57,6 +58,10 @@ impl Budget {
         let missing = self.left.saturating_neg();
         if missing < 0 { self.filled } else { self.filled + missing.unsigned_abs() / self.per_second + 1 }
     }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -78,13 +83,14 @@ mod tests {
         assert!(!budget.has_some(), "a second's worth was saved, not more");
         assert_eq!(budget.ready_at(), 1_000_000_001);
         let mut slower = Budget::new(1_000);
-        slower.set_rate(10);
+        slower.set_rate(0, 10);
         slower.take(10);
         assert!(!slower.has_some(), "no more is saved than a second brings");
         // Nothing it is told makes it overflow.
         for per_second in [0, 1, u64::MAX] {
             let mut budget = Budget::new(per_second);
             budget.take(u64::MAX);
+            assert!(!budget.has_some());
             budget.fill(u64::MAX);
         }
     }

@@ -7,7 +7,7 @@
 
 use hdrhistogram::Histogram;
 
-/// Fewer operations in a period tell nothing, and are not harmed much.
+/// With fewer operations in a period hardly anybody waits. Those that there are may be few because they take long.
 const FEW: u64 = 32;
 /// What a latency is counted as at most, in microseconds.
 const LONGEST: u64 = 60_000_000;
@@ -56,8 +56,8 @@ impl Pace {
     pub fn new(limits: Limits) -> Self {
         let Limits { least, most, target } = limits;
         let limits = Limits { least: least.clamp(1, most.max(1)), most: most.max(1), target };
-        // One digit, up to a minute: valid bounds.
-        let latencies = Histogram::new_with_max(LONGEST, 1).unwrap_or_else(|_| unreachable!("valid bounds"));
+        // Two digits, up to a minute: valid bounds.
+        let latencies = Histogram::new_with_max(LONGEST, 2).unwrap_or_else(|_| unreachable!("valid bounds"));
         Self { limits, rate: limits.most, latencies, p99: 0 }
     }
 
@@ -70,7 +70,8 @@ impl Pace {
     /// that stands still ends nothing. Returns the new rate.
     pub fn adapt(&mut self, waiting: u64) -> u64 {
         let is_idle = self.latencies.len() < FEW;
-        self.p99 = if is_idle { 0 } else { self.latencies.value_at_quantile(0.99) }.max(waiting);
+        let p99 = if self.latencies.is_empty() { 0 } else { self.latencies.value_at_quantile(0.99) };
+        self.p99 = p99.max(waiting);
         self.latencies.reset();
         let Limits { least, most, target } = self.limits;
         self.rate = match self.p99 {
@@ -90,7 +91,7 @@ impl Pace {
         self.rate
     }
 
-    /// What 99 of 100 operations of the last period took at most, in microseconds, to a digit; 0 if there were few.
+    /// What 99 of 100 operations of the last period took at most, in microseconds; 0 if there were none.
     #[must_use]
     pub const fn p99(&self) -> u64 {
         self.p99
@@ -134,6 +135,20 @@ mod tests {
         (0..30).for_each(|_| pace.note(50_000));
         assert_eq!(pace.adapt(0), 400);
         assert!(pace.p99().abs_diff(50_000) < 5_000, "{}", pace.p99());
+    }
+
+    #[test]
+    fn few_that_all_wait_too_long_are_no_sign_of_room() {
+        let mut pace = Pace::new(LIMITS);
+        while period(&mut pace, 5_000) > LIMITS.least {}
+        for _ in 0..10 {
+            (0..31).for_each(|_| pace.note(40_000));
+            pace.adapt(0);
+        }
+        assert_eq!((pace.rate(), pace.p99() > LIMITS.target), (LIMITS.least, true));
+        (0..200).for_each(|_| pace.note(LIMITS.target - 10));
+        assert_eq!(pace.adapt(0), LIMITS.least, "what is just right is not rounded to too much");
+        assert!(pace.p99() <= LIMITS.target);
     }
 
     #[test]

@@ -156,9 +156,9 @@ impl AntiEntropy {
         &self.stats
     }
 
-    /// Mends so many bytes a second from now on.
-    pub fn set_rate(&mut self, bytes_per_second: u64) {
-        self.budget.set_rate(bytes_per_second);
+    /// Mends so many bytes a second from `now` on.
+    pub fn set_rate(&mut self, now: u64, bytes_per_second: u64) {
+        self.budget.set_rate(now, bytes_per_second);
     }
 
     /// How far each exchange under way has come.

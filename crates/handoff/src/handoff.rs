@@ -145,9 +145,9 @@ impl<K: Clone> Handoff<K> {
         Self { config, budget, runs, deliveries, last: 0, turn: NodeId(0), stats: Stats::default() }
     }
 
-    /// Delivers so many bytes a second from now on.
-    pub fn set_rate(&mut self, bytes_per_second: u64) {
-        self.budget.set_rate(bytes_per_second);
+    /// Delivers so many bytes a second from `now` on.
+    pub fn set_rate(&mut self, now: u64, bytes_per_second: u64) {
+        self.budget.set_rate(now, bytes_per_second);
     }
 
     /// How far each run has come.

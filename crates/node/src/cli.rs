@@ -231,7 +231,7 @@ pub(crate) struct BenchArgs {
     pub(crate) in_flight: u16,
     /// Requests a second that are due, however many are answered; those that --in-flight has no room for within a
     /// second are not sent
-    #[arg(long, conflicts_with = "once", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, conflicts_with = "once", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(crate) rate: Option<u32>,
     /// Bytes per value
     #[arg(long, default_value_t = 100)]

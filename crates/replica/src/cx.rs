@@ -31,7 +31,7 @@ pub(crate) struct Cx {
     pub(crate) timers: Timers,
     /// The last stamp given out or seen.
     pub(crate) stamp: Stamp,
-    /// Since when the disk has owed somebody a row or a batch, if it does.
+    /// Since when the disk has owed somebody a batch, if it does.
     pub(crate) owed_since: Option<u64>,
     /// Client requests that are not answered yet.
     pub(crate) open_tickets: usize,

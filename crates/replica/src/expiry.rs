@@ -16,12 +16,15 @@ use gramme_wire::peer::Class;
 
 use crate::antientropy::leaf_range;
 use crate::coordinator::Around;
+use crate::cx::Cx;
 use crate::io::{LoadFailed, Page};
 use crate::pace::Background;
 use crate::shard::{EXPIRY_STEP, Scanner};
 
 /// Rows that are read at once.
 const ROWS: usize = 128;
+/// Leaves that are looked at at once for whether something in them may be purged.
+const LEAVES: usize = 256;
 /// What a row costs beside its bytes.
 const ROW: u64 = 256;
 
@@ -32,6 +35,8 @@ struct Reading {
     leaf: u32,
     /// The time that every owner's clock has reached, in milliseconds since 1970.
     millis: u64,
+    /// From which place it goes on when there is budget for that.
+    next: Option<u64>,
 }
 
 /// See the module.
@@ -49,21 +54,38 @@ impl Purge {
     /// Time passes.
     pub(crate) fn on_time(&mut self, around: &mut Around<'_>) {
         self.budget.fill(around.cx.now.monotonic);
+        if let Some(next) = self.reading.as_ref().and_then(|reading| reading.next) {
+            self.go_on(around, next);
+        }
         self.begin(around);
     }
 
     /// Goes through the next leaf in which something has expired, if there is room for that.
     fn begin(&mut self, around: &mut Around<'_>) {
         let millis = around.node.clock.millis(around.cx.now);
-        while self.reading.is_none() && self.budget.has_some() && !is_busy(around) {
+        for _ in 0..LEAVES {
+            if self.reading.is_some() || !self.budget.has_some() || is_busy(around) {
+                return;
+            }
             let Some(((partition, leaf), due)) = around.shard.take_expired(millis) else { return };
             match around.slowest_clock(partition).filter(|slowest| *slowest >= due) {
                 Some(millis) => {
-                    self.reading = Some(Reading { partition, leaf, millis });
+                    self.reading = Some(Reading { partition, leaf, millis, next: None });
                     self.scan(around, leaf_range(partition, leaf).0);
                 }
                 None => around.shard.expire_later((partition, leaf), due, millis + EXPIRY_STEP),
             }
+        }
+    }
+
+    /// Reads on in a leaf, now or when there is budget for that.
+    fn go_on(&mut self, around: &mut Around<'_>, next: u64) {
+        let may = self.budget.has_some() && !is_busy(around);
+        if let Some(reading) = &mut self.reading {
+            reading.next = (!may).then_some(next);
+        }
+        if may {
+            self.scan(around, next);
         }
     }
 
@@ -75,7 +97,7 @@ impl Purge {
 
     /// Rows of the leaf were read.
     pub(crate) fn on_page(&mut self, around: &mut Around<'_>, result: Result<Page, LoadFailed>) {
-        let Some(Reading { partition, leaf, millis }) = self.reading else { return };
+        let Some(Reading { partition, leaf, millis, .. }) = self.reading else { return };
         let Ok(page) = result else {
             self.reading = None;
             return around.shard.expire_later((partition, leaf), millis, millis + EXPIRY_STEP);
@@ -91,11 +113,7 @@ impl Purge {
         }
         match page.next {
             // All that has the last row's place is in this page, or will be found the next time.
-            Some(next) if !is_busy(around) => self.scan(around, next.hash.0.saturating_add(1)),
-            Some(_) => {
-                self.reading = None;
-                around.shard.expire_later((partition, leaf), millis, millis + EXPIRY_STEP);
-            }
+            Some(next) => self.go_on(around, next.hash.0.saturating_add(1)),
             None => {
                 self.reading = None;
                 self.begin(around);
@@ -109,8 +127,8 @@ impl Background for Purge {
         self.reading.is_some()
     }
 
-    fn set_rate(&mut self, bytes_per_second: u64) {
-        self.budget.set_rate(bytes_per_second);
+    fn set_rate(&mut self, cx: &mut Cx, bytes_per_second: u64) {
+        self.budget.set_rate(cx.now.monotonic, bytes_per_second);
     }
 }
 

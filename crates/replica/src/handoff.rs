@@ -13,6 +13,7 @@ use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Class, Hint, HintReply, Status};
 
 use crate::coordinator::{Around, adopt};
+use crate::cx::Cx;
 use crate::io::{LoadFailed, Page};
 use crate::pace::Background;
 use crate::place::{Place, Space};
@@ -36,8 +37,10 @@ impl Background for HandingOn {
         self.machine.runs().next().is_some()
     }
 
-    fn set_rate(&mut self, bytes_per_second: u64) {
-        self.machine.set_rate(bytes_per_second);
+    fn set_rate(&mut self, cx: &mut Cx, bytes_per_second: u64) {
+        self.machine.set_rate(cx.now.monotonic, bytes_per_second);
+        // It may be able to go on sooner than it was.
+        cx.timers.hurry(&mut self.timer, self.machine.next_timer(), Timer::Handoff);
     }
 }
 

@@ -7,10 +7,13 @@
 use gramme_admission::Pace;
 
 use crate::coordinator::Around;
+use crate::cx::Cx;
 use crate::timers::Timer;
 
 /// How often it is adapted, in microseconds.
 const PERIOD: u64 = 1_000_000;
+/// How many kinds of background work there are.
+const KINDS: u64 = 4;
 
 /// Work that nobody waits for.
 pub(crate) trait Background {
@@ -18,7 +21,7 @@ pub(crate) trait Background {
     fn is_busy(&self) -> bool;
 
     /// Goes so fast from now on.
-    fn set_rate(&mut self, bytes_per_second: u64);
+    fn set_rate(&mut self, cx: &mut Cx, bytes_per_second: u64);
 }
 
 /// Adapts the rate to what the last period was like, and shares it out.
@@ -31,8 +34,11 @@ pub(crate) fn adapt(around: &mut Around<'_>, all: &mut [&mut dyn Background]) {
     cx.stats.foreground_p99 = cx.pace.p99();
     cx.stats.background_slowed += u64::from(is_slowed(&cx.pace));
     let busy = all.iter().filter(|work| work.is_busy()).count() as u64;
-    // One that begins within the period has its share too.
-    all.iter_mut().for_each(|work| work.set_rate(rate / busy.max(1)));
+    for work in all {
+        // What begins within the period has what it would have if all did.
+        let sharing = if work.is_busy() { busy } else { KINDS };
+        work.set_rate(cx, rate / sharing);
+    }
 }
 
 /// Whether background work goes slower than it may at most.

@@ -21,6 +21,7 @@ use gramme_ring::PartitionId;
 
 use crate::antientropy::leaf_range;
 use crate::coordinator::Around;
+use crate::cx::Cx;
 use crate::io::{LoadFailed, Page};
 use crate::pace::Background;
 use crate::place::Place;
@@ -275,8 +276,8 @@ impl Background for Scrub {
         self.pass.is_some() || !self.found.is_empty()
     }
 
-    fn set_rate(&mut self, bytes_per_second: u64) {
-        self.budget.set_rate(bytes_per_second);
+    fn set_rate(&mut self, cx: &mut Cx, bytes_per_second: u64) {
+        self.budget.set_rate(cx.now.monotonic, bytes_per_second);
     }
 }
 

@@ -70,13 +70,17 @@ impl Timers {
         due
     }
 
-    /// The names of those that were due last.
+    /// The name of what was due last.
     pub(crate) fn last(&self) -> String {
         let name = |timer: &Timer| format!("{timer:?}").split('(').next().unwrap_or_default().to_owned();
         let mut names: Vec<String> = self.last.iter().map(name).collect();
         names.sort_unstable();
         names.dedup();
-        names.join("+")
+        match names.len() {
+            1 => names.remove(0),
+            // One name for whatever came together: there are too many ways.
+            _ => "several".to_owned(),
+        }
     }
 
     /// The time to be woken, if it is another than the one last asked for.

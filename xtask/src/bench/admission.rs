@@ -179,7 +179,7 @@ fn stalls(dev: &Dev) -> anyhow::Result<String> {
     for at in 0..NODES {
         let metrics = metrics(&dev.http(at))?;
         let lines = metrics.lines().filter_map(|line| line.strip_prefix("gramme_loop_stalls_total{what="));
-        let own = lines.filter(|line| !line.contains("waiting for a processor"));
+        let own = lines.filter(|line| !line.contains("waiting in "));
         stalls.extend(own.map(|line| line.replace(['}', '"'], "")));
     }
     Ok(if stalls.is_empty() { "nothing".to_owned() } else { stalls.join(", ") })

@@ -308,6 +308,7 @@ impl Core {
             began,
             wall,
             inputs: VecDeque::new(),
+            told: (0, 0),
             effects: Vec::new(),
             timer: None,
             peers: Peers::new(me),

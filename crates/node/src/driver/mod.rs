@@ -65,6 +65,8 @@ struct Core {
     began: Instant,
     wall: Wall,
     inputs: VecDeque<Input>,
+    /// How far the disk is, as the replica was told.
+    told: (u64, u64),
     effects: Vec<Effect>,
     timer: Option<u64>,
     peers: Peers,
@@ -91,7 +93,12 @@ impl Core {
     /// Steps the replica through everything that waits, at one reading of the clock, and does what it says.
     fn turn(&mut self) {
         let now = self.now();
-        let (used, mut began) = (watchdog::used(), std::time::Instant::now());
+        // What the disk has done counts before what is asked now: after a pause it would look as if it had not.
+        let (written, synced, failed) = self.disk.progress();
+        if std::mem::replace(&mut self.told, (written, synced)) != (written, synced) && !failed {
+            self.inputs.push_front(Input::Committed { written, synced });
+        }
+        let (mut used, mut began) = (watchdog::used(), std::time::Instant::now());
         while let Some(input) = self.inputs.pop_front() {
             let doing = Doing::of(&input);
             let mut effects = std::mem::take(&mut self.effects);
@@ -101,7 +108,9 @@ impl Core {
             }
             self.effects = effects;
             let ended = std::time::Instant::now();
-            doing.done(ended - began, used, &self.replica, &self.shared);
+            if doing.done(ended - began, used, &self.replica, &self.shared) {
+                used = watchdog::used();
+            }
             began = ended;
         }
     }

@@ -5,8 +5,8 @@
 //! (garage#1396). So whatever takes longer than a few milliseconds is counted by its name, and what takes much longer is
 //! told at once. Background work is cut into parts; this shows where the parts are too large.
 //!
-//! On a machine with too few processors anything takes long now and then, for the thread is not running. What the thread
-//! itself has used tells the two apart.
+//! What takes long without using a processor has waited: for one, on a machine that has too few, or for a disk or a lock.
+//! What the thread itself has used tells the two apart.
 
 use std::time::Duration;
 
@@ -18,8 +18,6 @@ use super::Shared;
 const STALL: Duration = Duration::from_millis(5);
 /// From how long on it is told in the log.
 const TOLD: Duration = Duration::from_millis(50);
-/// The name of what is not the thread's own doing.
-const PREEMPTED: &str = "waiting for a processor";
 
 /// What the thread has used of a processor so far.
 pub(super) fn used() -> Duration {
@@ -50,20 +48,23 @@ impl Doing {
         Self { kind, message }
     }
 
-    /// It is done, and took so long; `before` is what the thread had [`used`] when it began, or earlier.
-    pub(super) fn done(self, took: Duration, before: Duration, replica: &Replica, shared: &Shared) {
+    /// It is done, and took so long; `before` is what the thread had [`used`] when it began, or earlier. Says whether that
+    /// was long.
+    pub(super) fn done(self, took: Duration, before: Duration, replica: &Replica, shared: &Shared) -> bool {
         if took < STALL {
-            return;
+            return false;
         }
-        let what = match self.kind {
-            _ if used().saturating_sub(before) < STALL => PREEMPTED.to_owned(),
+        let name = match self.kind {
             "timer" => format!("timer {}", replica.last_timers()),
             kind if self.message.is_empty() => kind.to_owned(),
             kind => format!("{kind} {}", self.message),
         };
+        let has_waited = used().saturating_sub(before) < STALL;
+        let what = if has_waited { format!("waiting in {name}") } else { name };
         if took >= TOLD {
             tracing::warn!(what, millis = took.as_millis() as u64, "the loop was held up");
         }
         shared.metrics.note_stall(what);
+        true
     }
 }

@@ -28,6 +28,7 @@ use gramme_wire::peer::{
 
 use crate::config::LEAF_BITS;
 use crate::coordinator::{Around, adopt, failure};
+use crate::cx::Cx;
 use crate::io::{LoadFailed, Page};
 use crate::pace::Background;
 use crate::place::Place;
@@ -105,8 +106,10 @@ impl Background for Exchanges {
         self.machine.exchanges().next().is_some()
     }
 
-    fn set_rate(&mut self, bytes_per_second: u64) {
-        self.machine.set_rate(bytes_per_second);
+    fn set_rate(&mut self, cx: &mut Cx, bytes_per_second: u64) {
+        self.machine.set_rate(cx.now.monotonic, bytes_per_second);
+        // It may be able to go on sooner than it was.
+        cx.timers.hurry(&mut self.timer, self.machine.next_timer(), Timer::AntiEntropy);
     }
 }
 

@@ -78,6 +78,12 @@ impl Coordinator {
                 return self.stand_in(around, id);
             }
             let Some(forward) = self.forwards.get(&id) else { return };
+            let is_busy =
+                matches!(self.may_coordinate(around, &forward.place, &forward.put), Err(PutError::Busy));
+            if is_busy && forward.failed.iter().all(|(_, failure)| *failure == Failure::Busy) {
+                around.cx.stats.busy += 1;
+                return self.conclude_forward(around.cx, id, Err(PutError::Busy));
+            }
             let shortfall = Shortfall { needed: 1, answered: Vec::new(), failed: forward.failed.clone() };
             return self.conclude_forward(around.cx, id, Err(PutError::NoCoordinator(shortfall)));
         };

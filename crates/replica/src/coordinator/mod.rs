@@ -44,24 +44,19 @@ pub(crate) struct Around<'a> {
     pub(crate) shard: &'a mut Shard,
 }
 
-/// For how long the disk may owe somebody something before no more is begun that needs it, in microseconds.
-const DROWNING: u64 = 1_000_000;
-
 impl Coordinator {
     /// How many requests are under way, those among them that are answered and listen for late replies too.
     pub(crate) fn under_way(&self) -> usize {
         self.gets.len() + self.puts.len() + self.forwards.len() + self.lists.len() + self.explains.len()
     }
 
-    /// Whether no more may be begun: what would wait for long is refused at the door, and whoever asks finds another
-    /// node, or comes back.
+    /// Whether no more may be begun.
     ///
     /// Only what is not answered counts fully: one slow replica keeps many answered requests, which must not
     /// make a healthy quorum refuse work.
     fn is_overloaded(&self, cx: &Cx) -> bool {
         let most = cx.config.max_requests;
-        let is_drowning = cx.owed_since.is_some_and(|since| since + DROWNING <= cx.now.monotonic);
-        is_drowning || cx.open_tickets > most || self.under_way() >= 4 * most
+        cx.open_tickets > most || self.under_way() >= 4 * most
     }
 
     /// A message that was to be sent did not leave.

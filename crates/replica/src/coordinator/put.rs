@@ -41,6 +41,8 @@ const REMEMBERED: u64 = 5_000_000;
 const WHOLE: u64 = 64 << 10;
 /// However large they are, they go along when the context has more dots than this outside its vector.
 const OUTSIDE: usize = 64;
+/// For how long the disk may owe somebody a batch before no more is begun that waits for it, in microseconds.
+const DROWNING: u64 = 1_000_000;
 /// How long it is kept waiting for owners that the quorum does not need, in microseconds.
 const PATIENCE: u64 = 100_000;
 
@@ -147,7 +149,9 @@ impl Coordinator {
         if !shard.has_room_for(put.content.is_some()) {
             return Err(PutError::WriteStopped);
         }
-        if shard.is_full(cx, Class::Foreground) {
+        // What would wait for long is refused at the door: another owner takes it, or the client comes back.
+        let is_drowning = cx.owed_since.is_some_and(|since| since + DROWNING <= cx.now.monotonic);
+        if is_drowning || shard.is_full(cx, Class::Foreground) {
             return Err(PutError::Busy);
         }
         let properties = node.properties(&put.key);

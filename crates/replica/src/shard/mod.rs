@@ -165,9 +165,9 @@ impl Shard {
         self.overlay.queued() + self.commits.waiting() + self.scans.len() >= cx.config.bounds.reads
     }
 
-    /// Since when the disk has owed somebody a row or a batch.
+    /// Since when the disk has owed somebody a batch. Batches are in order; of rows one may be slow alone.
     pub(crate) fn oldest(&self) -> Option<u64> {
-        self.commits.oldest().into_iter().chain(self.overlay.oldest()).min()
+        self.commits.oldest()
     }
 
     /// The batches of this start are synced up to this one.
@@ -188,7 +188,9 @@ impl Shard {
 
     pub(crate) fn on_loaded(&mut self, cx: &mut Cx, load: u64, result: Result<Option<Bytes>, LoadFailed>) {
         let Some((place, began, first, others)) = self.overlay.end_load(load) else { return };
-        cx.pace.note(cx.now.monotonic - began);
+        if std::iter::once(&first).chain(&others).any(Operation::is_waited_for) {
+            cx.pace.note(cx.now.monotonic - began);
+        }
         let operations = std::iter::once(first).chain(others);
         match result.and_then(|stored| decoded(stored.unwrap_or_default())) {
             Ok(ready) => {

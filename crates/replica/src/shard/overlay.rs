@@ -96,11 +96,6 @@ impl Overlay {
         self.queued_bytes
     }
 
-    /// Since when a row is being read.
-    pub(super) fn oldest(&self) -> Option<u64> {
-        self.loads.first_key_value().map(|(_, (_, began))| *began)
-    }
-
     /// Whether the key is there; if not, `operation` waits for it. Says the number of a load to ask for.
     pub(super) fn begin(
         &mut self,

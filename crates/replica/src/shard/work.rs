@@ -140,6 +140,15 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
+    /// Whether somebody waits for it.
+    pub(super) const fn is_waited_for(&self) -> bool {
+        match self {
+            Self::Read(_) | Self::ReadHint(_) | Self::Coordinate(_) => true,
+            Self::Merge { class, .. } => matches!(class, Class::Foreground),
+            Self::Forget(_) | Self::Rewrite | Self::Bury(..) | Self::Reclaim(_) | Self::Purge(_) => false,
+        }
+    }
+
     /// What it keeps in memory while it waits.
     pub(super) fn bytes(&self) -> u64 {
         match self {

@@ -45,6 +45,10 @@ pub(crate) struct Bench {
     pub(crate) replies: Vec<(Ticket, Response)>,
     pub(crate) syncs: Vec<bool>,
     pub(crate) timer: u64,
+    /// Rows whose reading does not end.
+    pub(crate) stuck: Vec<Key>,
+    /// Their loads.
+    pub(crate) waiting: Vec<(u64, Place)>,
 }
 
 pub(crate) const BOUNDS: Bounds =
@@ -60,6 +64,14 @@ pub(crate) fn bench(nodes: u64) -> Bench {
 /// The same, that goes through all its rows once a day.
 pub(crate) fn bench_of_a_day() -> Bench {
     let config = Config { scrub_every: 86_400_000_000, ..config(3, BOUNDS) };
+    let mut bench = started_as(config, Recovered::default());
+    bench.prove();
+    bench
+}
+
+/// The same, whose background work goes within these limits.
+pub(crate) fn bench_with(background: Limits) -> Bench {
+    let config = Config { background, scrub_every: 86_400_000_000, ..config(3, BOUNDS) };
     let mut bench = started_as(config, Recovered::default());
     bench.prove();
     bench
@@ -109,6 +121,8 @@ fn started_as(config: Config, recovered: Recovered) -> Bench {
         replies: Vec::new(),
         syncs: Vec::new(),
         timer: 0,
+        stuck: Vec::new(),
+        waiting: Vec::new(),
     };
     bench.perform(effects);
     bench.commit_all();
@@ -182,6 +196,9 @@ impl Bench {
                 Effect::Send { message: PeerMessage::Gossip(_), .. } | Effect::Addresses { .. } => {}
                 Effect::Send { to, id, message, .. } => self.sent.push((to, id, message)),
                 Effect::Reply { ticket, response } => self.replies.push((ticket, response)),
+                Effect::Load { load, place } if self.stuck.contains(&place.key) => {
+                    self.waiting.push((load, place));
+                }
                 Effect::Load { load, place } => {
                     let result = Ok(self.stored(&place).cloned());
                     self.step(Input::Loaded { load, result });
@@ -198,6 +215,14 @@ impl Bench {
                 Effect::SetTimer(at) => self.timer = at,
                 Effect::Fatal(why) => panic!("{why}"),
             }
+        }
+    }
+
+    /// The disk has read the rows that it was stuck with.
+    pub(crate) fn end_loads(&mut self) {
+        for (load, place) in std::mem::take(&mut self.waiting) {
+            let result = Ok(self.stored(&place).cloned());
+            self.step(Input::Loaded { load, result });
         }
     }
 

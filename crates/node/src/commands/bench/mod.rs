@@ -191,12 +191,15 @@ impl Pace {
     }
 
     /// Waits for the next one; says when it was due, and how many were due before and are not worth sending any more.
-    async fn wait(&mut self) -> (Instant, u64) {
+    async fn wait(&mut self, end: Option<Instant>) -> (Instant, u64) {
         let late = Instant::now().saturating_duration_since(self.next + TOO_LATE);
         let skipped = (late.as_secs_f64() / self.period.as_secs_f64()).ceil() as u64;
         let due = self.next + self.period.mul_f64(skipped as f64);
         self.next = due + self.period;
-        tokio::time::sleep_until(due.into()).await;
+        // What is due after the end is not waited for.
+        if end.is_none_or(|end| due < end) {
+            tokio::time::sleep_until(due.into()).await;
+        }
         (due, skipped)
     }
 }
@@ -212,9 +215,12 @@ async fn drive(
     let mut all = Done::new()?;
     for key in order {
         let (began, skipped) = match &mut pace {
-            Some(pace) => pace.wait().await,
+            Some(pace) => pace.wait(end).await,
             None => (Instant::now(), 0),
         };
+        if began >= start {
+            all.unsent += skipped;
+        }
         if end.is_some_and(|end| began >= end) {
             break;
         }
@@ -224,7 +230,6 @@ async fn drive(
             Workload::Get => worker.get(key).await,
         };
         let Some(since) = began.checked_duration_since(start) else { continue };
-        all.unsent += skipped;
         match done {
             Ok(()) => all.note(since.as_secs() as usize, began.elapsed()),
             Err(_) => all.errors += 1,
