@@ -63,7 +63,7 @@ impl Clock {
     /// has not told its clock since this start. A node that is gone is believed to go on as it did.
     pub(crate) fn slowest(&self, nodes: impl Iterator<Item = NodeId>, now: Now) -> Option<u64> {
         let latest = |node| self.peers.get(&node).and_then(|samples| samples.last.iter().max());
-        let ours = Some(now.wall.min(self.millis(now) * 1_000));
+        let ours = Some(now.wall.min(self.range(now).0 * 1_000));
         let theirs =
             nodes.map(|node| Some(now.monotonic.checked_add_signed(*latest(node)?).unwrap_or_default()));
         theirs
@@ -149,6 +149,14 @@ mod tests {
         assert!(doubted.is_off(NOW).is_some());
         assert_eq!(doubted.millis(NOW), NOW.wall / 1_000, "one peer is not enough to go by");
         assert_eq!(doubted.range(NOW), (NOW.wall / 1_000, (NOW.wall + HOUR) / 1_000));
+        let behind = heard(&[NOW.wall - HOUR]);
+        assert_eq!(
+            behind.slowest(std::iter::empty(), NOW),
+            Some((NOW.wall - HOUR) / 1_000),
+            "it may be right"
+        );
+        assert_eq!(heard(&[]).slowest(std::iter::empty(), NOW), Some(0));
+        assert_eq!(Clock::new(true).slowest(std::iter::empty(), NOW), Some(NOW.wall / 1_000));
         assert_eq!(heard(&[NOW.wall + HOUR, NOW.wall]).range(NOW), (NOW.wall / 1_000, NOW.wall / 1_000));
     }
 
