@@ -397,8 +397,11 @@ impl Shard {
             }
             Operation::Coordinate(put) => self.done.push_back(Done::Loaded { put, result: Err(LoadFailed) }),
             Operation::Rewrite => self.drop_hint(cx, place),
+            Operation::Purge(millis) => {
+                self.expire_later((place.partition, place.leaf()), millis, millis + EXPIRY_STEP);
+            }
             // It is handed on, or looked at, again some time.
-            Operation::Forget(_) | Operation::Reclaim(_) | Operation::Purge(_) => {}
+            Operation::Forget(_) | Operation::Reclaim(_) => {}
         }
     }
 

@@ -233,6 +233,26 @@ fn a_leaf_is_gone_through_once() {
     assert_eq!(bench.range_scans, 1);
 }
 
+/// The row is read for the purge, and the disk fails that once.
+#[test]
+fn a_row_that_cannot_be_read_once_is_purged_later() {
+    let mut bench = bench_of_a_day();
+    bench.connect();
+    written(&mut bench, put_for(40));
+    bench.stuck.push(key());
+    while bench.waiting.is_empty() {
+        assert!(bench.now < 200 * SECOND);
+        bench.drive(SECOND, |_, _, _| None);
+    }
+    bench.stuck.clear();
+    for (load, _) in std::mem::take(&mut bench.waiting) {
+        bench.step(Input::Loaded { load, result: Err(gramme_replica::LoadFailed) });
+    }
+    assert!(stored(&bench).is_some_and(|object| object.has_value()));
+    bench.drive(60 * SECOND, |_, _, _| None);
+    assert!(stored(&bench).is_some_and(|object| has_purged(&object)));
+}
+
 #[test]
 fn an_instant_at_the_end_of_numbers_harms_nobody() {
     let mut bench = bench(3);
