@@ -262,7 +262,7 @@ impl Counts {
             ),
             (
                 "foreground_p99_microseconds",
-                "What 99 of 100 rows read and batches written took in the last second; 0 if there were few.",
+                "What 99 of 100 rows read and batches written took in the last second; 0 if there were none.",
                 figures.replica.foreground_p99,
             ),
             ("staged_bytes", "Bytes on their way to the disk.", figures.replica.staged_bytes),

@@ -19,14 +19,11 @@ use crate::coordinator::Around;
 use crate::cx::Cx;
 use crate::io::{LoadFailed, Page};
 use crate::pace::Background;
+use crate::scrub::{ROWS, cost};
 use crate::shard::{EXPIRY_STEP, Scanner};
 
-/// Rows that are read at once.
-const ROWS: usize = 128;
 /// Leaves that are looked at at once for whether something in them may be purged.
 const LEAVES: usize = 256;
-/// What a row costs beside its bytes.
-const ROW: u64 = 256;
 
 /// A leaf that is gone through.
 #[derive(Debug)]
@@ -102,7 +99,7 @@ impl Purge {
             self.reading = None;
             return around.shard.expire_later((partition, leaf), millis, millis + EXPIRY_STEP);
         };
-        self.budget.take(page.rows.iter().map(|(_, stored)| ROW + stored.len() as u64).sum::<u64>() + ROW);
+        self.budget.take(cost(&page));
         for (place, stored) in &page.rows {
             // What is damaged is the scrub's finding.
             let Ok(object) = Object::decode(stored) else { continue };

@@ -29,7 +29,7 @@ use crate::request::Scrubbing;
 use crate::shard::{Scanner, digest_of};
 
 /// Rows that are read at once.
-const ROWS: usize = 128;
+pub(crate) const ROWS: usize = 128;
 /// What a row costs beside its bytes.
 const ROW: u64 = 256;
 /// Damaged leaves that are remembered; the rest is found again.
@@ -282,6 +282,6 @@ impl Background for Scrub {
 }
 
 /// What reading a page has cost.
-fn cost(page: &Page) -> u64 {
+pub(crate) fn cost(page: &Page) -> u64 {
     page.rows.iter().map(|(_, stored)| ROW + stored.len() as u64).sum::<u64>() + ROW
 }

@@ -41,7 +41,7 @@ pub struct Stats {
     pub rows_scrubbed: u64,
     /// Bytes a second that background work may take now.
     pub background_rate: u64,
-    /// What 99 of 100 of the disk's reads and batches took in the last second, in microseconds; 0 if there were few.
+    /// What 99 of 100 of the disk's reads and batches took in the last second, in microseconds; 0 if there were none.
     pub foreground_p99: u64,
     /// Seconds in which background work was slowed down.
     pub background_slowed: u64,

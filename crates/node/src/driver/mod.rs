@@ -93,11 +93,7 @@ impl Core {
     /// Steps the replica through everything that waits, at one reading of the clock, and does what it says.
     fn turn(&mut self) {
         let now = self.now();
-        // What the disk has done counts before what is asked now: after a pause it would look as if it had not.
-        let (written, synced, failed) = self.disk.progress();
-        if std::mem::replace(&mut self.told, (written, synced)) != (written, synced) && !failed {
-            self.inputs.push_front(Input::Committed { written, synced });
-        }
+        self.note_progress();
         let (mut used, mut began) = (watchdog::used(), std::time::Instant::now());
         while let Some(input) = self.inputs.pop_front() {
             let doing = Doing::of(&input);
@@ -112,6 +108,16 @@ impl Core {
                 used = watchdog::used();
             }
             began = ended;
+        }
+    }
+
+    /// What the disk has done counts before what is asked now: after a pause it would look as if it had not.
+    fn note_progress(&mut self) {
+        let (written, synced, failed) = self.disk.progress();
+        if failed {
+            self.inputs.push_front(Input::CommitFailed);
+        } else if std::mem::replace(&mut self.told, (written, synced)) != (written, synced) {
+            self.inputs.push_front(Input::Committed { written, synced });
         }
     }
 
@@ -217,10 +223,8 @@ async fn run(
             _ = links.recv_many(&mut events, AT_ONCE) => {
                 events.drain(..).for_each(|event| core.on_link(event));
             }
-            () = core.shared.committed.notified() => {
-                let (written, synced, failed) = core.disk.progress();
-                core.inputs.push_back(if failed { Input::CommitFailed } else { Input::Committed { written, synced } });
-            }
+            // The turn looks how far the disk is.
+            () = core.shared.committed.notified() => {}
             () = core.readers.ready() => core.inputs.extend(core.readers.take()),
             _ = asks.recv_many(&mut questions, AT_ONCE) => {
                 for Ask { request, reply } in questions.drain(..) {

@@ -332,15 +332,7 @@ impl Bench {
     }
 
     pub(crate) fn get(&mut self, ticket: u64) {
-        let request = ClientRequest::Get {
-            key: key(),
-            r: Threshold::One,
-            pr: Threshold::Default,
-            timeout: 1_000,
-            sloppy: None,
-            against: Bytes::new(),
-            session: Vec::new(),
-        };
+        let request = get_of(key());
         self.step(Input::Client { ticket: Ticket(ticket), request });
     }
 
@@ -451,6 +443,19 @@ pub(crate) fn ask(dots: Vec<Dot>) -> Option<Box<Asked>> {
 
 pub(crate) fn key() -> Key {
     Key::new("default", "b", "k").expect("valid parts")
+}
+
+/// A read that one answer is enough for.
+pub(crate) fn get_of(key: Key) -> ClientRequest {
+    ClientRequest::Get {
+        key,
+        r: Threshold::One,
+        pr: Threshold::Default,
+        timeout: 1_000,
+        sloppy: None,
+        against: Bytes::new(),
+        session: Vec::new(),
+    }
 }
 
 pub(crate) fn client_put(value: &str) -> ClientPut {

@@ -1,7 +1,6 @@
 //! Values that expire: what readers see, when the bytes go, and that no two replicas differ because of that.
 
 use gramme_object::{Content, Expiry, Key, Object, Sibling, Stamp};
-use gramme_quorum::Threshold;
 use gramme_quorum::{GetError, PutError};
 use gramme_replica::{ClientPut, ClientRequest, Input, LWW_TYPE, Recovered, Response, Ticket};
 use gramme_vclock::{Actor, Context, Dot};
@@ -197,18 +196,6 @@ fn lww_key(bench: &Bench) -> Key {
     keys.find(is_there).expect("a key")
 }
 
-fn get_of(key: &Key) -> ClientRequest {
-    ClientRequest::Get {
-        key: key.clone(),
-        r: Threshold::One,
-        pr: Threshold::Default,
-        timeout: 1_000,
-        sloppy: None,
-        against: bytes::Bytes::new(),
-        session: Vec::new(),
-    }
-}
-
 /// Clocks differ always, if only by what a hello takes.
 #[test]
 fn a_clock_that_is_a_little_behind_holds_nothing_up() {
@@ -339,7 +326,7 @@ fn a_touch_takes_nothing_back() {
         let first = written(&mut bench, ClientPut { expiry: lived, ..put("first") });
         let content = Object::decode(&bench.objects[&key]).expect("one").siblings()[0].1.content.clone();
         bench.replies.clear();
-        bench.step(Input::Client { ticket: Ticket(2), request: get_of(&key) });
+        bench.step(Input::Client { ticket: Ticket(2), request: get_of(key.clone()) });
         let Response::Get(Ok(found)) = bench.answer() else { panic!("a value") };
         let context = found.context;
         match case {

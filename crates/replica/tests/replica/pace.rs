@@ -2,8 +2,8 @@
 
 use gramme_admission::Limits;
 use gramme_object::{Content, Expiry, Key, Object, Sibling, Stamp};
-use gramme_quorum::{PutError, Threshold};
-use gramme_replica::{ClientPut, ClientRequest, Input, Response, Ticket};
+use gramme_quorum::PutError;
+use gramme_replica::{ClientPut, Input, Response, Ticket};
 use gramme_vclock::{Actor, Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
@@ -195,15 +195,7 @@ fn slow_gets(bench: &mut Bench, rounds: u64) {
             for twice in 0..2 {
                 let key = named(&format!("g{number}-{twice}-{}", bench.now));
                 bench.stuck.push(key.clone());
-                let request = ClientRequest::Get {
-                    key,
-                    r: Threshold::One,
-                    pr: Threshold::Default,
-                    timeout: 1_000,
-                    sloppy: None,
-                    against: bytes::Bytes::new(),
-                    session: Vec::new(),
-                };
+                let request = get_of(key);
                 let ticket = Ticket(500 + 2 * number + twice);
                 bench.step(Input::Client { ticket, request });
             }
