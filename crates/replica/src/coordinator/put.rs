@@ -7,6 +7,7 @@
 //! it, so what replaced those must go along. Usually nothing is left but the new version; where siblings
 //! stay beside it and are large, the put goes alone and raises nothing, as long as the context is short.
 
+mod admit;
 mod answer;
 mod needs;
 
@@ -41,8 +42,6 @@ const REMEMBERED: u64 = 5_000_000;
 const WHOLE: u64 = 64 << 10;
 /// However large they are, they go along when the context has more dots than this outside its vector.
 const OUTSIDE: usize = 64;
-/// For how long the disk may owe somebody a batch before no more is begun that waits for it, in microseconds.
-const DROWNING: u64 = 1_000_000;
 /// How long it is kept waiting for owners that the quorum does not need, in microseconds.
 const PATIENCE: u64 = 100_000;
 
@@ -120,49 +119,6 @@ impl Coordinator {
             Ok(()) => self.start_put(around, identity, place, put),
             Err(_) => self.start_forward(around, identity, place, put),
         }
-    }
-
-    /// Whether this node may coordinate a put, or why another owner should.
-    pub(super) fn may_coordinate(
-        &self,
-        around: &Around<'_>,
-        place: &Place,
-        put: &peer::Put,
-    ) -> Result<(), PutError> {
-        let Around { cx, shard, .. } = around;
-        let other = |failure| {
-            let failed = vec![(cx.me(), failure)];
-            PutError::NoCoordinator(gramme_quorum::Shortfall { needed: 1, answered: Vec::new(), failed })
-        };
-        if !shard.owns(place.partition) {
-            return Err(other(Failure::NotOwner));
-        }
-        if shard.counts(place.partition) == Err(crate::shard::Uncounted::Amnesiac) {
-            return Err(other(Failure::Amnesiac));
-        }
-        self.may_write(around, put)
-    }
-
-    /// Whether this node may coordinate a put as far as its disk and its clock go.
-    pub(super) fn may_write(&self, around: &Around<'_>, put: &peer::Put) -> Result<(), PutError> {
-        let Around { cx, node, shard } = around;
-        if !shard.has_room_for(put.content.is_some()) {
-            return Err(PutError::WriteStopped);
-        }
-        // What would wait for long is refused at the door: another owner takes it, or the client comes back.
-        let is_drowning = cx.owed_since.is_some_and(|since| since + DROWNING <= cx.now.monotonic);
-        if is_drowning || shard.is_full(cx, Class::Foreground) {
-            return Err(PutError::Busy);
-        }
-        let properties = node.properties(&put.key);
-        let by_clock = properties.is_some_and(|properties| {
-            !properties.allow_mult || put.content.is_some() && put.expiry.instant(properties.ttl, 0).is_some()
-        });
-        // A start that has met nobody cannot know; it counts for nothing anyway.
-        if by_clock && (!node.clock.is_compared() || node.clock.is_off(cx.now).is_some()) {
-            return Err(PutError::Clock);
-        }
-        Ok(())
     }
 
     /// Whether a put is no duplicate of one that is or was. Who asks for a duplicate is told what the first
