@@ -166,6 +166,8 @@ impl Counts {
                 "Gets in which owners differed, and were asked again.",
                 replica.gets_asked_again,
             ),
+            ("values_withheld", "Large values left out of answers to coordinators.", replica.values_withheld),
+            ("versions_asked", "Owners asked for a value or a version's fate.", replica.versions_asked),
             ("puts_coordinated", "Puts and deletes that this node coordinated.", replica.puts),
             ("puts_failed", "Puts that too few replicas acknowledged.", replica.puts_failed),
             ("puts_forwarded", "Puts handed to an owner.", replica.forwards),

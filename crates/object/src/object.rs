@@ -112,6 +112,23 @@ impl Object {
         some
     }
 
+    /// The object without its values of more than `limit` bytes, and the versions whose values those are: they are here
+    /// with an empty value, which gives way to the real one in any merge. Not to be stored.
+    #[must_use]
+    pub fn withhold(&self, limit: usize) -> (Self, Vec<Dot>) {
+        let is_large = |content: &Content| content.as_bytes().len() > limit;
+        let large =
+            self.siblings().iter().filter(|(_, sibling)| sibling.content.as_ref().is_some_and(is_large));
+        let large: Vec<_> = large.map(|(dot, sibling)| (*dot, sibling.clone())).collect();
+        let mut hollow = self.clone();
+        let mut dots = Vec::with_capacity(large.len());
+        for (dot, sibling) in large {
+            hollow.versions.replace(dot, Sibling { content: Some(Content::from_body(b"")), ..sibling });
+            dots.push(dot);
+        }
+        (hollow, dots)
+    }
+
     /// What a reader is shown at a time, in milliseconds since 1970: values that have expired are deletes.
     #[must_use]
     pub fn at_time(mut self, millis: u64) -> Self {

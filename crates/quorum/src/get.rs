@@ -9,6 +9,9 @@
 //! answered, once. A version that one of them has seen and does not hold was replaced: perhaps forgotten long ago,
 //! perhaps a moment ago, by what it holds now. So what it holds now is part of the answer. That itself need not be asked
 //! about: nobody can have forgotten yet what this owner has not seen, and those who were heard were heard before.
+//!
+//! A large value need not come from every owner: all but one may withhold it and say which versions they hold. The value
+//! is then asked for only if it comes from nobody else, be it for the client or for a repair.
 
 use gramme_object::Object;
 use gramme_plant::planted;
@@ -34,8 +37,12 @@ pub enum GetReply {
 pub enum GetVerdict {
     /// Wait for more.
     Wait,
-    /// Ask these owners what became of versions that they do not hold; see [`GetRequest::on_covered`].
+    /// Ask these owners what became of versions that they do not hold, or for values that they withheld; see
+    /// [`GetRequest::on_covered`].
     Ask(Vec<Question>),
+    /// A value is withheld by those who were heard, and may yet come from somebody else. Call
+    /// [`GetRequest::on_patience_over`] a little later.
+    WaitForValue,
     /// Answer the client with this: all that was heard so far, merged.
     Answer(Object),
     /// All have been heard, and none has all that the client's session has read or written: ask others, or later.
@@ -46,7 +53,17 @@ pub enum GetVerdict {
     Finished,
 }
 
-/// What an owner is asked of versions that others hold and it does not.
+/// What a replica says beyond the versions that it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// What of the session it has merged, or overwritten.
+    pub seen: Context,
+    /// Of these versions the value was left out.
+    pub withheld: Vec<Dot>,
+}
+
+/// What an owner is asked of versions: what became of those that others hold and it does not, or for the values that it
+/// withheld.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The owner.
@@ -73,12 +90,25 @@ struct Answer {
     uncounted: Option<Failure>,
     /// What the session knows, and this replica has merged or overwritten.
     seen: Option<Box<Context>>,
+    /// Versions that it holds and of which it left out the value.
+    withheld: Vec<Dot>,
     /// What it was asked about, beyond what it said.
     asked: Vec<Dot>,
     /// How many questions it has not answered.
     open: u8,
     /// Versions that it has seen replaced. Who does not count in the end says nothing of them.
     dead: Vec<Dot>,
+}
+
+/// Whether a value is waited for that others have withheld.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// Not yet.
+    New,
+    /// It may come unasked.
+    Waits,
+    /// It is asked for.
+    Over,
 }
 
 /// One get in progress.
@@ -101,6 +131,7 @@ pub struct GetRequest {
     session: Context,
     /// Versions that nobody is asked about: they came with an answer to such a question.
     fresh: Vec<Dot>,
+    patience: Patience,
     /// Whether there is no more time to ask anybody.
     is_over: bool,
 }
@@ -110,7 +141,7 @@ impl GetRequest {
     #[must_use]
     pub fn new(sets: &Sets, primaries: u8) -> Self {
         let (session, fresh) = (Context::new(), Vec::new());
-        Self { primaries, roll: Roll::new(sets), session, fresh, is_over: false }
+        Self { primaries, roll: Roll::new(sets), session, fresh, patience: Patience::New, is_over: false }
     }
 
     /// How many more fallbacks may stand in for owners; none unless this is called.
@@ -170,6 +201,12 @@ impl GetRequest {
         self.roll.nodes()
     }
 
+    /// Whether this replica is an owner, not a fallback or a witness.
+    #[must_use]
+    pub fn is_owner(&self, node: NodeId) -> bool {
+        self.roll.members.iter().any(|member| member.node == node && member.is_owner)
+    }
+
     /// Whether nothing more can come: all have been heard.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -184,14 +221,14 @@ impl GetRequest {
 
     /// Tells it of a reply. A second reply of one replica, or one of a stranger, changes nothing.
     pub fn on_reply(&mut self, from: NodeId, reply: GetReply) -> GetVerdict {
-        self.on_reply_having_seen(from, reply, Context::new())
+        self.on_reply_with(from, reply, Beside::default())
     }
 
-    /// The same, of a replica that has merged this of what the session knows, or overwritten it.
-    pub fn on_reply_having_seen(&mut self, from: NodeId, reply: GetReply, seen: Context) -> GetVerdict {
+    /// The same, of a replica that says more than what it holds.
+    pub fn on_reply_with(&mut self, from: NodeId, reply: GetReply, beside: Beside) -> GetVerdict {
         let heard = match reply {
-            GetReply::Object(object) => Heard::Answer(Answer::new(object, None, seen)),
-            GetReply::Uncounted(object, why) => Heard::Answer(Answer::new(object, Some(why), seen)),
+            GetReply::Object(object) => Heard::Answer(Answer::new(object, None, beside)),
+            GetReply::Uncounted(object, why) => Heard::Answer(Answer::new(object, Some(why), beside)),
             GetReply::Failed(failure) => Heard::Failure(failure),
         };
         if self.roll.hear(from, heard) { self.verdict() } else { GetVerdict::Wait }
@@ -212,11 +249,12 @@ impl GetRequest {
                 if !planted!(ReadUncovered) {
                     answer.dead.extend(covered);
                 }
-                answer.object.merge(&object);
+                answer.take(&object);
                 answer.uncounted = answer.uncounted.or(uncounted);
             }
             None => return GetVerdict::Wait,
         }
+        self.give_up_hollow(from);
         self.fresh.extend(object.versions().dots().filter(|dot| !before.context().covers(*dot)));
         self.verdict()
     }
@@ -227,6 +265,12 @@ impl GetRequest {
             Some(member) if is_asked(member) => give_up(member, failure),
             _ => return GetVerdict::Wait,
         }
+        self.verdict()
+    }
+
+    /// A value that is withheld and may yet come unasked has not come for a while.
+    pub fn on_patience_over(&mut self) -> GetVerdict {
+        self.patience = Patience::Over;
         self.verdict()
     }
 
@@ -264,8 +308,8 @@ impl GetRequest {
     /// Which owners lack something that others hold, of those that were heard.
     #[must_use]
     pub fn repairs(&self) -> Vec<Repair> {
-        // Almost always all agree, and nothing is built.
-        if self.do_agree() {
+        // Almost always all agree, and nothing is built. What a value is missing of is left to anti-entropy.
+        if self.do_agree() || !self.has_values() {
             return Vec::new();
         }
         let merged = self.merged();
@@ -279,16 +323,22 @@ impl GetRequest {
 
     fn verdict(&mut self) -> GetVerdict {
         if self.roll.answered {
-            return if self.is_complete() { GetVerdict::Finished } else { GetVerdict::Wait };
+            return self.verdict_after();
         }
         while self.is_satisfied() {
-            let questions = self.questions();
+            let mut questions = self.questions();
             if questions.is_empty() {
                 if self.is_asking() {
                     return GetVerdict::Wait;
                 }
-                self.roll.answered = true;
-                return GetVerdict::Answer(self.merged());
+                if self.has_values() {
+                    self.roll.answered = true;
+                    return GetVerdict::Answer(self.merged());
+                }
+                if let Some(wait) = self.wait_for_value() {
+                    return wait;
+                }
+                questions = self.value_questions();
             }
             if !self.is_over {
                 return GetVerdict::Ask(questions);
@@ -303,6 +353,72 @@ impl GetRequest {
             return GetVerdict::Behind;
         }
         GetVerdict::Wait
+    }
+
+    /// The client has its answer: a repair may still need a value.
+    fn verdict_after(&mut self) -> GetVerdict {
+        if !self.is_complete() {
+            return GetVerdict::Wait;
+        }
+        if self.is_over || self.do_agree() || self.has_values() {
+            return GetVerdict::Finished;
+        }
+        GetVerdict::Ask(self.value_questions())
+    }
+
+    /// Whether to wait for a value that may come unasked.
+    fn wait_for_value(&mut self) -> Option<GetVerdict> {
+        let may_come = !self.is_over && !self.roll.is_complete();
+        let verdict = match self.patience {
+            Patience::New => GetVerdict::WaitForValue,
+            Patience::Waits => GetVerdict::Wait,
+            Patience::Over => return None,
+        };
+        if may_come {
+            self.patience = Patience::Waits;
+        }
+        may_come.then_some(verdict)
+    }
+
+    /// Whether each version that was heard of has its value.
+    fn has_values(&self) -> bool {
+        self.answers().all(|(_, answer)| answer.withheld.is_empty()) || self.hollow().is_empty()
+    }
+
+    /// Versions whose value everybody has withheld who holds them.
+    fn hollow(&self) -> Vec<Dot> {
+        let has =
+            |answer: &Answer, dot| answer.object.versions().is_live(dot) && !answer.withheld.contains(&dot);
+        let is_hollow = |dot: &Dot| !self.answers().any(|(_, answer)| has(answer, *dot));
+        self.merged().versions().dots().filter(is_hollow).collect()
+    }
+
+    /// Each value that is missing is asked of one who has withheld it.
+    fn value_questions(&mut self) -> Vec<Question> {
+        let mut hollow = self.hollow();
+        let mut questions = Vec::new();
+        for member in &mut self.roll.members {
+            let Some(Heard::Answer(answer)) = &mut member.heard else { continue };
+            let (dots, rest) = hollow.into_iter().partition(|dot| answer.withheld.contains(dot));
+            hollow = rest;
+            if !Vec::is_empty(&dots) {
+                answer.asked.extend(&dots);
+                answer.open = answer.open.saturating_add(1);
+                questions.push(Question { node: member.node, dots });
+            }
+        }
+        questions
+    }
+
+    /// A replica does not hold a value any more that it spoke of, nor what replaced it: what it said is worth nothing.
+    fn give_up_hollow(&mut self, node: NodeId) {
+        let is_hollow = |answer: &Answer| !answer.withheld.is_empty();
+        let members = self.roll.members.iter_mut().filter(|member| member.node == node);
+        for member in members {
+            if matches!(&member.heard, Some(Heard::Answer(answer)) if is_hollow(answer)) {
+                member.heard = Some(Heard::Failure(Failure::Disk));
+            }
+        }
     }
 
     /// Whether all that the session has read and written is in what was heard, or was replaced by that.
@@ -418,9 +534,17 @@ impl GetRequest {
 }
 
 impl Answer {
-    fn new(object: Object, uncounted: Option<Failure>, seen: Context) -> Self {
+    fn new(object: Object, uncounted: Option<Failure>, beside: Beside) -> Self {
+        let Beside { seen, withheld } = beside;
         let seen = (!seen.is_empty()).then(|| Box::new(seen));
-        Self { object, uncounted, seen, asked: Vec::new(), open: 0, dead: Vec::new() }
+        Self { object, uncounted, seen, withheld, asked: Vec::new(), open: 0, dead: Vec::new() }
+    }
+
+    /// Takes what the replica holds now, with all values.
+    fn take(&mut self, object: &Object) {
+        self.object.merge(object);
+        let versions = (self.object.versions(), object.versions());
+        self.withheld.retain(|dot| versions.0.is_live(*dot) && !versions.1.is_live(*dot));
     }
 }
 
@@ -428,10 +552,12 @@ fn is_asked(member: &Member<Answer>) -> bool {
     matches!(&member.heard, Some(Heard::Answer(answer)) if answer.open > 0)
 }
 
-/// One that does not answer what it was asked. What counts for nothing is as good without that.
+/// One that does not answer what it was asked. What counts for nothing is as good without that, if it has its values.
 fn give_up(member: &mut Member<Answer>, failure: Failure) {
     match &mut member.heard {
-        Some(Heard::Answer(answer)) if answer.uncounted.is_some() => answer.open = 0,
+        Some(Heard::Answer(answer)) if answer.uncounted.is_some() && answer.withheld.is_empty() => {
+            answer.open = 0
+        }
         heard => *heard = Some(Heard::Failure(failure)),
     }
 }

@@ -90,6 +90,7 @@ impl Cluster {
                     reads: 1_000,
                     cached: 1 << 20,
                     hints: 1 << 20,
+                    large: 8_192,
                 },
                 background: Limits::USUAL,
                 scrub_every: u64::MAX >> 1,

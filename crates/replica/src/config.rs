@@ -46,12 +46,20 @@ pub struct Bounds {
     pub cached: u64,
     /// Bytes of objects that are kept for each node that cannot be reached.
     pub hints: u64,
+    /// Bytes from which on a value is asked of one owner alone, and of the others only whether they hold it.
+    pub large: u32,
 }
 
 impl Bounds {
     /// What a node with a few gigabytes of memory can hold of each.
-    pub const USUAL: Self =
-        Self { bytes: 64 << 20, batches: 16_384, reads: 65_536, cached: 16 << 20, hints: 1 << 30 };
+    pub const USUAL: Self = Self {
+        bytes: 64 << 20,
+        batches: 16_384,
+        reads: 65_536,
+        cached: 16 << 20,
+        hints: 1 << 30,
+        large: 8_192,
+    };
 }
 
 impl Config {

@@ -110,8 +110,8 @@ impl Replica {
             Done::Read { reader: Reader::Explain(explain), place, result } => {
                 coordinator.on_explained_here(&mut around, explain, &place, result);
             }
-            Done::Read { reader: Reader::Peer { to, id, .. }, place, result } => {
-                around.answer_read((to, id), &place, result);
+            Done::Read { reader: Reader::Peer { to, id, withhold, .. }, place, result } => {
+                around.answer_read((to, id, withhold), &place, result);
             }
             Done::Written { writer: Writer::Put(put), status, .. } => {
                 coordinator.on_own_write(&mut around, put, status);
@@ -334,6 +334,7 @@ impl Replica {
                 Timer::Hello => around.node.say_hello_to_all(around.cx, around.shard),
                 Timer::Gossip => around.node.on_gossip_timer(around.cx, around.shard),
                 Timer::Prove => around.node.on_prove_timer(around.cx, around.shard),
+                Timer::GetValue(id) => coordinator.on_get_value(&mut around, id),
                 Timer::GetAgain(id) => coordinator.on_get_again(&mut around, id),
                 Timer::Get(id) => coordinator.on_get_deadline(&mut around, id),
                 Timer::Put(id) => coordinator.on_put_deadline(&mut around, id),

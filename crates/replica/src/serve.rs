@@ -22,7 +22,7 @@ const REPLY_TTL: u64 = 5_000_000;
 
 impl Around<'_> {
     pub(crate) fn on_read(&mut self, from: NodeId, id: u64, read: Read) {
-        let Read { header, key, asked } = read;
+        let Read { header, key, withhold, asked } = read;
         let place = self.node.map.place(key);
         let admitted =
             self.admit(from, &header, &place).and_then(|()| match self.shard.is_crowded(self.cx) {
@@ -32,7 +32,7 @@ impl Around<'_> {
         match admitted {
             Ok(()) => {
                 self.cx.stats.replica_reads += 1;
-                self.read(&place, Reader::Peer { to: from, id, asked });
+                self.read(&place, Reader::Peer { to: from, id, withhold, asked });
             }
             Err(status) => self.send_read_reply(from, id, &place, (status, None)),
         }
@@ -205,13 +205,16 @@ impl Around<'_> {
     /// Answers another coordinator's read.
     pub(crate) fn answer_read(
         &mut self,
-        (to, id): (NodeId, u64),
+        (to, id, withhold): (NodeId, u64, u32),
         place: &Place,
         result: Result<View, LoadFailed>,
     ) {
-        let Ok(view) = result else {
+        let Ok(mut view) = result else {
             return self.send_read_reply(to, id, place, (Status::DiskError, None));
         };
+        if withhold > 0 {
+            self.cx.stats.values_withheld += view.withhold(withhold as usize);
+        }
         let status = counted(self.shard, place.partition, Status::DoneSynced);
         self.send_read_reply(to, id, place, (status, Some(view)));
     }

@@ -9,6 +9,10 @@ pub struct Stats {
     pub gets_failed: u64,
     /// Of them, those in which owners differed, and were asked again what became of a version.
     pub gets_asked_again: u64,
+    /// Large values that were left out of answers to other coordinators.
+    pub values_withheld: u64,
+    /// Questions for versions whose value nobody had sent, or whose fate was not known.
+    pub versions_asked: u64,
     /// Puts and deletes coordinated here.
     pub puts: u64,
     /// Of them, those that too few replicas acknowledged.

@@ -24,6 +24,8 @@ pub(crate) enum Timer {
     Get(u64),
     /// Ask again for what a session needs.
     GetAgain(u64),
+    /// Ask for a large value that has not come.
+    GetValue(u64),
     Put(u64),
     Forward(u64),
     List(u64),

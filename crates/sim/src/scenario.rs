@@ -62,6 +62,7 @@ impl Scenario {
             staged: 1_000,
             cached: 0,
             hints: 1 << 30,
+            large: 1,
             calm: 1,
             faults: FaultSet::default(),
         };

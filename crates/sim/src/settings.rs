@@ -32,6 +32,8 @@ pub struct Settings {
     pub cached: u64,
     /// Bytes that a node keeps for each other.
     pub hints: u64,
+    /// Bytes from which on a value is asked of one owner alone.
+    pub large: u32,
     /// By how much faults are rarer than at their worst.
     pub calm: u64,
     /// Which faults are on.
@@ -69,6 +71,7 @@ impl Settings {
             calm: rng.random_range(1..12),
             faults: some_faults(&mut rng),
             hints: [1_000, 20_000, 1 << 30, 1 << 30][rng.random_range(0..4)],
+            large: [1, 1, 1_000, 8_192][rng.random_range(0..4)],
         }
     }
 
@@ -118,13 +121,15 @@ impl fmt::Display for Settings {
             staged,
             cached,
             hints,
+            large,
             calm,
             faults,
         } = self;
         write!(
             f,
             "seed {seed}: {operations} operations, {nodes} nodes, N={replicas}, Q={}, {clients} clients, \
-             {keys} keys, values to {largest} bytes, {staged} batches staged, {cached} bytes cached, {hints} kept for each, calm {calm}; \
+             {keys} keys, values to {largest} bytes, {staged} batches staged, {cached} bytes cached, {hints} kept for each, \
+             values from {large} bytes on of one owner, calm {calm}; \
              faults {faults}",
             1_u32 << depth
         )

@@ -67,6 +67,8 @@ messages! {
         pub header: RequestHeader,
         /// The key.
         pub key: Key,
+        /// Values of more bytes than this may be left out; 0 if none may.
+        pub withhold: u32,
         /// What the reader needs to know beyond that; usually nothing.
         pub asked: Option<Box<Asked>>,
     }
@@ -95,6 +97,8 @@ messages! {
         pub covered: Vec<Dot>,
         /// What of the session it has merged, or overwritten.
         pub seen: Context,
+        /// Versions that it holds and of which it left out the value.
+        pub withheld: Vec<Dot>,
     }
 
     /// A write on its way to a replica: a new version with what it replaces.

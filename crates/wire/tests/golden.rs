@@ -136,12 +136,17 @@ fn peer_messages() -> Vec<PeerMessage> {
         PeerMessage::Read(Read {
             header: header(),
             key: key(),
+            withhold: 8_192,
             asked: Some(Box::new(Asked { dots: vec![Dot::new(Actor(1), 2)], session: context() })),
         }),
         PeerMessage::ReadReply(ReadReply {
             header: reply(Status::DoneSynced),
             object: "o".into(),
-            told: Some(Box::new(Told { covered: vec![Dot::new(Actor(1), 2)], seen: context() })),
+            told: Some(Box::new(Told {
+                covered: vec![Dot::new(Actor(1), 2)],
+                seen: context(),
+                withheld: vec![Dot::new(Actor(2), 3)],
+            })),
         }),
         PeerMessage::Write(Write {
             header: header(),

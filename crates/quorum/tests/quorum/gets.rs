@@ -105,7 +105,8 @@ fn a_session_gets_what_it_knows_or_nothing() {
     let mut seen = GetRequest::new(&of(2), 0);
     seen.require(known.clone());
     seen.on_reply(B, nothing());
-    assert!(matches!(seen.on_reply_having_seen(C, nothing(), known.clone()), GetVerdict::Answer(_)));
+    let beside = Beside { seen: known.clone(), ..Beside::default() };
+    assert!(matches!(seen.on_reply_with(C, nothing(), beside), GetVerdict::Answer(_)));
     // An entry is more than its last dot: whoever knows that one alone may lack others.
     let mut entry = GetRequest::new(&of(2), 0);
     let mut up_to = Context::new();

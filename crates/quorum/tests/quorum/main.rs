@@ -2,8 +2,8 @@
 
 use gramme_object::{Object, Sibling, Stamp};
 use gramme_quorum::{
-    Ack, ContextError, Failure, GetError, GetReply, GetRequest, GetVerdict, PutError, PutNeeds, PutRequest,
-    PutVerdict, Question, ReplicaSet, Seat, Sets, Shortfall, Tenure, Threshold, ThresholdError,
+    Ack, Beside, ContextError, Failure, GetError, GetReply, GetRequest, GetVerdict, PutError, PutNeeds,
+    PutRequest, PutVerdict, Question, ReplicaSet, Seat, Sets, Shortfall, Tenure, Threshold, ThresholdError,
 };
 use gramme_ring::NodeId;
 use gramme_vclock::{Actor, Context, Dot};
@@ -35,6 +35,7 @@ fn done(verdict: PutVerdict) -> bool {
 }
 
 mod gets;
+mod values;
 
 fn nothing() -> GetReply {
     GetReply::Object(Object::new())

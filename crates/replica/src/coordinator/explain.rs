@@ -60,7 +60,7 @@ impl Coordinator {
         let me = cx.me();
         for &to in asked.iter().filter(|&&to| to != me) {
             let header = request_header(cx, node, place.partition, id, Class::Foreground);
-            let read = Read { header, key: place.key.clone(), asked: None };
+            let read = Read { header, key: place.key.clone(), withhold: 0, asked: None };
             cx.send(to, id, u64::from(timeout) * 1_000, PeerMessage::Read(read));
         }
         let is_own = asked.contains(&me);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use gramme_gossip::Opinion;
 use gramme_object::{Key, Object, limits};
 use gramme_plant::planted;
-use gramme_quorum::{Failure, GetError, GetReply, GetRequest, GetVerdict, Question, Threshold};
+use gramme_quorum::{Beside, Failure, GetError, GetReply, GetRequest, GetVerdict, Question, Threshold};
 use gramme_ring::NodeId;
 use gramme_vclock::{Context, Dot};
 use gramme_wire::PeerMessage;
@@ -26,6 +26,8 @@ const REPAIR_TTL: u64 = 5_000_000;
 /// How long it is at first, and at most, before all are asked again for what a session needs, in microseconds.
 const AGAIN: u64 = 20_000;
 const LONGEST: u64 = 1_000_000;
+/// How long a large value may come from whom it was asked of first, before another is asked, in microseconds.
+const PATIENCE: u64 = 25_000;
 /// Nodes that are asked beside owners for what a session needs.
 const WITNESSES: usize = 8;
 /// Contexts that a session may bring, and dots in them.
@@ -54,7 +56,10 @@ pub(super) struct Get {
     deadline: u64,
 }
 
-/// What an owner was asked of versions that it does not hold.
+/// From how many bytes on a value may be left out, 0 for never, and what else is asked of a replica.
+type Wanted = (u32, Option<Box<peer::Asked>>);
+
+/// What an owner was asked of versions.
 #[derive(Debug)]
 pub(super) struct Asked {
     get: u64,
@@ -132,8 +137,11 @@ impl Coordinator {
         }
         // Others first: what this node says itself may end it.
         let (me, get) = (around.cx.me(), &*get);
+        let full = with_values(around, &get.request);
         for to in get.request.members().filter(|&to| to != me) {
-            send_read(around, id, get, (to, get.asked()));
+            let may_withhold = full != to && get.request.is_owner(to);
+            let withhold = if may_withhold { around.cx.config.bounds.large } else { 0 };
+            send_read(around, id, get, to, (withhold, get.asked()));
         }
         if get.request.awaits(me) {
             self.ask(around, id, me);
@@ -180,11 +188,19 @@ impl Coordinator {
         self.ask_all(around, id);
     }
 
+    /// A large value has not come for a while.
+    pub(crate) fn on_get_value(&mut self, around: &mut Around<'_>, id: u64) {
+        if let Some(get) = self.gets.get_mut(&id) {
+            let verdict = get.request.on_patience_over();
+            self.on_get_verdict(around, id, verdict);
+        }
+    }
+
     /// Asks a node, perhaps this one, for what it has of a get's key.
     fn ask(&mut self, around: &mut Around<'_>, id: u64, to: NodeId) {
         let Some(get) = self.gets.get(&id) else { return };
         if to != around.cx.me() {
-            send_read(around, id, get, (to, get.asked()));
+            send_read(around, id, get, to, (0, get.asked()));
         } else if around.shard.is_crowded(around.cx) {
             self.on_get_failure(around, id, to, Failure::Busy);
         } else {
@@ -253,10 +269,10 @@ impl Coordinator {
         place: &Place,
         result: Result<View, LoadFailed>,
     ) {
-        let seen = seen_of(result.as_ref().ok().and_then(|view| view.told.as_deref()));
+        let beside = beside(result.as_ref().ok().and_then(|view| view.told.as_deref()));
         let reply = own_reply(result, around.shard.counts(place.partition));
         let me = around.cx.me();
-        self.on_get_reply(around, id, me, reply, seen);
+        self.on_get_reply(around, id, me, reply, beside);
     }
 
     pub(crate) fn on_read_reply(
@@ -280,12 +296,13 @@ impl Coordinator {
             // It has not looked at the key: asked again, it will.
             return self.ask(around, id, from);
         }
-        self.on_get_reply(around, id, from, reply_of(reply), seen_of(reply.told.as_deref()));
+        self.on_get_reply(around, id, from, reply_of(reply), beside(reply.told.as_deref()));
     }
 
     /// Asks owners what became of versions that they do not hold.
     fn ask_questions(&mut self, around: &mut Around<'_>, id: u64, questions: Vec<Question>) {
         around.cx.stats.gets_asked_again += 1;
+        around.cx.stats.versions_asked += questions.len() as u64;
         for question in questions {
             self.ask_question(around, id, question);
         }
@@ -297,7 +314,7 @@ impl Coordinator {
         let to = question.node;
         let asked = Some(Box::new(peer::Asked { dots: question.dots.clone(), session: Context::new() }));
         if to != around.cx.me() {
-            send_read(around, number, get, (to, asked));
+            send_read(around, number, get, to, (0, asked));
         } else if around.shard.is_crowded(around.cx) {
             return self.on_no_answer(around, id, to, Failure::Busy);
         } else {
@@ -353,10 +370,10 @@ impl Coordinator {
         id: u64,
         from: NodeId,
         reply: GetReply,
-        seen: Context,
+        beside: Beside,
     ) {
         if let Some(get) = self.gets.get_mut(&id) {
-            let verdict = get.request.on_reply_having_seen(from, reply, seen);
+            let verdict = get.request.on_reply_with(from, reply, beside);
             self.on_get_verdict(around, id, verdict);
         }
     }
@@ -368,7 +385,7 @@ impl Coordinator {
         node: NodeId,
         failure: Failure,
     ) {
-        self.on_get_reply(around, id, node, GetReply::Failed(failure), Context::new());
+        self.on_get_reply(around, id, node, GetReply::Failed(failure), Beside::default());
     }
 
     fn on_get_verdict(&mut self, around: &mut Around<'_>, id: u64, verdict: GetVerdict) {
@@ -376,6 +393,7 @@ impl Coordinator {
         let cx = &mut *around.cx;
         match verdict {
             GetVerdict::Wait | GetVerdict::Finished => {}
+            GetVerdict::WaitForValue => cx.timers.set(cx.now.monotonic + PATIENCE, Timer::GetValue(id)),
             // Whoever takes a seat may have what is missing.
             GetVerdict::Behind if get.request.vacant().is_some() => return self.fill_get_seats(around, id),
             GetVerdict::Behind => return self.on_behind(around, id),
@@ -459,6 +477,17 @@ impl Coordinator {
     }
 }
 
+/// The owner that sends its values whatever their size: this node, or one that is there.
+fn with_values(around: &Around<'_>, request: &GetRequest) -> NodeId {
+    let me = around.cx.me();
+    let is_there = |node: &NodeId| around.node.peers().state(*node) == Opinion::Alive;
+    let mut owners = request.members().filter(|&node| request.is_owner(node));
+    if request.awaits(me) {
+        return me;
+    }
+    owners.find(is_there).unwrap_or(me)
+}
+
 /// All that a session's contexts cover.
 fn session_of(cx: &Cx, asked: &AskedGet) -> Result<Context, GetError> {
     let mut session = Context::new();
@@ -489,8 +518,8 @@ fn reply_of(reply: &ReadReply) -> GetReply {
     }
 }
 
-fn seen_of(told: Option<&peer::Told>) -> Context {
-    told.map(|told| told.seen.clone()).unwrap_or_default()
+fn beside(told: Option<&peer::Told>) -> Beside {
+    told.map(|told| Beside { seen: told.seen.clone(), withheld: told.withheld.clone() }).unwrap_or_default()
 }
 
 fn covered_of(told: Option<&peer::Told>) -> Vec<Dot> {
@@ -502,11 +531,11 @@ pub(super) fn decoded(stored: &Bytes) -> Result<Object, gramme_object::DecodeErr
     if stored.is_empty() { Ok(Object::new()) } else { Object::decode(stored) }
 }
 
-fn send_read(around: &mut Around<'_>, id: u64, get: &Get, (to, asked): (NodeId, Option<Box<peer::Asked>>)) {
+fn send_read(around: &mut Around<'_>, id: u64, get: &Get, to: NodeId, (withhold, asked): Wanted) {
     let Around { cx, node, .. } = around;
     let ttl = get.deadline.saturating_sub(cx.now.monotonic);
     let header = request_header(cx, node, get.place.partition, id, Class::Foreground);
-    let read = Read { header, key: get.place.key.clone(), asked };
+    let read = Read { header, key: get.place.key.clone(), withhold, asked };
     cx.send(to, id, ttl, PeerMessage::Read(read));
 }
 

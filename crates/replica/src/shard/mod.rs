@@ -443,7 +443,7 @@ impl Shard {
             let covered = asked.dots.iter().copied().filter(is_covered).collect();
             let owned = self.partitions.get(&place.partition);
             let seen = owned.map(|owned| owned.seen().part_of(&asked.session)).unwrap_or_default();
-            Box::new(Told { covered, seen })
+            Box::new(Told { covered, seen, withheld: Vec::new() })
         });
         View { told, ..View::of(ready) }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gramme_object::{Key, Object};
 use gramme_quorum::Seat;
 use gramme_ring::{NodeId, PartitionId};
-use gramme_vclock::Dot;
+use gramme_vclock::{Context, Dot};
 use gramme_wire::peer::{Asked, Class, RootsReply, Status, Told};
 
 use super::{Level, Ready};
@@ -24,7 +24,7 @@ pub(crate) enum Reader {
     /// An explanation that this node gives.
     Explain(u64),
     /// Another coordinator.
-    Peer { to: NodeId, id: u64, asked: Option<Box<Asked>> },
+    Peer { to: NodeId, id: u64, withhold: u32, asked: Option<Box<Asked>> },
 }
 
 impl Reader {
@@ -51,6 +51,23 @@ impl View {
     pub(super) fn of(ready: Ready) -> Self {
         let Ready { object, stored, .. } = ready;
         Self { object, stored, told: None }
+    }
+
+    /// Leaves out values of more bytes than this, and says so; returns how many.
+    pub(crate) fn withhold(&mut self, limit: usize) -> u64 {
+        if self.stored.len() <= limit {
+            return 0;
+        }
+        let (hollow, withheld) = self.object.withhold(limit);
+        let count = withheld.len() as u64;
+        if count == 0 {
+            return 0;
+        }
+        self.stored = hollow.encode().into();
+        self.object = Arc::new(hollow);
+        let nothing = || Box::new(Told { covered: Vec::new(), seen: Context::new(), withheld: Vec::new() });
+        self.told.get_or_insert_with(nothing).withheld = withheld;
+        count
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct Bench {
 }
 
 pub(crate) const BOUNDS: Bounds =
-    Bounds { bytes: 1 << 20, batches: 1_000, reads: 1_000, cached: 1 << 20, hints: 10_000 };
+    Bounds { bytes: 1 << 20, batches: 1_000, reads: 1_000, cached: 1 << 20, hints: 10_000, large: 8_192 };
 
 /// As many nodes as `nodes`; with more than three, this one does not own every key.
 pub(crate) fn bench(nodes: u64) -> Bench {

@@ -23,7 +23,7 @@ fn a_read_waits_for_what_is_staged() {
     // The same for another coordinator's read.
     bench.put(3, client_put("more"));
     let header = bench.header();
-    let read = Read { header, key: key(), asked: None };
+    let read = Read { header, key: key(), withhold: 0, asked: None };
     bench.sent.clear();
     bench.step(Input::Message { from: B, id: 9, message: PeerMessage::Read(read) });
     assert!(bench.sent.is_empty());
@@ -210,7 +210,8 @@ fn a_read_tells_what_was_seen_and_is_gone() {
     let (gone, live, unseen) = (Dot::new(Actor(2), 1), Dot::new(Actor(2), 2), Dot::new(Actor(2), 3));
     let covered = |bench: &mut Bench| {
         bench.sent.clear();
-        let read = Read { header: bench.header(), key: key(), asked: ask(vec![gone, live, unseen]) };
+        let read =
+            Read { header: bench.header(), key: key(), withhold: 0, asked: ask(vec![gone, live, unseen]) };
         bench.step(Input::Message { from: B, id: 9, message: PeerMessage::Read(read) });
         match bench.sent.pop() {
             Some((B, 9, PeerMessage::ReadReply(reply))) => reply.told.expect("what was asked").covered,

@@ -75,7 +75,7 @@ impl Bench {
 
     fn read_as_peer(&mut self, key: &Key) -> Object {
         self.sent.clear();
-        let read = Read { header: self.header_for(key), key: key.clone(), asked: None };
+        let read = Read { header: self.header_for(key), key: key.clone(), withhold: 0, asked: None };
         self.step(Input::Message { from: B, id: 8, message: PeerMessage::Read(read) });
         let replies = self.sent.iter().filter_map(|(.., message)| match message {
             PeerMessage::ReadReply(reply) => Some(reply),
@@ -127,7 +127,7 @@ fn a_copy_that_cannot_be_read_is_not_taken_for_absent() {
     again.hints = bench.hints.clone();
     again.prove();
     again.hints.values_mut().next().expect("a row").clone_from(&Bytes::from_static(b"damaged"));
-    let read = Read { header: again.header_for(&key), key: key.clone(), asked: None };
+    let read = Read { header: again.header_for(&key), key: key.clone(), withhold: 0, asked: None };
     again.step(Input::Message { from: B, id: 8, message: PeerMessage::Read(read) });
     let statuses = again.sent.iter().filter_map(|(.., message)| match message {
         PeerMessage::ReadReply(reply) => Some(reply.header.status),

@@ -16,3 +16,4 @@ mod properties;
 mod puts;
 mod reclaim;
 mod scrub;
+mod values;

@@ -163,7 +163,7 @@ fn a_put_goes_on_with_the_same_dot_at_a_later_epoch() {
     assert!(matches!(bench.answer(), Response::Put(Ok(stored)) if stored.receipt.acks == 2));
     // The later epoch is durable: the next start knows it.
     let mut next = started(3, bench.disk.clone(), BOUNDS);
-    let read = Read { header: next.header(), key: key(), asked: None };
+    let read = Read { header: next.header(), key: key(), withhold: 0, asked: None };
     next.step(Input::Message { from: C, id: 1, message: PeerMessage::Read(read) });
     let stale = |message: &PeerMessage| matches!(message, PeerMessage::ReadReply(reply) if reply.header.status == Status::Stale);
     assert!(next.sent.iter().any(|(_, _, message)| stale(message)), "{:?}", next.sent);

@@ -175,7 +175,7 @@ fn a_version_that_comes_while_a_read_waits_was_not_replaced() {
     let mut bench = bench(3);
     let (first, second) = (Dot::new(Actor(2), 1), Dot::new(Actor(3), 1));
     bench.write_from(B, first, Context::new());
-    let read = Read { header: bench.header(), key: key(), asked: ask(vec![second]) };
+    let read = Read { header: bench.header(), key: key(), withhold: 0, asked: ask(vec![second]) };
     bench.step(Input::Message { from: C, id: 5, message: PeerMessage::Read(read) });
     bench.write_from(C, second, Context::new());
     bench.commit_all();

@@ -72,8 +72,8 @@ impl Cluster {
 
     /// What a node takes that its disk has not.
     const fn bounds(&self) -> Bounds {
-        let Settings { staged: batches, cached, hints, .. } = self.settings;
-        Bounds { batches, cached, hints, ..Bounds::USUAL }
+        let Settings { staged: batches, cached, hints, large, .. } = self.settings;
+        Bounds { batches, cached, hints, large, ..Bounds::USUAL }
     }
 
     /// Adds up what a node has counted, before it ends.
