@@ -192,6 +192,11 @@ impl Disk {
         self.snapshot = Some(self.synced.clone());
     }
 
+    /// A copy of the directory, while its process goes on.
+    pub(crate) fn copied(&self) -> Self {
+        Self { synced: self.written.clone(), written: self.written.clone(), ..Self::default() }
+    }
+
     pub(crate) fn roll_back(&mut self) {
         self.replace(|disk| disk.snapshot.take().unwrap_or_default());
     }

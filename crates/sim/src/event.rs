@@ -87,6 +87,8 @@ pub(crate) enum Heal {
     Clock(usize),
     /// The directory becomes what it was.
     RollBack(usize),
+    /// A copied directory meets the one that it was copied from.
+    Copy,
 }
 
 /// Events by time.

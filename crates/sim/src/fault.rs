@@ -64,6 +64,8 @@ faults! {
     DiskLost = "disk-lost",
     /// A directory is replaced by an earlier snapshot of itself.
     RolledBack = "rolled-back",
+    /// A running node's directory is copied, and the copy started.
+    Cloned = "cloned",
     /// Bits of stored objects flip.
     BitFlip = "bit-flip",
     /// Reading a row fails.
@@ -93,7 +95,7 @@ impl Fault {
     /// acknowledged write may rightly be gone.
     #[must_use]
     pub const fn is_destructive(self) -> bool {
-        matches!(self, Self::DiskLost | Self::RolledBack | Self::BitFlip)
+        matches!(self, Self::DiskLost | Self::RolledBack | Self::Cloned | Self::BitFlip)
     }
 
     const fn bit(self) -> u64 {

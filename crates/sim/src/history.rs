@@ -148,7 +148,9 @@ pub struct ChangeRecord {
 pub struct Damage {
     /// Whose disk.
     pub node: usize,
-    /// When.
+    /// Since when it may have been so.
+    pub since: u64,
+    /// When it was over: what was sent later is not concerned.
     pub at: u64,
     /// Only this key, if not all.
     #[serde(default)]

@@ -123,6 +123,12 @@ impl Network {
         self.cuts[at] = self.cuts[at].saturating_sub(1);
     }
 
+    /// Ends all cuts between two.
+    pub(crate) fn open(&mut self, a: usize, b: usize) {
+        let directions = [self.at(a, b), self.at(b, a)];
+        directions.into_iter().for_each(|at| self.cuts[at] = 0);
+    }
+
     /// Good weather, and every direction open but those to and from `but`.
     pub(crate) fn heal_all(&mut self, but: Option<usize>) {
         self.weather = Weather::default();

@@ -147,7 +147,7 @@ impl<'a> Story<'a> {
         let (mut disks, mut any) = (BTreeSet::new(), BTreeSet::new());
         for damage in self.history.damage.iter().filter(|damage| is_missing(damage)) {
             let concerns = damage.key.is_none_or(|key| key == write.key) && may_hold(damage.node);
-            if concerns && damage.at >= write.sent && damage.at <= until {
+            if concerns && damage.at >= write.sent && damage.since <= until {
                 any.insert(damage.node);
                 if damage.synced {
                     disks.insert(damage.node);
@@ -163,7 +163,7 @@ impl<'a> Story<'a> {
     /// Whether a copy of `id` may have gone by `until`, with a disk or with the power.
     pub(super) fn may_be_gone(&self, id: WriteId, until: u64) -> bool {
         let write = self.write(id);
-        let is_since = |damage: &&Damage| damage.at >= write.sent && damage.at <= until;
+        let is_since = |damage: &&Damage| damage.at >= write.sent && damage.since <= until;
         let mut damage = self.history.damage.iter().filter(is_since);
         damage.any(|damage| damage.key.is_none_or(|key| key == write.key))
     }

@@ -54,7 +54,7 @@ fn an_acknowledged_write_is_there_or_was_replaced_by_a_reader() {
 #[test]
 fn a_loss_is_excused_by_what_was_destroyed_and_by_nothing_less() {
     let mut run = history(&[write(&[], 1, Some(2))], &[], &[]);
-    let destroyed = |node, at, synced| Damage { node, at, key: None, synced, mended: None };
+    let destroyed = |node, at, synced| Damage { node, since: at, at, key: None, synced, mended: None };
     run.damage = vec![destroyed(0, 5, true)];
     assert_eq!(broken(&run), [Promise::Durability], "one of two copies");
     run.damage = vec![destroyed(0, 5, false), destroyed(1, 5, false), destroyed(2, 5, false)];
@@ -126,7 +126,7 @@ fn what_was_shown_stays() {
     assert_eq!(broken(&history(&one, &[read(&[], 2), read(&[1], 4), read(&[], 6)], &[1])), []);
     let mut run = history(&one, &[read(&[1], 4)], &[]);
     assert_eq!(broken(&run), [Promise::Stability]);
-    run.damage = vec![Damage { node: 1, at: 5, key: None, synced: true, mended: None }];
+    run.damage = vec![Damage { node: 1, since: 5, at: 5, key: None, synced: true, mended: None }];
     assert_eq!(broken(&run), [], "the only copy may have been there");
     let mut twice = history(&one, &[], &[1]);
     twice.last.push(ReadRecord { r: 3, ..read(&[], 2_000) });

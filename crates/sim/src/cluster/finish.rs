@@ -32,7 +32,7 @@ const PASSES: usize = 2;
 impl Cluster {
     /// Starts all nodes and gives the buckets their properties, before anything breaks.
     pub(crate) fn found(&mut self) {
-        (0..self.nodes.len()).for_each(|node| self.start(node));
+        (0..self.members()).for_each(|node| self.start(node));
         self.turn_until(self.now + 500_000);
         for (kind, durability) in
             [(Kind::OneOfN, BucketDurability::OneOfN), (Kind::Buffered, BucketDurability::Buffered)]
@@ -100,7 +100,7 @@ impl Cluster {
         if self.settings.replicas > 1 {
             return;
         }
-        for node in 0..self.nodes.len() {
+        for node in 0..self.members() {
             if self.is_amnesiac(node) {
                 let ticket = self.ask_directly(node, ClientRequest::AcceptLoss);
                 self.answers.remove(&ticket);
@@ -119,9 +119,10 @@ impl Cluster {
     /// No fault strikes any more, and what is broken is healed, but for what lasts on node `but`.
     fn end_faults(&mut self, but: Option<usize>) {
         self.left = 0;
+        self.end_copy();
         self.queue.retain(|event| !matches!(event, Event::Strike(_) | Event::Heal(_)));
         self.network.heal_all(but);
-        for node in (0..self.nodes.len()).filter(|node| Some(*node) != but) {
+        for node in (0..self.members()).filter(|node| Some(*node) != but) {
             let disk = &mut self.nodes[node].disk;
             (disk.fails_reads, disk.fails_next_write, disk.fails_next_sync, disk.slowness) =
                 (false, false, false, 0);
@@ -132,7 +133,7 @@ impl Cluster {
             }
             self.start(node);
         }
-        for a in 0..self.nodes.len() {
+        for a in 0..self.members() {
             for b in (0..a).filter(|b| but != Some(a) && but != Some(*b)) {
                 if !self.network.is_connected(a, b) || !self.network.is_connected(b, a) {
                     self.schedule(10_000, Event::Connect { between: (a, b) });
@@ -164,7 +165,7 @@ impl Cluster {
         let enabled: Vec<_> = lasting.into_iter().filter(may).collect();
         let Some(fault) = enabled.choose(&mut self.random.nemesis).copied() else { return };
         let node = self.victim;
-        let others = (0..self.nodes.len()).filter(|other| *other != node).collect::<Vec<_>>();
+        let others = (0..self.members()).filter(|other| *other != node).collect::<Vec<_>>();
         self.counts.note(fault);
         match fault {
             Fault::Crash => {
@@ -226,7 +227,7 @@ impl Cluster {
         };
         let unequal = || Some(Broken::Unequal(format!("without any read: {}", self.unequal()?)));
         let forgetful = || {
-            let node = (0..self.nodes.len()).find(|node| self.is_amnesiac(*node))?;
+            let node = (0..self.members()).find(|node| self.is_amnesiac(*node))?;
             Some(Broken::NoProgress(format!("node {node} has all that it lost, and counts for nothing")))
         };
         let expiring = || self.unpurged();
@@ -240,7 +241,7 @@ impl Cluster {
 
     /// An owner that still has a value that expires, though all of them have by the end of a run.
     fn unpurged(&self) -> Option<Broken> {
-        (0..self.nodes.len()).find_map(|node| {
+        (0..self.members()).find_map(|node| {
             let mut objects = self.nodes[node].disk.objects().iter();
             let is_expiring =
                 |stored| Object::decode(stored).is_ok_and(|object| object.next_expiry().is_some());
@@ -254,7 +255,7 @@ impl Cluster {
     /// though every owner has seen what it speaks of, or could.
     fn unforgotten(&self) -> Option<Broken> {
         let owners = usize::from(self.layout.replicas());
-        (0..self.nodes.len()).find_map(|node| {
+        (0..self.members()).find_map(|node| {
             self.nodes[node].disk.objects().iter().find_map(|(key, stored)| {
                 let object = Object::decode(stored).ok()?;
                 let versions = object.versions();
@@ -287,7 +288,7 @@ impl Cluster {
 
     /// Some node that keeps copies for another, and how many.
     fn kept(&self) -> Option<(usize, usize, usize)> {
-        let nodes = 0..self.nodes.len();
+        let nodes = 0..self.members();
         let pairs = nodes.clone().flat_map(|target| nodes.clone().map(move |node| (node, target)));
         let kept = |(node, target): (usize, usize)| {
             (node, target, self.nodes[node].disk.hints_for(id_of(target)).len())
@@ -300,7 +301,7 @@ impl Cluster {
         // The first pass repairs; what is read from then on must be the same.
         for pass in 0..=PASSES {
             for number in 0..self.keys.len() {
-                let node = (number + pass) % self.nodes.len();
+                let node = (number + pass) % self.members();
                 let all = self.healthy_owners(number).len() as u8;
                 let key = self.keys[number].key.clone();
                 let request = ClientRequest::Get {
@@ -327,7 +328,7 @@ impl Cluster {
         self.compare_tables();
         self.compare_listings();
         self.demand_answers();
-        for node in 0..self.nodes.len() {
+        for node in 0..self.members() {
             self.demand_rest(node);
         }
     }
@@ -393,7 +394,7 @@ impl Cluster {
 
     /// Each node's hash trees must be those of its objects.
     fn compare_trees(&mut self) {
-        for node in 0..self.nodes.len() {
+        for node in 0..self.members() {
             let mut built = std::collections::BTreeMap::<_, Leaf>::new();
             for (key, stored) in self.nodes[node].disk.objects() {
                 let hash = super::keyspace().hash(key.as_bytes());
@@ -420,7 +421,7 @@ impl Cluster {
     /// no acknowledged change may be gone.
     fn compare_tables(&mut self) {
         let (mut properties, mut members) = (Vec::new(), Vec::new());
-        for node in 0..self.nodes.len() {
+        for node in 0..self.members() {
             let ticket = self.ask_directly(node, ClientRequest::Status);
             if let Some(Response::Status(status)) = self.answers.remove(&ticket) {
                 properties.push(status.properties);
@@ -447,7 +448,7 @@ impl Cluster {
     /// A node whose disk was lost has been told so by the others, and has counted for nothing for a while.
     fn demand_notice(&mut self) {
         let is_owned = |key: &crate::history::KeyRecord| key.owners.contains(&self.victim);
-        let has_others = self.nodes.len() > 1;
+        let has_others = self.members() > 1;
         let has_lost =
             has_others && self.counts.of(Fault::DiskLost) > 0 && self.history.keys.iter().any(is_owned);
         if has_lost && !self.nodes[self.victim].was_amnesiac {

@@ -50,11 +50,12 @@ impl Listing {
 impl Cluster {
     /// Begins one for about every so many operations of clients.
     pub(super) fn list_now_and_then(&mut self) {
+        let members = self.members();
         let rng = &mut self.random.listings;
         if rng.random_range(0..64) > 0 {
             return;
         }
-        let node = rng.random_range(0..self.nodes.len());
+        let node = rng.random_range(0..members);
         let kind = Kind::ALL[rng.random_range(0..Kind::ALL.len())];
         let is_whole_type = rng.random_range(0..4) == 0;
         self.ask_page(Listing::new(node, kind, is_whole_type, false), None);
@@ -130,7 +131,7 @@ impl Cluster {
 
     /// Lists every bucket, and every type, through every node.
     pub(super) fn compare_listings(&mut self) {
-        for node in 0..self.nodes.len() {
+        for node in 0..self.members() {
             for kind in Kind::ALL {
                 for is_whole_type in [false, true] {
                     self.ask_page(Listing::new(node, kind, is_whole_type, true), None);

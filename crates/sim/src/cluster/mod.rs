@@ -6,6 +6,7 @@
 //! are compared.
 
 mod by_hand;
+mod clones;
 mod finish;
 mod listing;
 mod nemesis;
@@ -91,6 +92,7 @@ pub(crate) struct Cluster {
     layout: Layout,
     keys: Vec<NamedKey>,
     nodes: Vec<Node>,
+    copy: Option<clones::Copy>,
     network: Network,
     clients: Vec<Client>,
     /// The requests that nodes have and have not answered.
@@ -177,8 +179,10 @@ impl Cluster {
             queue: Queue::default(),
             layout,
             keys,
-            nodes: (0..nodes).map(|_| Node::new()).collect(),
-            network: Network::new(nodes, settings.faults, fork(seed, "network")),
+            // One place more, for a copy of one of them.
+            nodes: (0..=nodes).map(|_| Node::new()).collect(),
+            copy: None,
+            network: Network::new(nodes + 1, settings.faults, fork(seed, "network")),
             clients: (0..settings.clients).map(client).collect(),
             tickets: BTreeMap::new(),
             next_ticket: 0,
@@ -204,7 +208,7 @@ impl Cluster {
     }
 
     fn outcome(mut self) -> Outcome {
-        (0..self.nodes.len()).for_each(|node| self.note_forgotten(node));
+        (0..self.members()).for_each(|node| self.note_forgotten(node));
         Outcome {
             history: self.history,
             counts: self.counts,

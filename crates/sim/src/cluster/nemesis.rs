@@ -30,7 +30,7 @@ impl Cluster {
     }
 
     /// When this fault strikes next, if it strikes from time to time.
-    fn strike_later(&mut self, fault: Fault) {
+    pub(super) fn strike_later(&mut self, fault: Fault) {
         let range = match fault {
             Fault::Crash | Fault::ClockJump | Fault::Disconnect => 50_000..1_500_000,
             Fault::PowerLoss | Fault::OneWayCut | Fault::PartialCut => 100_000..3_000_000,
@@ -42,7 +42,7 @@ impl Cluster {
             Fault::Away => 200_000..5_000_000,
             Fault::BitFlip | Fault::PropertyChange | Fault::Crowd => 100_000..2_000_000,
             // Once in a run.
-            Fault::DiskLost | Fault::RolledBack => 100_000..1_500_000,
+            Fault::DiskLost | Fault::RolledBack | Fault::Cloned => 100_000..1_500_000,
             _ => return,
         };
         let after = self.random.nemesis.random_range(range);
@@ -52,7 +52,7 @@ impl Cluster {
     }
 
     pub(super) fn strike(&mut self, fault: Fault) {
-        let node = self.random.nemesis.random_range(0..self.nodes.len());
+        let node = self.random.nemesis.random_range(0..self.members());
         let lasts = self.random.nemesis.random_range(20_000..3_000_000);
         let is_running = self.nodes[node].replica.is_some();
         match fault {
@@ -61,10 +61,10 @@ impl Cluster {
             Fault::PowerLoss if is_running => self.lose_power(node, Fault::PowerLoss),
             Fault::ClusterPowerLoss => {
                 self.counts.note(fault);
-                (0..self.nodes.len()).for_each(|node| self.lose_power(node, fault));
+                (0..self.members()).for_each(|node| self.lose_power(node, fault));
             }
-            Fault::Disconnect if self.nodes.len() > 1 => self.disconnect(node),
-            Fault::OneWayCut if self.nodes.len() > 1 => self.cut_one_way(node, lasts),
+            Fault::Disconnect if self.members() > 1 => self.disconnect(node),
+            Fault::OneWayCut if self.members() > 1 => self.cut_one_way(node, lasts),
             Fault::PartialCut => self.cut_some(lasts),
             Fault::Swizzle => self.swizzle(),
             Fault::SlowNode => {
@@ -103,6 +103,7 @@ impl Cluster {
                 self.nodes[self.victim].disk.take_snapshot();
                 return self.schedule(lasts, Event::Heal(Heal::RollBack(self.victim)));
             }
+            Fault::Cloned => return self.clone_directory(lasts),
             Fault::Crowd if is_running => self.crowd(node),
             Fault::PropertyChange => self.change_properties(node),
             _ => {}
@@ -125,6 +126,7 @@ impl Cluster {
             Heal::DiskFull(node) => self.input(node, Input::Room(Room::Enough)),
             Heal::Clock(node) => self.nodes[node].clock_offset = 0,
             Heal::RollBack(node) => self.roll_back(node),
+            Heal::Copy => self.end_copy(),
         }
     }
 
@@ -147,13 +149,20 @@ impl Cluster {
         let lost = self.nodes[node].disk.lose_power(&mut self.random.disk);
         self.batches_destroyed += lost as u64;
         self.stop(node);
-        self.history.damage.push(Damage { node, at: self.now, key: None, synced: false, mended: None });
+        self.history.damage.push(Damage {
+            node,
+            since: self.now,
+            at: self.now,
+            key: None,
+            synced: false,
+            mended: None,
+        });
         self.start_later(node, 1_500_000);
     }
 
     /// One side loses the connection, as by a timer that fired too soon; the other learns it from the next one.
     fn disconnect(&mut self, from: usize) {
-        let to = (from + self.random.nemesis.random_range(1..self.nodes.len())) % self.nodes.len();
+        let to = (from + self.random.nemesis.random_range(1..self.members())) % self.members();
         if self.network.set_connected(from, to, false) {
             self.counts.note(Fault::Disconnect);
             self.input(from, Input::PeerDown(super::id_of(to)));
@@ -163,14 +172,14 @@ impl Cluster {
     }
 
     fn cut_one_way(&mut self, from: usize, lasts: u64) {
-        let to = (from + self.random.nemesis.random_range(1..self.nodes.len())) % self.nodes.len();
+        let to = (from + self.random.nemesis.random_range(1..self.members())) % self.members();
         self.counts.note(Fault::OneWayCut);
         self.cut(vec![(from, to)], lasts);
     }
 
     fn cut_some(&mut self, lasts: u64) {
         self.counts.note(Fault::PartialCut);
-        let count = self.nodes.len();
+        let count = self.members();
         let pairs = (0..count).flat_map(|a| (0..a).map(move |b| (a, b)));
         let mut directions = Vec::new();
         for (a, b) in pairs {
@@ -184,11 +193,11 @@ impl Cluster {
     /// Cuts nodes off one after the other, and joins them again in another order.
     fn swizzle(&mut self) {
         self.counts.note(Fault::Swizzle);
-        let mut nodes: Vec<usize> = (0..self.nodes.len()).collect();
+        let mut nodes: Vec<usize> = (0..self.members()).collect();
         nodes.shuffle(&mut self.random.nemesis);
         nodes.truncate(self.random.nemesis.random_range(1..=nodes.len()));
         for node in nodes {
-            let others = (0..self.nodes.len()).filter(|other| *other != node);
+            let others = (0..self.members()).filter(|other| *other != node);
             let directions = others.flat_map(|other| [(node, other), (other, node)]).collect();
             let lasts = self.random.nemesis.random_range(100_000..2_000_000);
             self.cut(directions, lasts);
@@ -207,7 +216,7 @@ impl Cluster {
     fn freeze(&mut self, node: usize, lasts: u64) {
         self.counts.note(Fault::Freeze);
         self.nodes[node].frozen = Some(VecDeque::new());
-        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+        for other in (0..self.members()).filter(|other| *other != node) {
             let (suspect, silence) = (300_000, self.random.nemesis.random_range(SILENCE));
             let life = self.nodes[other].life;
             let input = Box::new(Input::PeerSuspect(super::id_of(node)));
@@ -223,7 +232,14 @@ impl Cluster {
         let Some(key) = self.nodes[node].disk.flip_bit(&mut self.random.disk) else { return };
         self.counts.note(Fault::BitFlip);
         let key = self.keys.iter().position(|named| named.key == key);
-        self.history.damage.push(Damage { node, at: self.now, key, synced: true, mended: None });
+        self.history.damage.push(Damage {
+            node,
+            since: self.now,
+            at: self.now,
+            key,
+            synced: true,
+            mended: None,
+        });
     }
 
     fn lose_disk(&mut self) {
@@ -243,7 +259,14 @@ impl Cluster {
     /// The node's data was replaced while it was not running.
     fn replace_data(&mut self, node: usize) {
         self.stop(node);
-        self.history.damage.push(Damage { node, at: self.now, key: None, synced: true, mended: None });
+        self.history.damage.push(Damage {
+            node,
+            since: self.now,
+            at: self.now,
+            key: None,
+            synced: true,
+            mended: None,
+        });
         self.start_later(node, 500_000);
     }
 
@@ -252,7 +275,7 @@ impl Cluster {
     /// and none where there is no majority.
     fn jump_clock(&mut self, node: usize, lasts: u64) {
         self.counts.note(Fault::ClockJump);
-        let is_alone = node == self.victim && self.nodes.len() > 2;
+        let is_alone = node == self.victim && self.members() > 2;
         let rng = &mut self.random.nemesis;
         self.nodes[node].clock_offset = match rng.random_range(0..8) {
             0 | 1 if is_alone => rng.random_range(-3_600_000_000..3_600_000_000),
@@ -267,7 +290,7 @@ impl Cluster {
         self.counts.note(Fault::PropertyChange);
         for _ in 0..self.random.nemesis.random_range(1..4) {
             let kind = Kind::ALL[self.random.nemesis.random_range(0..Kind::ALL.len())];
-            let other = self.random.nemesis.random_range(0..self.nodes.len());
+            let other = self.random.nemesis.random_range(0..self.members());
             let node = if self.random.nemesis.random_range(0..2) == 0 { node } else { other };
             if self.nodes[node].replica.is_none() {
                 continue;

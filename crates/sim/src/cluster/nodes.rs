@@ -8,7 +8,7 @@ use gramme_wire::PeerMessage;
 use gramme_wire::peer::Status;
 use rand::RngExt;
 
-use super::{Cluster, Hold, id_of, keyspace, node_of};
+use super::{Cluster, Hold, id_of, keyspace};
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::history::{Broken, Damage};
@@ -29,15 +29,16 @@ impl Cluster {
 
     /// Starts a node on what its disk holds, if it is not running.
     pub(crate) fn start(&mut self, node: usize) {
-        if self.nodes[node].replica.is_some() {
+        let is_gone = node == self.members() && self.copy.is_none();
+        if self.nodes[node].replica.is_some() || is_gone {
             return;
         }
         let config = Config {
-            node: id_of(node),
+            node: self.id(node),
             layout: self.layout.clone(),
             keyspace: keyspace(),
             secrets: Secrets { current: (1, [1; 32]), previous: None },
-            addresses: (0..self.nodes.len()).map(|node| (id_of(node), vec![address_of(node)])).collect(),
+            addresses: (0..self.members()).map(|node| (id_of(node), vec![address_of(node)])).collect(),
             max_requests: self.most_requests(),
             bounds: self.bounds(),
             background: Limits::USUAL,
@@ -64,7 +65,7 @@ impl Cluster {
         }
         self.run_effects(node, &mut effects);
         let most = if std::mem::take(&mut self.nodes[node].starts_alone) { 5_000_000 } else { 50_000 };
-        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+        for other in self.others(node) {
             let after = self.random.nemesis.random_range(100..most);
             self.schedule(after, Event::Connect { between: (node, other) });
         }
@@ -97,7 +98,7 @@ impl Cluster {
         this.fatal = None;
         this.life += 1;
         self.tickets.retain(|_, asked| !asked.is_at(node));
-        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+        for other in (0..self.members()).filter(|other| *other != node) {
             self.network.set_connected(node, other, false);
             // The others notice some time later, or when it is back.
             let after = self.random.nemesis.random_range(1_000..3_000_000);
@@ -113,7 +114,7 @@ impl Cluster {
         }
         for (from, to) in [(a, b), (b, a)] {
             if self.network.set_connected(from, to, false) {
-                self.input(from, Input::PeerDown(id_of(to)));
+                self.input(from, Input::PeerDown(self.id(to)));
             }
         }
     }
@@ -129,13 +130,15 @@ impl Cluster {
         }
         for (from, to) in [(a, b), (b, a)] {
             // A new connection ends what was left of the old one.
-            if self.network.set_connected(from, to, false) {
-                self.input(from, Input::PeerDown(id_of(to)));
+            for process in self.processes(to) {
+                if self.network.set_connected(from, process, false) {
+                    self.input(from, Input::PeerDown(self.id(to)));
+                }
             }
         }
         for (from, to) in [(a, b), (b, a)] {
             self.network.set_connected(from, to, true);
-            self.input(from, Input::PeerUp(id_of(to)));
+            self.input(from, Input::PeerUp(self.id(to)));
         }
     }
 
@@ -147,7 +150,7 @@ impl Cluster {
         line[8..12].copy_from_slice(&crc32fast::hash(&body).to_le_bytes());
         line[12..].copy_from_slice(&(from as u32 ^ (to as u32) << 16).to_le_bytes());
         self.trace.update(&line);
-        if !self.is_alive(to, life) {
+        if !self.is_alive(to, life) || self.is_deaf_to(to, from) {
             return;
         }
         match PeerMessage::decode(method, body) {
@@ -157,7 +160,7 @@ impl Cluster {
                 {
                     hello.heard = None;
                 }
-                self.input(to, Input::Message { from: id_of(from), id, message });
+                self.input(to, Input::Message { from: self.id(from), id, message });
             }
             Err(error) => self.broken(Broken::Misbehaved(format!("a message does not decode: {error}"))),
         }
@@ -360,7 +363,7 @@ impl Cluster {
     }
 
     fn send(&mut self, from: usize, to: NodeId, id: u64, message: PeerMessage) {
-        let to_node = node_of(to);
+        let to_node = self.process_of(from, to);
         self.note_healing(&message);
         match self.network.send(from, to_node, self.now, &mut self.counts) {
             Fate::Undelivered { busy } => self.tell_undelivered(from, to_node, id, busy),
@@ -402,7 +405,7 @@ impl Cluster {
     }
 
     fn tell_undelivered(&mut self, from: usize, to: usize, id: u64, busy: bool) {
-        let input = Box::new(Input::Undelivered { to: id_of(to), id, busy });
+        let input = Box::new(Input::Undelivered { to: self.id(to), id, busy });
         self.schedule(5, Event::Own { node: from, life: self.nodes[from].life, input });
     }
 }

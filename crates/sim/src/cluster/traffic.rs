@@ -8,7 +8,7 @@ use gramme_ring::NodeId;
 use gramme_router::Step;
 use rand::RngExt;
 
-use super::{Cluster, id_of, node_of};
+use super::{Cluster, node_of};
 use crate::clients::{self, Wish};
 use crate::event::Event;
 use crate::fault::Fault;
@@ -96,6 +96,7 @@ impl Cluster {
         if self.happens(Fault::LostRequest, 30) {
             return;
         }
+        let node = self.some_process(node);
         let after = self.random.clients.random_range(10..200);
         let is_named = matches!(&request, ClientRequest::Put(put) if put.identity.is_some());
         if is_named && self.happens(Fault::RepeatedRequest, 50) {
@@ -145,7 +146,7 @@ impl Cluster {
 
     /// Asks all owners of a key, one of which has just lost data: it cannot be answered.
     pub(super) fn probe(&mut self, node: usize) {
-        let owned = self.layout.partitions().filter(|id| self.layout.slot_of(*id, id_of(node)).is_some());
+        let owned = self.layout.partitions().filter(|id| self.layout.slot_of(*id, self.id(node)).is_some());
         let amnesiac = self.nodes[node].replica.as_ref().map(|replica| replica.stats().amnesiac_partitions);
         if amnesiac != Some(owned.count() as u64) {
             // A damaged row concerns its partition alone.
@@ -166,7 +167,7 @@ impl Cluster {
             session: Vec::new(),
         };
         self.probes.insert(ticket, (node, self.amnesiac(node)));
-        self.hand_over(Asker::Nobody, (node + 1) % self.nodes.len(), ticket, request);
+        self.hand_over(Asker::Nobody, (node + 1) % self.members(), ticket, request);
     }
 
     /// A request reaches its node.
