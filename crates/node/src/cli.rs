@@ -213,6 +213,9 @@ pub(crate) struct AcceptLossArgs {
     /// The node that lost data: its HTTP address
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) node: String,
+    /// Show what would be given up, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Clone, Debug, Args)]

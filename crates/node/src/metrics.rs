@@ -42,6 +42,7 @@ impl Operation {
             ClientRequest::Properties { .. }
             | ClientRequest::Keys { .. }
             | ClientRequest::SetProperties { .. }
+            | ClientRequest::Losses
             | ClientRequest::AcceptLoss
             | ClientRequest::Explain { .. }
             | ClientRequest::Status => Self::other,
@@ -97,7 +98,7 @@ impl Metrics {
             Response::Properties(result) => result.is_err(),
             Response::SetProperties(result) => result.is_err(),
             Response::Explained(result) => result.is_err(),
-            Response::Status(_) | Response::LossAccepted(_) => false,
+            Response::Status(_) | Response::Losses(_) => false,
         };
         let result = if failed { Result::error } else { Result::ok };
         self.latency.get_or_create(&Labels { operation, result }).observe(took.as_secs_f64());

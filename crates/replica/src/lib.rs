@@ -32,7 +32,7 @@ pub use node::{
 pub use place::{Place, Space};
 pub use replica::Replica;
 pub use request::{
-    Blocked, ClientPut, ClientRequest, Cursor, Exchange, Explained, Found, Held, Holder, KeysPage,
+    Blocked, ClientPut, ClientRequest, Cursor, Exchange, Explained, Found, Held, Holder, KeysPage, Loss,
     NodeStatus, PropertiesError, Response, Scrubbing, Status, Stored,
 };
 pub use shard::{Backlog, RecordError};

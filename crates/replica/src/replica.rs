@@ -175,13 +175,19 @@ impl Replica {
             ClientRequest::Explain { key, timeout } => {
                 coordinator.start_explain(&mut around, ticket, (key, timeout));
             }
+            ClientRequest::Losses => {
+                let (exchanges, around) = self.split_exchanges();
+                let losses = exchanges.losses(&around);
+                around.cx.reply(ticket, Response::Losses(losses));
+            }
             ClientRequest::AcceptLoss => {
-                let Around { cx, shard, .. } = around;
-                let lost: Vec<_> = shard.amnesiac().collect();
+                let (exchanges, around) = self.split_exchanges();
+                let losses = exchanges.losses(&around);
+                let lost: Vec<_> = losses.iter().map(|loss| loss.partition).collect();
                 if !lost.is_empty() {
-                    shard.remember(cx, &lost);
+                    around.shard.remember(around.cx, &lost);
                 }
-                cx.reply(ticket, Response::LossAccepted(lost.len()));
+                around.cx.reply(ticket, Response::Losses(losses));
             }
             ClientRequest::Status => {
                 let mut status = around.node.status(around.cx, around.shard);

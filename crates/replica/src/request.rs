@@ -66,6 +66,8 @@ pub enum ClientRequest {
     },
     /// What this node knows of the cluster.
     Status,
+    /// What would be given up if an administrator accepted this node's losses.
+    Losses,
     /// An administrator accepts that what this node has lost, and nobody else has, is gone: it counts again.
     AcceptLoss,
 }
@@ -82,6 +84,7 @@ impl ClientRequest {
             Self::SetProperties { .. } => "SetProperties",
             Self::Explain { .. } => "Explain",
             Self::Status => "Status",
+            Self::Losses => "Losses",
             Self::AcceptLoss => "AcceptLoss",
         }
     }
@@ -134,8 +137,21 @@ pub enum Response {
     Status(Status),
     /// To a question for what nodes hold.
     Explained(Result<Explained, GetError>),
-    /// To an acceptance of loss: how many partitions count again.
-    LossAccepted(usize),
+    /// To a question for losses, and to their acceptance: the partitions that may lack something.
+    Losses(Vec<Loss>),
+}
+
+/// A partition of this node that may lack what it acknowledged, and what is not known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Which.
+    pub partition: PartitionId,
+    /// Keys that this node has of it.
+    pub keys: u64,
+    /// Its other owners with which all has not been compared since.
+    pub not_compared: Vec<NodeId>,
+    /// Nodes that keep copies for its owners, or may.
+    pub may_keep: Vec<NodeId>,
 }
 
 /// What a get found.

@@ -79,7 +79,10 @@ pub(crate) const fn timeout_of(request: &ClientRequest) -> u32 {
         | ClientRequest::Explain { timeout, .. }
         | ClientRequest::SetProperties { timeout, .. } => *timeout,
         ClientRequest::Put(put) => put.timeout,
-        ClientRequest::Properties(_) | ClientRequest::Status | ClientRequest::AcceptLoss => 0,
+        ClientRequest::Properties(_)
+        | ClientRequest::Status
+        | ClientRequest::Losses
+        | ClientRequest::AcceptLoss => 0,
     }
 }
 
@@ -413,7 +416,7 @@ pub(crate) fn misconduct(request: &ClientRequest, response: &Response, replicas:
         (ClientRequest::SetProperties { .. }, Response::SetProperties(_))
         | (ClientRequest::Properties(_), Response::Properties(_))
         | (ClientRequest::Status, Response::Status(_))
-        | (ClientRequest::AcceptLoss, Response::LossAccepted(_)) => None,
+        | (ClientRequest::Losses | ClientRequest::AcceptLoss, Response::Losses(_)) => None,
         _ => return Some(format!("{response:?} answers {request:?}")),
     };
     (blame == Some(Blame::Request)).then(|| format!("{response:?} refuses {request:?}"))

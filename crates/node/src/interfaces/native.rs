@@ -83,7 +83,7 @@ pub(crate) fn answer(ring: u64, response: Response) -> Option<ClientMessage> {
         | Response::SetProperties(_)
         | Response::Status(_)
         | Response::Explained(_)
-        | Response::LossAccepted(_) => {
+        | Response::Losses(_) => {
             return None;
         }
     })

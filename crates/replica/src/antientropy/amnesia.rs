@@ -7,19 +7,27 @@
 //! was merged. An exchange that is broken off proves nothing of what it had not come to. A member that is away keeps
 //! the proof from being made; an operator can accept the loss instead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gramme_plant::planted;
 use gramme_ring::{NodeId, PartitionId};
 
 use super::pull::Whole;
 use crate::coordinator::Around;
+use crate::request::Loss;
 
 /// What has been proven since the last loss.
 #[derive(Debug, Default)]
 pub(super) struct Proof {
     /// When the last exchange began that went through a partition with a peer.
     whole: BTreeMap<(PartitionId, NodeId), u64>,
+}
+
+impl super::Exchanges {
+    /// What may be missing of partitions that count for nothing.
+    pub(crate) fn losses(&self, around: &Around<'_>) -> Vec<Loss> {
+        self.proof.losses(around)
+    }
 }
 
 impl Proof {
@@ -37,6 +45,27 @@ impl Proof {
             self.whole.insert((whole.partition, whole.peer), whole.began);
         }
         self.end_amnesia(around);
+    }
+
+    /// What may be missing of each partition that may lack something.
+    fn losses(&self, around: &Around<'_>) -> Vec<Loss> {
+        let Around { cx, node, shard } = around;
+        let loss = |partition| {
+            let drained = node.drained_since(cx, partition);
+            let is_compared = |peer: &NodeId| {
+                let began = self.whole.get(&(partition, *peer));
+                began.zip(drained).is_some_and(|(began, drained)| *began >= drained)
+            };
+            let others = node.map.layout().owners_but(partition, cx.me());
+            let not_compared: BTreeSet<NodeId> = others.filter(|peer| !is_compared(peer)).collect();
+            Loss {
+                partition,
+                keys: shard.keys_of(partition),
+                not_compared: not_compared.into_iter().collect(),
+                may_keep: node.not_drained(cx, node.map.owners(partition).collect()),
+            }
+        };
+        shard.amnesiac().map(loss).collect()
     }
 
     /// Lets those partitions count again of which nothing can be missing.

@@ -246,12 +246,17 @@ impl Node {
         cx.config.others().map(said).try_fold(0, |latest: u64, said| Some(latest.max(said?)))
     }
 
-    /// Those who keep copies for an owner of an amnesiac partition, or have not said that they do not.
-    fn not_drained(&self, cx: &Cx, shard: &Shard) -> Vec<NodeId> {
+    /// The owners of amnesiac partitions.
+    fn forgetful(&self, shard: &Shard) -> Vec<NodeId> {
         let mut owners: Vec<NodeId> =
             shard.amnesiac().flat_map(|partition| self.map.owners(partition).collect::<Vec<_>>()).collect();
         owners.sort_unstable();
         owners.dedup();
+        owners
+    }
+
+    /// Those who keep copies for one of these owners, or have not said since the last loss that they do not.
+    pub(crate) fn not_drained(&self, cx: &Cx, owners: Vec<NodeId>) -> Vec<NodeId> {
         let has_said = |node: &NodeId| {
             let peer = self.peers.peers.get(node);
             let nothing = |owner: &NodeId| {
@@ -333,7 +338,7 @@ impl Node {
             scrubbing: None,
             reclaim_waiting: cx.stats.reclaim_waiting,
             reclaim_blocked_by: self.blocking_reclaim(shard),
-            waits_for: self.not_drained(cx, shard),
+            waits_for: self.not_drained(cx, self.forgetful(shard)),
             nodes,
         }
     }

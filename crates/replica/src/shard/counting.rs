@@ -42,6 +42,11 @@ impl Shard {
         self.partitions.iter().filter(|(_, owned)| owned.is_amnesiac()).map(|(id, _)| *id)
     }
 
+    /// Keys that this node has of a partition.
+    pub(crate) fn keys_of(&self, partition: PartitionId) -> u64 {
+        self.partitions.get(&partition).map_or(0, |owned| owned.total().count)
+    }
+
     /// Data was lost: no partition counts for anything any more.
     pub(crate) fn lose(&mut self, cx: &mut Cx, lost: Lost) {
         cx.stats.losses += 1;

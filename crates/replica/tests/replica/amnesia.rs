@@ -172,12 +172,22 @@ fn a_second_loss_begins_anew() {
 #[test]
 fn an_administrator_may_accept_the_loss() {
     let mut bench = forgetful();
-    for counts_again in [8, 0] {
+    // B has said that it keeps nothing for anybody, and all was compared with it.
+    bench.says_that_it_keeps(B, &[]);
+    let losses = |bench: &mut Bench, request| {
         bench.replies.clear();
-        bench.step(Input::Client { ticket: Ticket(90), request: ClientRequest::AcceptLoss });
-        let Response::LossAccepted(partitions) = bench.answer() else { panic!("no answer") };
-        assert_eq!((partitions, bench.amnesiac()), (counts_again, 0));
-    }
+        bench.step(Input::Client { ticket: Ticket(90), request });
+        match bench.answer() {
+            Response::Losses(losses) => losses,
+            other => panic!("{other:?}"),
+        }
+    };
+    let shown = losses(&mut bench, ClientRequest::Losses);
+    assert_eq!((shown.len(), bench.amnesiac()), (8, 8));
+    assert!(shown.iter().all(|loss| loss.may_keep == [C] && loss.not_compared == [B, C]), "{shown:?}");
+    assert_eq!(losses(&mut bench, ClientRequest::AcceptLoss), shown);
+    assert_eq!(bench.amnesiac(), 0);
+    assert_eq!(losses(&mut bench, ClientRequest::AcceptLoss), []);
     bench.commit_all();
     assert_eq!(started(3, bench.disk.clone(), BOUNDS).amnesiac(), 0);
 }

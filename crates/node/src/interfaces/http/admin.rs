@@ -1,5 +1,6 @@
 //! Status, health and figures. Each answers in under a second, whatever state the cluster is in.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use gramme_gossip::Opinion;
-use gramme_replica::{ClientRequest, NodeStatus, Response as Answer, Status};
+use gramme_replica::{ClientRequest, Loss, NodeStatus, Response as Answer, Status};
+use gramme_ring::NodeId;
 use gramme_wire::peer::Room;
 use serde_json::{Value, json};
 
@@ -55,12 +57,29 @@ fn ready(handle: &Handle) -> Result<Response, HttpError> {
     Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", message))
 }
 
-/// The node's partitions count again, whatever they lack.
-pub(super) async fn accept_loss(handle: &Handle) -> Result<Response, HttpError> {
-    match handle.ask(ClientRequest::AcceptLoss).await {
-        Some(Answer::LossAccepted(partitions)) => Ok(json_page(&json!({ "partitions": partitions }))),
-        _ => Err(HttpError::going_down(true)),
+/// What the node's partitions may lack; accepted, they count again.
+pub(super) async fn losses(handle: &Handle, is_accepted: bool) -> Result<Response, HttpError> {
+    let request = if is_accepted { ClientRequest::AcceptLoss } else { ClientRequest::Losses };
+    match handle.ask(request).await {
+        Some(Answer::Losses(losses)) => Ok(json_page(&render_losses(&losses))),
+        _ => Err(HttpError::going_down(is_accepted)),
     }
+}
+
+/// Most partitions lack the same.
+fn render_losses(losses: &[Loss]) -> Value {
+    let mut kinds: BTreeMap<(&[NodeId], &[NodeId]), (Vec<String>, u64)> = BTreeMap::new();
+    for loss in losses {
+        let kind = kinds.entry((&loss.not_compared, &loss.may_keep)).or_default();
+        kind.0.push(loss.partition.to_string());
+        kind.1 += loss.keys;
+    }
+    let ids = |nodes: &[NodeId]| nodes.iter().map(NodeId::to_string).collect::<Vec<_>>();
+    let kinds = kinds.into_iter().map(|((not_compared, may_keep), (partitions, keys))| {
+        let (not_compared, may_keep) = (ids(not_compared), ids(may_keep));
+        json!({ "partitions": partitions, "keys": keys, "not_compared": not_compared, "may_keep": may_keep })
+    });
+    json!({ "partitions": losses.len(), "losses": kinds.collect::<Vec<_>>() })
 }
 
 async fn status(handle: &Handle) -> Result<Response, HttpError> {

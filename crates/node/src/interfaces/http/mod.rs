@@ -102,8 +102,9 @@ async fn route(handle: &Handle, request: Request) -> Result<Response, HttpError>
         (Resource::TypeProperties(_), _) => Err(HttpError::method("GET, HEAD, PUT")),
         (Resource::Explain(name), Method::GET | Method::HEAD) => explain::get(handle, &name).await,
         (Resource::Explain(_), _) => Err(HttpError::method("GET, HEAD")),
-        (Resource::AcceptLoss, Method::POST) => admin::accept_loss(handle).await,
-        (Resource::AcceptLoss, _) => Err(HttpError::method("POST")),
+        (Resource::AcceptLoss, Method::GET | Method::HEAD) => admin::losses(handle, false).await,
+        (Resource::AcceptLoss, Method::POST) => admin::losses(handle, true).await,
+        (Resource::AcceptLoss, _) => Err(HttpError::method("GET, HEAD, POST")),
         (Resource::Admin(page), Method::GET | Method::HEAD) => admin::get(handle, page).await,
         (Resource::Admin(_), _) => Err(HttpError::method("GET, HEAD")),
     }
