@@ -226,6 +226,7 @@ impl Counts {
             ("log_syncs", "Syncs of the commit log.", storage.syncs),
             ("checkpoints", "Checkpoints completed.", storage.checkpoints),
             ("engine_rows", "Rows written to the engine.", storage.engine_rows),
+            ("compactions", "Times that the engine was copied to give back disk space.", storage.compactions),
         ]
     }
 
@@ -281,6 +282,7 @@ impl Counts {
                 "Bytes of commit log that a restart would replay.",
                 figures.storage.replay_bytes,
             ),
+            ("engine_bytes", "Bytes that the engine's files take on the disk.", figures.storage.engine_bytes),
             ("disk_full", "1 while the disk is too full to take writes.", figures.storage.disk_full),
             (
                 "http_connections",

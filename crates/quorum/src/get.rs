@@ -556,7 +556,7 @@ fn is_asked(member: &Member<Answer>) -> bool {
 fn give_up(member: &mut Member<Answer>, failure: Failure) {
     match &mut member.heard {
         Some(Heard::Answer(answer)) if answer.uncounted.is_some() && answer.withheld.is_empty() => {
-            answer.open = 0
+            answer.open = 0;
         }
         heard => *heard = Some(Heard::Failure(failure)),
     }

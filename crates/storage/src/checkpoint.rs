@@ -14,7 +14,8 @@ use gramme_ring::PartitionId;
 use crate::batch::Name;
 use crate::buffer::{Half, PartitionState, Pending};
 use crate::commands::{Command, Request};
-use crate::engine::{EngineError, EngineOp};
+use crate::compaction::{Compaction, Due, Retired};
+use crate::engine::{EngineError, EngineOp, disk_bytes};
 use crate::error::CommitError;
 use crate::manifest::Manifest;
 use crate::report::{Commit, Event};
@@ -44,33 +45,129 @@ enum CheckpointError {
 pub(crate) struct Checkpointer {
     shared: Arc<Shared>,
     commands: Sender<Command>,
+    /// When the last checkpoint was looked for.
+    last: Instant,
+    /// When it was last looked whether to compact, and whether there was a checkpoint since.
+    looked: Instant,
+    has_checkpoint: bool,
+    compaction: Option<Compaction>,
+    due: Due,
+    retired: Option<Retired>,
 }
 
 impl Checkpointer {
     pub(crate) fn new(shared: Arc<Shared>, commands: Sender<Command>) -> Self {
-        Self { shared, commands }
+        let (last, looked, due) = (Instant::now(), Instant::now(), Due::default());
+        Self { shared, commands, last, looked, has_checkpoint: false, compaction: None, due, retired: None }
     }
 
-    pub(crate) fn run(self, requests: &Receiver<Request>) {
+    pub(crate) fn run(mut self, requests: &Receiver<Request>) {
         // On Linux this is the thread's own; where it fails the thread is as important as the others.
         let _ = rustix::process::nice(NICE);
         loop {
-            let request = match requests.recv_timeout(self.shared.options.checkpoint_interval) {
-                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Request::Soon) if !self.is_wanted() => continue,
-                Ok(request) => request,
-                Err(RecvTimeoutError::Timeout) => Request::Soon,
+            let interval = self.shared.options.checkpoint_interval;
+            let wait = match self.compaction {
+                Some(_) => Duration::ZERO,
+                None => interval.saturating_sub(self.last.elapsed()),
             };
-            if !self.shared.has_failed() {
-                self.checkpoint_or_fail(&request);
+            match requests.recv_timeout(wait) {
+                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return self.end(),
+                Ok(Request::Soon) if !self.is_wanted() => {}
+                Ok(request) => self.serve(request),
+                Err(RecvTimeoutError::Timeout) if self.last.elapsed() >= interval => {
+                    self.serve(Request::Soon);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
-            if let Request::Now(done) = request {
-                let _ = done.send(());
+            if !self.shared.has_failed() {
+                self.compact();
             }
         }
     }
 
-    fn checkpoint_or_fail(&self, request: &Request) {
+    fn serve(&mut self, request: Request) {
+        self.last = Instant::now();
+        if !self.shared.has_failed() {
+            self.checkpoint_or_fail(&request);
+        }
+        if let Request::Now(done) = request {
+            let _ = done.send(());
+        }
+    }
+
+    /// Does the next part of a compaction, or begins one.
+    fn compact(&mut self) {
+        self.retired = self.retired.take().and_then(Retired::remove);
+        let Some(compaction) = &mut self.compaction else { return self.begin_compaction() };
+        let began = Instant::now();
+        if let Err(error) = compaction.copy_some(self.shared.engine().as_ref()) {
+            return self.abandon(&error);
+        }
+        if !compaction.is_copied() {
+            return self.rest(began.elapsed());
+        }
+        self.event(Event::CompactionCopied);
+        if let Err(error) = self.checkpoint(false) {
+            self.fail(&error);
+        }
+    }
+
+    fn begin_compaction(&mut self) {
+        let engine = self.shared.engine();
+        let number = self.shared.engine_number();
+        let is_soon = self.looked.elapsed() < self.shared.options.checkpoint_interval;
+        if is_soon && !std::mem::take(&mut self.has_checkpoint) {
+            return;
+        }
+        self.looked = Instant::now();
+        if self.retired.is_some() || !engine.is_persistent() {
+            return;
+        }
+        let directory = &self.shared.directory;
+        let Ok(taken) = disk_bytes(&directory.engine(number)) else { return };
+        self.shared.counters.engine_bytes.store(taken, Ordering::Relaxed);
+        let options = &self.shared.options;
+        let stored = self.shared.stored_bytes.load(Ordering::Relaxed);
+        let needed = stored.saturating_mul(2).saturating_add(options.min_free_bytes);
+        if !self.due.is_due(taken, stored, options.spare_bytes) || directory.is_nearly_full(needed) {
+            return;
+        }
+        tracing::info!(taken, stored, "the engine takes too much of the disk: it is copied to a new one");
+        match Compaction::begin(directory, number + 1, options.engine) {
+            Ok(compaction) => self.compaction = Some(compaction),
+            Err(error) => return self.abandon(&error),
+        }
+        self.event(Event::CompactionStarted);
+    }
+
+    /// The new engine failed; the old one is whole.
+    fn abandon(&mut self, error: &EngineError) {
+        tracing::warn!(%error, "a compaction failed, and is tried again in an hour; nothing is lost");
+        self.due.note_failed();
+        if let Some(compaction) = self.compaction.take() {
+            compaction.abandon();
+        }
+    }
+
+    /// The manifest names the new engine: it takes the place of the old.
+    fn take_over(&mut self, Compaction { number, engine, .. }: Compaction) {
+        let (before, old) = self.shared.replace_engine(number, engine);
+        let path = self.shared.directory.engine(before);
+        self.retired = Retired { engine: old, path }.remove();
+        let taken = disk_bytes(&self.shared.directory.engine(number)).unwrap_or(0);
+        self.due.note_done(taken);
+        self.shared.counters.engine_bytes.store(taken, Ordering::Relaxed);
+        add(&self.shared.counters.compactions, 1);
+        tracing::info!(taken, "the engine was copied to a new one");
+        self.event(Event::CompactionDone);
+    }
+
+    fn end(self) {
+        self.compaction.into_iter().for_each(Compaction::abandon);
+        let _ = self.retired.and_then(Retired::remove);
+    }
+
+    fn checkpoint_or_fail(&mut self, request: &Request) {
         // Batches that were submitted before this request must be in it.
         if matches!(request, Request::Now(_)) && self.ask(Command::Barrier).is_err() {
             return;
@@ -93,12 +190,16 @@ impl Checkpointer {
             tracing::info!("there is space on the disk for checkpoints again");
         }
         if let Err(error) = self.checkpoint(matches!(request, Request::Soon)) {
-            tracing::error!(%error, "a checkpoint failed: the process must end; the log has everything");
-            self.shared.set_failed();
-            let through = self.shared.buffer().sequence;
-            let failed = Commit::Failed { from: through + 1, through, error: CommitError::Fatal };
-            (self.shared.hooks.on_commit)(failed);
+            self.fail(&error);
         }
+    }
+
+    fn fail(&self, error: &CheckpointError) {
+        tracing::error!(%error, "a checkpoint failed: the process must end; the log has everything");
+        self.shared.set_failed();
+        let through = self.shared.buffer().sequence;
+        let failed = Commit::Failed { from: through + 1, through, error: CommitError::Fatal };
+        (self.shared.hooks.on_commit)(failed);
     }
 
     /// Whether the buffer is (still) large: of many requests while a checkpoint ran, one is enough.
@@ -107,7 +208,7 @@ impl Checkpointer {
         buffer.active_bytes() > options.checkpoint_bytes || buffer.bytes() > options.buffer_bytes
     }
 
-    fn checkpoint(&self, paced: bool) -> Result<(), CheckpointError> {
+    fn checkpoint(&mut self, paced: bool) -> Result<(), CheckpointError> {
         self.event(Event::CheckpointStarted);
         let (frozen, sequence, totals, partitions) = {
             let mut buffer = self.shared.buffer();
@@ -119,24 +220,41 @@ impl Checkpointer {
         self.sync_log()?;
         self.fill(&frozen, &partitions, sequence, paced)?;
         self.event(Event::EngineFilled);
-        self.shared.engine.sync()?;
+        self.shared.engine().sync()?;
+        let copied = self.copied_engine();
         self.event(Event::EngineSynced);
-        if self.shared.engine.is_persistent() {
+        if self.shared.engine().is_persistent() {
             let first_segment = self.ask(|reply| Command::FirstNeeded { sequence, reply })?;
             let store = self.shared.store_id;
-            let manifest = Manifest { store, sequence, first_segment, totals };
+            let engine = copied.as_ref().map_or_else(|| self.shared.engine_number(), |copied| copied.number);
+            let manifest = Manifest { store, sequence, first_segment, engine, totals };
             manifest.write(&self.shared.directory.manifest())?;
             self.event(Event::ManifestWritten);
+            copied.into_iter().for_each(|copied| self.take_over(copied));
             self.ask(|reply| Command::DropBefore { segment: first_segment, reply })?;
         }
         self.shared.buffer().thaw();
+        self.has_checkpoint = true;
         add(&self.shared.counters.checkpoints, 1);
         self.event(Event::CheckpointDone);
         Ok(())
     }
 
+    /// The new engine, if it has everything and is synced.
+    fn copied_engine(&mut self) -> Option<Compaction> {
+        let copied = self.compaction.take_if(|compaction| compaction.is_copied())?;
+        match copied.engine.sync() {
+            Ok(()) => Some(copied),
+            Err(error) => {
+                self.compaction = Some(copied);
+                self.abandon(&error);
+                None
+            }
+        }
+    }
+
     fn fill(
-        &self,
+        &mut self,
         frozen: &Half,
         partitions: &[(PartitionId, PartitionState)],
         sequence: u64,
@@ -186,9 +304,14 @@ impl Checkpointer {
         }
     }
 
-    fn apply(&self, ops: Vec<EngineOp>) -> Result<(), CheckpointError> {
+    fn apply(&mut self, ops: Vec<EngineOp>) -> Result<(), CheckpointError> {
         add(&self.shared.counters.engine_rows, ops.len() as u64);
-        Ok(self.shared.engine.apply(ops)?)
+        if let Some(compaction) = &self.compaction
+            && let Err(error) = compaction.engine.apply(ops.clone())
+        {
+            self.abandon(&error);
+        }
+        Ok(self.shared.engine().apply(ops)?)
     }
 
     /// Adds the operations for one object; returns about how many bytes they carry.
@@ -201,7 +324,7 @@ impl Checkpointer {
     ) -> Result<usize, EngineError> {
         let key = name.engine_key();
         let had_chunks = self.shared.buffer().chunked.may_contain(name.filter_hash());
-        if had_chunks && let Some(head) = self.shared.engine.get(&key)? {
+        if had_chunks && let Some(head) = self.shared.engine().get(&key)? {
             rows::remove_chunks(&key, &head, ops);
         }
         match pending {

@@ -14,6 +14,7 @@ use crate::files::{private_options, write_atomically};
 
 const MAGIC: &[u8; 8] = b"GRMSTORE";
 const VERSION: u32 = 2;
+const ENGINE: &str = "engine";
 /// Given back when the disk runs full, so that a last checkpoint can be written.
 const RESERVE_BYTES: u64 = 16 << 20;
 
@@ -57,8 +58,25 @@ impl Directory {
         self.path.join("log")
     }
 
-    pub(crate) fn engine(&self) -> PathBuf {
-        self.path.join("engine")
+    /// The directory of an engine: the store's first, or one that took the place of another.
+    pub(crate) fn engine(&self, number: u64) -> PathBuf {
+        match number {
+            0 => self.path.join(ENGINE),
+            number => self.path.join(format!("{ENGINE}-{number}")),
+        }
+    }
+
+    /// Removes what compactions have left of other engines than this.
+    pub(crate) fn remove_other_engines(&self, number: u64) -> io::Result<()> {
+        let ours = self.engine(number);
+        for entry in fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with(ENGINE) && path != ours {
+                fs::remove_dir_all(&path)?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn manifest(&self) -> PathBuf {

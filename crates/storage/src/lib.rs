@@ -6,6 +6,7 @@ mod buffer;
 mod checkpoint;
 mod commands;
 mod committer;
+mod compaction;
 mod directory;
 mod engine;
 mod error;

@@ -18,6 +18,7 @@ use crate::manifest::Manifest;
 use crate::options::Options;
 use crate::report::Hooks;
 use crate::rows;
+use crate::shared::Shared;
 use crate::store::Store;
 use crate::verify::{Damage, verify};
 
@@ -59,18 +60,18 @@ pub(crate) fn create(path: &Path, id: [u8; 16], options: &Options) -> Result<(),
         Ok(_) => return Err(OpenError::Exists(path.to_owned())),
         Err(error) => return Err(error),
     }
-    for part in [directory.log(), directory.engine()] {
+    for part in [directory.log(), directory.engine(0)] {
         make_private(&part).map_err(OpenError::io(&part))?;
     }
     // What an interrupted creation has left; the identity comes last, so nothing was ever stored.
-    for part in [directory.log(), directory.engine()] {
+    for part in [directory.log(), directory.engine(0)] {
         std::fs::remove_dir_all(&part).map_err(OpenError::io(&part))?;
         make_private(&part).map_err(OpenError::io(&part))?;
     }
     let log = directory.log();
     LogWriter::create(&log, id, 1, 0).map_err(OpenError::io(&log))?;
-    options.engine.open(&directory.engine())?.sync()?;
-    let manifest = Manifest { store: id, sequence: 0, first_segment: 1, totals: BTreeMap::new() };
+    options.engine.open(&directory.engine(0))?.sync()?;
+    let manifest = Manifest { store: id, sequence: 0, first_segment: 1, engine: 0, totals: BTreeMap::new() };
     manifest.write(&directory.manifest()).map_err(OpenError::io(directory.manifest()))?;
     directory.make_reserve();
     // The directory's own entry: without it all of this could be gone after a loss of power.
@@ -104,8 +105,16 @@ pub(crate) fn open(path: &Path, options: Options, hooks: Hooks) -> Result<Opened
         // The engine may need some space to open.
         directory.release_reserve();
     }
-    let engine = options.engine.open(&directory.engine())?;
+    if !directory.engine(manifest.engine).is_dir() {
+        return Err(OpenError::damaged(
+            directory.engine(manifest.engine),
+            "the engine's directory is missing",
+        ));
+    }
+    let engine = options.engine.open(&directory.engine(manifest.engine))?;
     check_mark(engine.as_ref(), &manifest)?;
+    // Not before: of a directory that was put together by hand nothing is removed.
+    directory.remove_other_engines(manifest.engine).map_err(OpenError::io(path))?;
     let mut buffer = Buffer::default();
     let damaged_records = load_partitions(engine.as_ref(), &manifest, &mut buffer)?;
     buffer.sequence = manifest.sequence;
@@ -134,7 +143,10 @@ pub(crate) fn open(path: &Path, options: Options, hooks: Hooks) -> Result<Opened
         partitions.entry(partition).or_default().leaves.insert(number, leaf);
     }
     let position = buffer.sequence;
-    let store = Store::start(directory, options, identity.id, engine, buffer, recovered.writer, hooks)?;
+    let store = Store::start(
+        Shared::new(directory, options, identity.id, (manifest.engine, engine), buffer, hooks),
+        recovered.writer,
+    )?;
     Ok(Opened { store, position, partitions, meta, damaged, hints })
 }
 

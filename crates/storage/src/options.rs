@@ -22,6 +22,9 @@ pub struct Options {
     /// Values should not be taken when fewer bytes than this are free on the disk beside what a checkpoint
     /// needs, and nothing at half of it ([`Store::room`](crate::Store::room)); at an eighth batches fail.
     pub min_free_bytes: u64,
+    /// The engine is copied to a new one, and the old one removed, when it takes this many bytes more than three
+    /// times what is stored ([`Store::note_stored`](crate::Store::note_stored)).
+    pub spare_bytes: u64,
 }
 
 impl Options {
@@ -36,6 +39,7 @@ impl Options {
             checkpoint_interval: Duration::from_secs(60),
             segment_bytes: 32 << 20,
             min_free_bytes: 64 << 20,
+            spare_bytes: 32 << 20,
         }
     }
 

@@ -42,6 +42,12 @@ pub enum Event {
     ManifestWritten,
     /// The checkpoint is complete.
     CheckpointDone,
+    /// The engine takes too much disk: it is being copied to a new one.
+    CompactionStarted,
+    /// All is copied; the next checkpoint puts the new engine in the place of the old.
+    CompactionCopied,
+    /// The old engine is gone.
+    CompactionDone,
 }
 
 /// Where the store reports. Called from its threads: be quick, and do not call the store from inside.

@@ -106,10 +106,11 @@ pub(crate) fn page(shared: &Shared, range: &Range, limit: usize) -> Result<Page,
 
 /// The object of a row by its head; nothing if it was removed since.
 fn read_row(shared: &Shared, name: &Name, key: &[u8], head: &Bytes) -> Result<Option<Bytes>, ReadError> {
-    match rows::get_data(shared.engine.as_ref(), key, head) {
+    let engine = shared.engine();
+    match rows::get_data(engine.as_ref(), key, head) {
         Ok((_, object)) => Ok(Some(object)),
         // A checkpoint has replaced it since: it is read anew.
-        Err(_) if shared.engine.get(key)?.as_ref() != Some(head) => reread(shared, name, key),
+        Err(_) if engine.get(key)?.as_ref() != Some(head) => reread(shared, name, key),
         Err(error) => Err(error),
     }
 }
@@ -118,8 +119,9 @@ fn reread(shared: &Shared, name: &Name, key: &[u8]) -> Result<Option<Bytes>, Rea
     if let crate::buffer::Known::Value(value) = shared.buffer().get(name) {
         return Ok(Some(value));
     }
-    match shared.engine.get(key)? {
-        Some(head) => Ok(Some(rows::get_data(shared.engine.as_ref(), key, &head)?.1)),
+    let engine = shared.engine();
+    match engine.get(key)? {
+        Some(head) => Ok(Some(rows::get_data(engine.as_ref(), key, &head)?.1)),
         None => Ok(None),
     }
 }
@@ -143,7 +145,7 @@ fn read_heads(
         (None, None) => end_of(&rows::space_prefix(range.space)),
     };
     let mut is_cut = false;
-    shared.engine.range(&from, end.as_deref(), &mut |key, head| {
+    shared.engine().range(&from, end.as_deref(), &mut |key, head| {
         if rows.len() == limit {
             is_cut = true;
             return false;

@@ -1,7 +1,7 @@
 //! What the store's threads share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::buffer::Buffer;
 use crate::directory::Directory;
@@ -15,11 +15,14 @@ use crate::stats::Counters;
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) store_id: [u8; 16],
-    pub(crate) engine: Arc<dyn Engine>,
+    /// The present one; a compaction puts another in its place, and its number.
+    engine: RwLock<(u64, Arc<dyn Engine>)>,
     buffer: Mutex<Buffer>,
     pub(crate) hooks: Hooks,
     pub(crate) counters: Counters,
     pub(crate) replay_bytes: AtomicU64,
+    /// Bytes of objects, as the owner counts them.
+    pub(crate) stored_bytes: AtomicU64,
     /// Set when the disk has failed: nothing is taken any more.
     failed: AtomicBool,
     /// Set while checkpoints are refused, because too little space is free for them.
@@ -33,18 +36,19 @@ impl Shared {
         directory: Directory,
         options: Options,
         store_id: [u8; 16],
-        engine: Arc<dyn Engine>,
+        engine: (u64, Arc<dyn Engine>),
         buffer: Buffer,
         hooks: Hooks,
     ) -> Self {
         Self {
             options,
             store_id,
-            engine,
+            engine: RwLock::new(engine),
             buffer: Mutex::new(buffer),
             hooks,
             counters: Counters::default(),
             replay_bytes: AtomicU64::new(0),
+            stored_bytes: AtomicU64::new(u64::MAX),
             failed: AtomicBool::new(false),
             cramped: AtomicBool::new(false),
             directory,
@@ -54,6 +58,20 @@ impl Shared {
     pub(crate) fn buffer(&self) -> MutexGuard<'_, Buffer> {
         // A panic elsewhere cannot leave the maps torn: each operation on them is one call.
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The present engine. What is asked of one engine, asked in parts, is to be asked of one `Arc`.
+    pub(crate) fn engine(&self) -> Arc<dyn Engine> {
+        Arc::clone(&self.engine.read().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
+    pub(crate) fn engine_number(&self) -> u64 {
+        self.engine.read().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Puts another engine in its place; returns the one before.
+    pub(crate) fn replace_engine(&self, number: u64, engine: Arc<dyn Engine>) -> (u64, Arc<dyn Engine>) {
+        std::mem::replace(&mut *self.engine.write().unwrap_or_else(PoisonError::into_inner), (number, engine))
     }
 
     pub(crate) fn has_failed(&self) -> bool {

@@ -23,6 +23,10 @@ pub struct Stats {
     pub replay_bytes: u64,
     /// 1 while the disk is too full to take writes.
     pub disk_full: u64,
+    /// Bytes that the engine's files took on the disk after the last checkpoint.
+    pub engine_bytes: u64,
+    /// Times that the engine was copied to a new one, to give back space.
+    pub compactions: u64,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +38,8 @@ pub(crate) struct Counters {
     pub(crate) checkpoints: AtomicU64,
     pub(crate) engine_rows: AtomicU64,
     pub(crate) disk_full: AtomicU64,
+    pub(crate) engine_bytes: AtomicU64,
+    pub(crate) compactions: AtomicU64,
 }
 
 pub(crate) fn add(counter: &AtomicU64, amount: u64) {

@@ -9,12 +9,10 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 
 use crate::batch::{Batch, Name};
-use crate::buffer::{Buffer, Known};
+use crate::buffer::Known;
 use crate::checkpoint::Checkpointer;
 use crate::commands::{Command, Request};
 use crate::committer::Committer;
-use crate::directory::Directory;
-use crate::engine::Engine;
 use crate::error::{OpenError, ReadError};
 use crate::log::LogWriter;
 use crate::open::{self, Opened};
@@ -69,18 +67,10 @@ impl Store {
         open::open(path, options, hooks)
     }
 
-    pub(crate) fn start(
-        directory: Directory,
-        options: Options,
-        store_id: [u8; 16],
-        engine: Arc<dyn Engine>,
-        buffer: Buffer,
-        log: LogWriter,
-        hooks: Hooks,
-    ) -> Result<Self, OpenError> {
-        let path = directory.path().to_owned();
-        let next = buffer.sequence + 1;
-        let shared = Arc::new(Shared::new(directory, options, store_id, engine, buffer, hooks));
+    pub(crate) fn start(shared: Shared, log: LogWriter) -> Result<Self, OpenError> {
+        let path = shared.directory.path().to_owned();
+        let next = shared.buffer().sequence + 1;
+        let shared = Arc::new(shared);
         shared.replay_bytes.store(log.total_bytes(), Ordering::Relaxed);
         let (commands, command_queue) = mpsc::channel();
         let (checkpoints, checkpoint_queue) = mpsc::channel();
@@ -134,7 +124,8 @@ impl Store {
         if let Some(known) = self.get_buffered(name) {
             return Ok(known);
         }
-        let (engine, key) = (self.shared.engine.as_ref(), name.engine_key());
+        let (engine, key) = (self.shared.engine(), name.engine_key());
+        let engine = engine.as_ref();
         let Some(head) = engine.get(&key)? else {
             // A checkpoint may have removed it for good, or a false alarm of the filter has led here.
             return Ok(self.get_buffered(name).flatten());
@@ -198,6 +189,12 @@ impl Store {
         }
     }
 
+    /// Says how many bytes of objects there are, as their owner counts them: from that the store knows when its engine
+    /// takes far more disk than that, and makes it anew. Never, unless it is said.
+    pub fn note_stored(&self, bytes: u64) {
+        self.shared.stored_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// What it has counted.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -212,6 +209,8 @@ impl Store {
             buffer_bytes: self.shared.buffer().bytes(),
             replay_bytes: read(&self.shared.replay_bytes),
             disk_full: read(&counters.disk_full),
+            engine_bytes: read(&counters.engine_bytes),
+            compactions: read(&counters.compactions),
         }
     }
 }

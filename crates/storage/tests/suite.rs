@@ -107,6 +107,39 @@ fn the_log_shrinks_at_a_checkpoint() {
     bench.check();
 }
 
+/// What was removed is given back to the disk, while others read and write.
+#[test]
+fn the_engine_shrinks_when_most_is_removed() {
+    for engine in [EngineKind::Sled, EngineKind::Redb] {
+        let mut bench = Bench::new(engine);
+        bench.options.spare_bytes = 8 << 20;
+        bench.reopen();
+        for key in 0..400 {
+            bench.put(&format!("key-{key}"), 60_000 + 20_000 * (key % 2), false);
+        }
+        bench.store().checkpoint();
+        (10..400).for_each(|key| bench.remove(&format!("key-{key}")));
+        bench.store().note_stored(700_000);
+        let mut rounds = 0;
+        while bench.store().stats().compactions == 0 {
+            bench.put(&format!("new-{}", rounds % 7), 90_000, true);
+            bench.store().checkpoint();
+            bench.check();
+            rounds += 1;
+            assert!(rounds < 2_000, "{engine:?}: {:?}", bench.store().stats());
+        }
+        assert!(bench.store().stats().engine_bytes < 16 << 20, "{engine:?}: {:?}", bench.store().stats());
+        bench.check();
+        bench.put("after", 70_000, true);
+        bench.close_and_open();
+        bench.check();
+        let entries = std::fs::read_dir(bench.path()).expect("the store");
+        let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
+        let engines: Vec<_> = names.filter(|name| name.starts_with("engine")).collect();
+        assert_eq!(engines, ["engine-1"], "{engine:?}");
+    }
+}
+
 #[test]
 fn many_batches_share_a_sync() {
     let bench = Bench::new(EngineKind::Memory);
@@ -252,9 +285,14 @@ fn random_histories_survive_random_reopening() {
     for (seed, engine) in (0..4).flat_map(|seed| EngineKind::ALL.map(|engine| (seed, engine))) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut bench = Bench::new(engine);
+        // However little the engine takes, it is copied.
+        bench.options.spare_bytes = 0;
         for _ in 0..60 {
             match rng.random_range(0..12) {
-                0 => bench.reopen(),
+                0 => {
+                    bench.reopen();
+                    bench.store().note_stored(0);
+                }
                 1 => bench.store().checkpoint(),
                 2 => bench.remove(&format!("key-{}", rng.random_range(0..20))),
                 3 => bench.put(&format!("key-{}", rng.random_range(0..20)), 150_000, false),

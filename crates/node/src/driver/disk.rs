@@ -12,6 +12,9 @@ use gramme_wire::peer::Room;
 
 use super::Shared;
 
+/// What an engine needs for a row beside its value: its key, checksums, and a part of the tree.
+const ROW_BYTES: u64 = 128;
+
 /// An open store, and where its numbering stands: the store's sequences go on where the last start ended,
 /// the replica's begin at 1.
 pub(crate) struct Disk {
@@ -88,6 +91,12 @@ impl Disk {
             gramme_storage::Room::Low => Room::Low,
             gramme_storage::Room::None => Room::None,
         }
+    }
+
+    /// Says how much there is to store, so that the store knows when its engine takes far more.
+    pub(crate) fn note_stored(&self, stats: &gramme_replica::Stats) {
+        let rows = stats.keys + stats.hints;
+        self.store.note_stored(stats.bytes + stats.hint_bytes + rows * ROW_BYTES);
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -199,6 +199,7 @@ impl Core {
                 false => tracing::info!("this node's clock is near the other nodes' clocks again"),
             }
         }
+        self.disk.note_stored(&stats);
         self.shared.publish(stats, self.disk.stats(), self.replica.is_ready());
     }
 }

@@ -86,6 +86,19 @@ pub(crate) fn scan(
     })
 }
 
+/// Bytes that files below a directory take on the disk.
+pub(crate) fn disk_bytes(directory: &std::path::Path) -> std::io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        // An engine renames and removes files meanwhile.
+        let Ok(metadata) = entry.metadata() else { continue };
+        bytes += if metadata.is_dir() { disk_bytes(&entry.path())? } else { metadata.blocks() * 512 };
+    }
+    Ok(bytes)
+}
+
 /// The first key after all that begin with `prefix`; nothing if there is none.
 pub(crate) fn end_of(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
