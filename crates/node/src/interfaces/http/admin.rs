@@ -68,14 +68,14 @@ pub(super) async fn losses(handle: &Handle, is_accepted: bool) -> Result<Respons
 
 /// Most partitions lack the same.
 fn render_losses(losses: &[Loss]) -> Value {
-    let mut kinds: BTreeMap<(&[NodeId], &[NodeId]), (Vec<String>, u64)> = BTreeMap::new();
+    let mut kinds: BTreeMap<_, Vec<&Loss>> = BTreeMap::new();
     for loss in losses {
-        let kind = kinds.entry((&loss.not_compared, &loss.may_keep)).or_default();
-        kind.0.push(loss.partition.to_string());
-        kind.1 += loss.keys;
+        kinds.entry((&loss.not_compared, &loss.may_keep)).or_default().push(loss);
     }
     let ids = |nodes: &[NodeId]| nodes.iter().map(NodeId::to_string).collect::<Vec<_>>();
-    let kinds = kinds.into_iter().map(|((not_compared, may_keep), (partitions, keys))| {
+    let kinds = kinds.into_iter().map(|((not_compared, may_keep), losses)| {
+        let partitions: Vec<_> = losses.iter().map(|loss| loss.partition.to_string()).collect();
+        let keys: u64 = losses.iter().map(|loss| loss.keys).sum();
         let (not_compared, may_keep) = (ids(not_compared), ids(may_keep));
         json!({ "partitions": partitions, "keys": keys, "not_compared": not_compared, "may_keep": may_keep })
     });
