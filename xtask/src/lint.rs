@@ -25,9 +25,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
         &["clippy", "--package", "gramme-sim", "--all-targets", "--locked", "--", "-D", "warnings"],
         &planted,
     )?;
-    // The fuzz targets are a workspace of their own, which nothing else here builds.
-    let fuzz = ["metadata", "--locked", "--format-version", "1", "--manifest-path", "fuzz/Cargo.toml"];
-    output("cargo", &fuzz)?;
+    // Workspaces of their own, which nothing else here builds.
+    for manifest in ["fuzz/Cargo.toml", "crates/gossip/compare/Cargo.toml"] {
+        let metadata = ["metadata", "--locked", "--format-version", "1", "--manifest-path", manifest];
+        output("cargo", &metadata)?;
+    }
     layers::run()?;
     println!("layers hold");
     check_sources()?;

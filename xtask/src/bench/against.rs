@@ -12,10 +12,11 @@ use crate::run::markdown;
 
 pub(super) fn run(ours: &Path, theirs: &Path, rounds: usize, wanted: &Rows) -> anyhow::Result<()> {
     ensure!(rounds > 0, "--rounds: at least one");
+    let rows = wanted.rows()?;
     // Idle, a cluster takes next to nothing from the other.
     let clusters = [Dev::found(ours, 3)?, Dev::found(theirs, 3)?];
     let mut table = markdown(["row", "CPU µs/op", "the other's", "ratio", "least", "greatest"]);
-    for row in wanted.rows() {
+    for row in rows {
         let mut costs = [Vec::new(), Vec::new()];
         for round in 0..rounds {
             for turn in [round % 2, 1 - round % 2] {

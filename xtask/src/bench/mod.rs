@@ -15,7 +15,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use serde_json::Value;
 
 use crate::cluster::dev::Dev;
-use crate::run::build;
+use crate::run::{build, cargo, root};
 
 #[derive(Debug, ClapArgs)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -31,7 +31,11 @@ enum What {
     /// Count what one put and one get allocate and execute, and hold it against docs/performance.md
     Path,
     /// Measure what gossip costs and how long it takes, simulated, at 10, 100 and 1,000 members
-    Gossip,
+    Gossip {
+        /// What foca and chitchat need for the same instead; takes some minutes
+        #[arg(long)]
+        compare: bool,
+    },
     /// Count what an exchange between two replicas reads and sends, and what keeping the hash tree costs
     Antientropy,
     /// Measure what clients notice of a full repair, and of three times the load that the cluster can bear
@@ -75,7 +79,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.what {
         None => table::run(&gramme()?, &args.rows),
         Some(What::Path) => path::run(),
-        Some(What::Gossip) => example("gramme-gossip", "measure"),
+        Some(What::Gossip { compare: false }) => example("gramme-gossip", "measure"),
+        Some(What::Gossip { compare: true }) => compare_gossip(),
         Some(What::Antientropy) => example("gramme-replica", "mend"),
         Some(What::Admission { keys }) => admission::run(&gramme()?, *keys),
         Some(What::Failover) => failover::run(&gramme()?),
@@ -88,6 +93,13 @@ fn example(package: &str, name: &str) -> anyhow::Result<()> {
     let program = build(package, &["--example", name], true)?;
     ensure!(Command::new(&program).status()?.success(), "{} has failed", program.display());
     Ok(())
+}
+
+/// A workspace of its own: nothing else here needs what it depends on.
+fn compare_gossip() -> anyhow::Result<()> {
+    let target = root().join("target/compare").display().to_string();
+    let manifest = "crates/gossip/compare/Cargo.toml";
+    cargo(&["run", "--locked", "--release", "--target-dir", &target, "--manifest-path", manifest])
 }
 
 fn gramme() -> anyhow::Result<PathBuf> {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use anyhow::ensure;
+
 use super::{Measured, Rows};
 use crate::cluster::dev::Dev;
 use crate::run::markdown;
@@ -29,7 +31,7 @@ pub(super) fn run(gramme: &Path, wanted: &Rows) -> anyhow::Result<()> {
         "p99.9 µs",
         "CPU µs/op",
     ]);
-    for row in wanted.rows() {
+    for row in wanted.rows()? {
         eprintln!("{}", row.name());
         let measured = row.measure(gramme, &dev, wanted.seconds)?;
         let mut cells: Vec<String> = row.columns().map(str::to_owned).to_vec();
@@ -45,10 +47,11 @@ pub(super) fn run(gramme: &Path, wanted: &Rows) -> anyhow::Result<()> {
 
 impl Rows {
     /// Those that are wanted.
-    pub(super) fn rows(&self) -> Vec<Row> {
+    pub(super) fn rows(&self) -> anyhow::Result<Vec<Row>> {
         let mut rows = all();
         rows.retain(|row| self.only.as_ref().is_none_or(|only| row.name().contains(only.as_str())));
-        rows
+        ensure!(!rows.is_empty(), "--only: no row is called so; one is \"{}\"", all()[0].name());
+        Ok(rows)
     }
 }
 
