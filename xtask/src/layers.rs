@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use crate::run::root;
 
 /// Each crate's row. An edge to the same or a higher row is refused.
-const ROWS: [(&str, u8); 19] = [
+const ROWS: [(&str, u8); 20] = [
     ("codec", 0),
     ("plant", 0),
     ("vclock", 1),
@@ -20,6 +20,7 @@ const ROWS: [(&str, u8); 19] = [
     ("storage", 2),
     ("gossip", 3),
     ("handoff", 3),
+    ("paxos", 3),
     ("antientropy", 3),
     ("quorum", 3),
     ("router", 3),
@@ -41,7 +42,7 @@ const ONLY: [(&str, &str); 5] = [
 ];
 
 /// Crates that are state machines or pure: no runtime, no sockets, no files.
-const SANS_IO: [&str; 14] = [
+const SANS_IO: [&str; 15] = [
     "codec",
     "plant",
     "vclock",
@@ -51,6 +52,7 @@ const SANS_IO: [&str; 14] = [
     "object",
     "gossip",
     "handoff",
+    "paxos",
     "antientropy",
     "quorum",
     "router",
