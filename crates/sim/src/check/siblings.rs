@@ -18,6 +18,9 @@ pub(super) fn check(story: &Story<'_>, found: &mut Vec<Violation>) {
             // where owners have forgotten that.
             continue;
         }
+        if story.is_of_two_processes(read) {
+            continue;
+        }
         let known: Vec<_> = read.values.iter().copied().filter(|id| story.known(*id).is_some()).collect();
         for &older in &known {
             for &newer in known.iter().filter(|newer| **newer > older) {

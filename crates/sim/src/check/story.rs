@@ -160,6 +160,16 @@ impl<'a> Story<'a> {
         all_gone.max(synced_gone) as u8
     }
 
+    /// Whether two processes are, or were, the same owner of a read's key: one may have forgotten what a version replaced,
+    /// since it has seen that, and the other still have it. Other owners tell it later, if there are any.
+    pub(super) fn is_of_two_processes(&self, read: &ReadRecord) -> bool {
+        let owners = &self.history.keys[read.key].owners;
+        self.history.damage.iter().filter(|damage| damage.since < damage.at).any(|damage| {
+            let is_open = damage.mended.is_none_or(|mended| mended > read.sent) || owners.len() == 1;
+            owners.contains(&damage.node) && damage.since <= read.answered && is_open
+        })
+    }
+
     /// Whether a copy of `id` may have gone by `until`, with a disk or with the power.
     pub(super) fn may_be_gone(&self, id: WriteId, until: u64) -> bool {
         let write = self.write(id);
