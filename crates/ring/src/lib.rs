@@ -5,6 +5,7 @@
 extern crate alloc;
 
 mod apportion;
+mod change;
 mod codec;
 mod ids;
 mod keyspace;
@@ -12,6 +13,7 @@ mod layout;
 mod plan;
 pub mod strategies;
 
+pub use change::{Entry, Evidence, Quorums};
 pub use ids::{NodeId, ParseNodeIdError};
 pub use keyspace::{KeyHash, Keyspace, MAX_DEPTH, PartitionId};
 pub use layout::{Layout, LayoutError, Member};
