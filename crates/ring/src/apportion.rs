@@ -1,7 +1,13 @@
-//! Dividing whole slots by weight, within bounds.
+//! Dividing whole slots by weight, within bounds, and near what each has already.
+//!
+//! A cluster is full when its fullest node is: what counts is the largest number of slots for a weight, not how near each is to
+//! its exact share. Shares rounded to the nearest whole number (largest remainders) can miss that, and give one node a slot
+//! more and another one less at each change, for nothing. So the smallest largest ratio is found first, slot by slot, and
+//! below it each keeps what it has.
 
-use alloc::vec;
+use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
+use core::cmp::{Ordering, Reverse};
 
 /// One receiver of slots.
 #[derive(Clone, Copy)]
@@ -9,82 +15,112 @@ pub(crate) struct Share {
     pub(crate) weight: u64,
     pub(crate) least: u64,
     pub(crate) most: u64,
+    /// What it has.
+    pub(crate) has: u64,
 }
 
-/// Divides `total` among `shares` in proportion to their weights, each within its bounds: first water-filling
-/// (a share that hits a bound is fixed there and the rest divided anew), then the largest remainders.
-/// Where the bounds leave no way, the result adds up to less or more than `total`. O(n²).
+/// Slots for a weight, as a fraction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Ratio {
+    slots: u64,
+    weight: u64,
+}
+
+impl Ord for Ratio {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let cross = |a: &Self, b: &Self| u128::from(a.slots) * u128::from(b.weight);
+        cross(self, other).cmp(&cross(other, self))
+    }
+}
+
+impl PartialOrd for Ratio {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Divides `total` among `shares` such that the largest ratio of slots to weight is the smallest possible within the bounds,
+/// and as near to what each has as that allows. Where the bounds leave no way, the result adds up to less or more than
+/// `total`. O(total × log n).
 pub(crate) fn apportion(total: u64, shares: &[Share]) -> Vec<u64> {
-    let mut fixed: Vec<Option<u64>> = vec![None; shares.len()];
-    loop {
-        let spent: u64 = fixed.iter().flatten().sum();
-        let rest = total.saturating_sub(spent);
-        let free = || (0..shares.len()).filter(|&at| fixed[at].is_none());
-        let weight: u64 = free().map(|at| shares[at].weight).sum();
-        if free().next().is_none() {
-            break;
-        }
-        if weight == 0 {
-            for at in free().collect::<Vec<_>>() {
-                fixed[at] = Some(shares[at].least);
-            }
-            break;
-        }
-        let ideal = |at: usize| u128::from(rest) * u128::from(shares[at].weight);
-        let over: Vec<_> =
-            free().filter(|&at| ideal(at) > u128::from(shares[at].most) * u128::from(weight)).collect();
-        let under: Vec<_> =
-            free().filter(|&at| ideal(at) < u128::from(shares[at].least) * u128::from(weight)).collect();
-        if over.is_empty() && under.is_empty() {
-            let free: Vec<_> = free().collect();
-            largest_remainders(rest, weight, shares, &free, &mut fixed);
-            break;
-        }
-        // Fix one side at a time: fixing both at once can overshoot.
-        let (bounded, bound): (_, fn(&Share) -> u64) =
-            if over.is_empty() { (under, |share| share.least) } else { (over, |share| share.most) };
-        for at in bounded {
-            fixed[at] = Some(bound(&shares[at]));
-        }
-    }
-    fixed.into_iter().map(Option::unwrap_or_default).collect()
+    let best = add(shares.iter().map(|share| share.least).collect(), shares, total, |share| share.most);
+    let ratio = |(slots, share): (&u64, &Share)| Ratio { slots: *slots, weight: share.weight };
+    let above_least = best.iter().zip(shares).filter(|(slots, share)| **slots > share.least);
+    let Some(largest) = above_least.map(ratio).max() else { return best };
+    let limit = |share: &Share| {
+        let whole = u128::from(largest.slots) * u128::from(share.weight) / u128::from(largest.weight.max(1));
+        // At most `most`, which fits.
+        (whole.min(u128::from(share.most)) as u64).max(share.least)
+    };
+    let kept = shares.iter().map(|share| share.has.clamp(share.least, limit(share))).collect();
+    let kept = take_away(kept, shares, total);
+    add(kept, shares, total, limit)
 }
 
-fn largest_remainders(rest: u64, weight: u64, shares: &[Share], free: &[usize], fixed: &mut [Option<u64>]) {
-    let mut left = rest;
-    let mut remainders = Vec::new();
-    for &at in free {
-        let ideal = u128::from(rest) * u128::from(shares[at].weight);
-        // The quotient is at most `rest`.
-        let whole = (ideal / u128::from(weight)) as u64;
-        fixed[at] = Some(whole);
-        left -= whole;
-        if whole < shares[at].most {
-            remainders.push((core::cmp::Reverse(ideal % u128::from(weight)), at));
-        }
+/// Gives slots one by one where they weigh least, until there are `total`.
+fn add(mut slots: Vec<u64>, shares: &[Share], total: u64, most: impl Fn(&Share) -> u64) -> Vec<u64> {
+    let next = |at: usize, slots: u64| {
+        let is_free = shares[at].weight > 0 && slots < most(&shares[at]);
+        is_free.then(|| Reverse((Ratio { slots: slots + 1, weight: shares[at].weight }, at)))
+    };
+    let mut heap: BinaryHeap<_> =
+        slots.iter().enumerate().filter_map(|(at, slots)| next(at, *slots)).collect();
+    let missing = total.saturating_sub(slots.iter().sum());
+    for _ in 0..missing {
+        let Some(Reverse((_, at))) = heap.pop() else { break };
+        slots[at] += 1;
+        heap.extend(next(at, slots[at]));
     }
-    remainders.sort_unstable();
-    // Fewer are left than there are shares with a remainder, so one each is enough.
-    for (_, at) in remainders.into_iter().take(left as usize) {
-        fixed[at] = fixed[at].map(|whole| whole + 1);
+    slots
+}
+
+/// Takes slots one by one where they weigh most, until there are no more than `total`.
+fn take_away(mut slots: Vec<u64>, shares: &[Share], total: u64) -> Vec<u64> {
+    let next = |at: usize, slots: u64| {
+        let has_some = slots > shares[at].least && shares[at].weight > 0;
+        has_some.then(|| (Ratio { slots, weight: shares[at].weight }, at))
+    };
+    let mut heap: BinaryHeap<_> =
+        slots.iter().enumerate().filter_map(|(at, slots)| next(at, *slots)).collect();
+    let too_many = slots.iter().sum::<u64>().saturating_sub(total);
+    for _ in 0..too_many {
+        let Some((_, at)) = heap.pop() else { break };
+        slots[at] -= 1;
+        heap.extend(next(at, slots[at]));
     }
+    slots
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
-    fn share(weight: u64, least: u64, most: u64) -> Share {
-        Share { weight, least, most }
+    const fn share(weight: u64, has: u64) -> Share {
+        Share { weight, least: 0, most: 100, has }
     }
 
     #[test]
-    fn divides_by_weight_within_bounds() {
-        let even = [share(1, 0, 100); 3];
-        assert_eq!(apportion(10, &even), [4, 3, 3]);
-        assert_eq!(apportion(100, &[share(3, 0, 100), share(1, 0, 100)]), [75, 25]);
-        assert_eq!(apportion(100, &[share(98, 0, 60), share(1, 0, 60), share(1, 0, 60)]), [60, 20, 20]);
-        assert_eq!(apportion(100, &[share(98, 0, 100), share(2, 30, 100)]), [70, 30]);
-        assert_eq!(apportion(10, &[share(0, 0, 10), share(5, 0, 10)]), [0, 10]);
+    fn the_fullest_is_as_empty_as_may_be() {
+        // The exact shares are 1.43, 1.43, 7.14: rounded to the nearest the first would have two for its one.
+        assert_eq!(apportion(10, &[share(1, 0), share(1, 0), share(5, 0)]), [1, 1, 8]);
+        assert_eq!(apportion(3, &[share(0, 0), share(1, 0), share(2, 0)]), [0, 1, 2]);
+    }
+
+    #[test]
+    fn who_may_keep_what_it_has_does() {
+        // One of three is two too many, whoever it is.
+        assert_eq!(apportion(7, &[share(1, 2), share(1, 3), share(1, 2)]), [2, 3, 2]);
+        // A fourth comes: each gives what is over two.
+        assert_eq!(apportion(8, &[share(1, 3), share(1, 3), share(1, 2), share(1, 0)]), [2, 2, 2, 2]);
+    }
+
+    #[test]
+    fn bounds_hold() {
+        let bounded = |least, most| Share { weight: 1, least, most, has: 0 };
+        assert_eq!(apportion(9, &[bounded(0, 2), bounded(5, 9), bounded(0, 9)]), [2, 5, 2]);
+        assert_eq!(apportion(9, &[bounded(0, 2), bounded(0, 3)]), vec![2, 3]);
+        assert_eq!(apportion(1, &[bounded(2, 2), bounded(1, 3)]), vec![2, 1]);
     }
 }

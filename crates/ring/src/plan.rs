@@ -7,7 +7,7 @@
 //! Cassandra's and Riak's users were surprised by where random or greedy claims put their data. So the plan
 //! is made whole before anything moves, and [`Planned`] says what it could not satisfy.
 //!
-//! How: divide the slots among zones and then nodes ([`apportion`](crate::apportion)), keep of the previous
+//! How: divide the slots among zones and then nodes, near what each has ([`apportion`](crate::apportion)), keep of the previous
 //! layout what fits those quotas, fill the vacancies from the nodes furthest below theirs, and swap where
 //! that paints itself into a corner or crowds a zone. O(Q × N × S), plus a bounded search for swaps.
 
@@ -117,6 +117,17 @@ fn moved(previous: &Layout, next: &Layout) -> usize {
     next.partitions().map(gained).sum()
 }
 
+/// How many slots each member has in the previous layout.
+fn held(previous: Option<&Layout>, members: &[Member]) -> Vec<u64> {
+    let mut held = vec![0; members.len()];
+    for id in previous.into_iter().flat_map(|layout| layout.partitions().flat_map(|id| layout.owners(id))) {
+        if let Ok(at) = members.binary_search_by_key(&id, |member| member.id) {
+            held[at] += 1;
+        }
+    }
+    held
+}
+
 struct Planner<'a> {
     members: &'a [Member],
     depth: u8,
@@ -152,7 +163,7 @@ impl<'a> Planner<'a> {
             slots: vec![None; replicas << request.depth],
         };
         planner.set_zone_caps();
-        planner.set_quotas();
+        planner.set_quotas(&held(request.previous, members));
         planner
     }
 
@@ -176,7 +187,7 @@ impl<'a> Planner<'a> {
         self.zone_cap = nodes.iter().map(|&nodes| nodes.min(cap)).collect();
     }
 
-    fn set_quotas(&mut self) {
+    fn set_quotas(&mut self, held: &[u64]) {
         let partitions = self.partitions() as u64;
         let usable = self.zone_cap.iter().filter(|&&cap| cap > 0).count();
         let floor = self.replicas / usable;
@@ -184,6 +195,7 @@ impl<'a> Planner<'a> {
             weight: self.members_of(zone).map(|at| u64::from(self.members[at].weight)).sum(),
             least: floor.min(self.zone_cap[zone]) as u64 * partitions,
             most: self.zone_cap[zone] as u64 * partitions,
+            has: self.members_of(zone).map(|at| held[at]).sum(),
         };
         let shares: Vec<_> = (0..self.zone_cap.len()).map(zone_share).collect();
         let per_zone = apportion(self.slots.len() as u64, &shares);
@@ -191,7 +203,7 @@ impl<'a> Planner<'a> {
             let members: Vec<_> = self.members_of(zone).collect();
             let share = |&at: &usize| {
                 let weight = u64::from(self.members[at].weight);
-                Share { weight, least: 0, most: if weight == 0 { 0 } else { partitions } }
+                Share { weight, least: 0, most: if weight == 0 { 0 } else { partitions }, has: held[at] }
             };
             let shares: Vec<_> = members.iter().map(share).collect();
             for (at, quota) in members.into_iter().zip(apportion(slots, &shares)) {

@@ -155,7 +155,7 @@ proptest! {
         }
     }
 
-    /// Without zones, a node's load is its weight's share, unless that is more than every partition once.
+    /// Without zones no node is fuller, for its weight, than whole partitions make it.
     #[test]
     fn loads_follow_weights(weights in prop::collection::vec(1..4_u32, 4..10)) {
         let mut members = nodes(weights.len() as u64);
@@ -166,8 +166,10 @@ proptest! {
         let planned = planned(&members, 8, None);
         let fair = |weight: u32| f64::from(weight) * 768.0 / f64::from(total);
         prop_assume!(weights.iter().all(|&weight| fair(weight) <= 256.0));
+        // As many slots for a weight as if each node had one more.
+        let fullest = (768 + weights.len()) as f64 / f64::from(total);
         for (member, load) in planned.layout.members().iter().zip(loads(&planned.layout)) {
-            prop_assert!((load - fair(member.weight)).abs() <= 1.0, "{} for {}", load, fair(member.weight));
+            prop_assert!(load <= fullest * f64::from(member.weight), "{} for {}", load, fair(member.weight));
         }
     }
 }
