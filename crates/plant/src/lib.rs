@@ -92,6 +92,8 @@ bugs! {
     ShowExpired,
     /// purge a value by one node's clock
     PurgeByOneClock,
+    /// show or store a value that was left out of an answer
+    ShowHollow,
     /// answer a read with less than its session has seen
     ForgetSession,
     /// count again after a loss before everything was pulled
