@@ -37,9 +37,11 @@ pub enum GetReply {
 pub enum GetVerdict {
     /// Wait for more.
     Wait,
-    /// Ask these owners what became of versions that they do not hold, or for values that they withheld; see
-    /// [`GetRequest::on_covered`].
+    /// Ask these owners what became of versions that they do not hold; see [`GetRequest::on_covered`].
     Ask(Vec<Question>),
+    /// Ask these replicas for values that they withheld, in the same way, and call [`GetRequest::on_patience_over`] a little
+    /// later: others may have them.
+    AskValues(Vec<Question>),
     /// A value is withheld by those who were heard, and may yet come from somebody else. Call
     /// [`GetRequest::on_patience_over`] a little later.
     WaitForValue,
@@ -94,8 +96,9 @@ struct Answer {
     withheld: Vec<Dot>,
     /// What it was asked about, beyond what it said.
     asked: Vec<Dot>,
-    /// How many questions it has not answered.
+    /// How many questions for what became of versions it has not answered, and how many for values.
     open: u8,
+    fetching: u8,
     /// Versions that it has seen replaced. Who does not count in the end says nothing of them.
     dead: Vec<Dot>,
 }
@@ -210,7 +213,7 @@ impl GetRequest {
     /// Whether nothing more can come: all have been heard.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.roll.is_complete() && !self.is_asking()
+        self.roll.is_complete() && !self.is_asking() && (!self.is_fetching() || self.has_values())
     }
 
     /// Whether this replica has not been heard yet.
@@ -237,41 +240,49 @@ impl GetRequest {
     /// An owner says what it holds now, and which of the versions that it was asked about it has seen and does not hold.
     /// One that counts for nothing is a witness all the same.
     pub fn on_covered(&mut self, from: NodeId, reply: GetReply, covered: &[Dot]) -> GetVerdict {
-        let (object, uncounted) = match reply {
-            GetReply::Object(object) => (object, None),
-            GetReply::Uncounted(object, why) => (object, Some(why)),
-            GetReply::Failed(failure) => return self.on_not_covered(from, failure),
-        };
-        let before = self.merged();
-        match self.answer_mut(from).filter(|answer| answer.open > 0) {
-            Some(answer) => {
-                answer.open -= 1;
-                if !planted!(ReadUncovered) {
-                    answer.dead.extend(covered);
-                }
-                answer.take(&object);
-                answer.uncounted = answer.uncounted.or(uncounted);
-            }
-            None => return GetVerdict::Wait,
-        }
-        self.give_up_hollow(from);
-        self.fresh.extend(object.versions().dots().filter(|dot| !before.context().covers(*dot)));
-        self.verdict()
+        self.on_told(from, reply, covered, false)
     }
 
-    /// An owner does not answer what it was asked: what it said before does not count without that.
-    fn on_not_covered(&mut self, from: NodeId, failure: Failure) -> GetVerdict {
-        match self.roll.members.iter_mut().find(|member| member.node == from) {
-            Some(member) if is_asked(member) => give_up(member, failure),
+    /// The same, of a replica that was asked for values: it says what it holds now, with all values.
+    pub fn on_values(&mut self, from: NodeId, reply: GetReply, covered: &[Dot]) -> GetVerdict {
+        self.on_told(from, reply, covered, true)
+    }
+
+    fn on_told(&mut self, from: NodeId, reply: GetReply, covered: &[Dot], is_for_values: bool) -> GetVerdict {
+        let covered = if planted!(ReadUncovered) { &[] } else { covered };
+        let before = self.merged();
+        let Some(member) = self.roll.members.iter_mut().find(|member| member.node == from) else {
+            return GetVerdict::Wait;
+        };
+        match &mut member.heard {
+            Some(Heard::Answer(answer)) if answer.owes(is_for_values) => match reply {
+                // What it said before does not count without that.
+                GetReply::Failed(failure) => give_up(member, failure),
+                GetReply::Object(object) => answer.take(&object, covered, None, is_for_values),
+                GetReply::Uncounted(object, why) => answer.take(&object, covered, Some(why), is_for_values),
+            },
             _ => return GetVerdict::Wait,
         }
+        let new = self.objects().flat_map(|object| object.versions().dots());
+        let new: Vec<Dot> = new.filter(|dot| !before.context().covers(*dot)).collect();
+        self.fresh.extend(new);
+        self.give_up_hollow(from);
         self.verdict()
     }
 
-    /// A value that is withheld and may yet come unasked has not come for a while.
+    /// A value has not come for a while, unasked or asked for: another is asked.
     pub fn on_patience_over(&mut self) -> GetVerdict {
         self.patience = Patience::Over;
-        self.verdict()
+        if self.is_over || self.is_complete() {
+            return GetVerdict::Wait;
+        }
+        if !self.is_fetching() {
+            return self.verdict();
+        }
+        match self.value_questions() {
+            questions if questions.is_empty() => GetVerdict::Wait,
+            questions => GetVerdict::AskValues(questions),
+        }
     }
 
     fn answer_mut(&mut self, node: NodeId) -> Option<&mut Answer> {
@@ -299,8 +310,11 @@ impl GetRequest {
         self.verdict()
     }
 
+    /// Nobody answers any more what was asked. Values that came from others need not come twice.
     fn give_up_asked(&mut self) {
-        for member in self.roll.members.iter_mut().filter(|member| is_asked(member)) {
+        let has_values = self.has_values();
+        let is_missed = |member: &&mut Member<Answer>| is_asked(member) || is_hollow(member) && !has_values;
+        for member in self.roll.members.iter_mut().filter(is_missed) {
             give_up(member, Failure::Silent);
         }
     }
@@ -326,8 +340,12 @@ impl GetRequest {
             return self.verdict_after();
         }
         while self.is_satisfied() {
-            let mut questions = self.questions();
-            if questions.is_empty() {
+            let questions = self.questions();
+            let has_questions = !questions.is_empty();
+            if has_questions && !self.is_over {
+                return GetVerdict::Ask(questions);
+            }
+            if !has_questions {
                 if self.is_asking() {
                     return GetVerdict::Wait;
                 }
@@ -335,13 +353,16 @@ impl GetRequest {
                     self.roll.answered = true;
                     return GetVerdict::Answer(self.merged());
                 }
+                if self.is_fetching() && !self.is_over {
+                    return GetVerdict::Wait;
+                }
                 if let Some(wait) = self.wait_for_value() {
                     return wait;
                 }
-                questions = self.value_questions();
-            }
-            if !self.is_over {
-                return GetVerdict::Ask(questions);
+                let questions = self.value_questions();
+                if !self.is_over {
+                    return GetVerdict::AskValues(questions);
+                }
             }
             self.give_up_asked();
         }
@@ -363,7 +384,7 @@ impl GetRequest {
         if self.is_over || self.do_agree() || self.has_values() {
             return GetVerdict::Finished;
         }
-        GetVerdict::Ask(self.value_questions())
+        GetVerdict::AskValues(self.value_questions())
     }
 
     /// Whether to wait for a value that may come unasked.
@@ -395,17 +416,19 @@ impl GetRequest {
         self.merged().versions().dots().filter(is_hollow).collect()
     }
 
-    /// Each value that is missing is asked of one who has withheld it.
+    /// Each value that is missing is asked of one who has withheld it and was not asked yet.
     fn value_questions(&mut self) -> Vec<Question> {
         let mut hollow = self.hollow();
         let mut questions = Vec::new();
         for member in &mut self.roll.members {
             let Some(Heard::Answer(answer)) = &mut member.heard else { continue };
-            let (dots, rest) = hollow.into_iter().partition(|dot| answer.withheld.contains(dot));
+            let (dots, rest) = hollow
+                .into_iter()
+                .partition(|dot| answer.withheld.contains(dot) && !answer.asked.contains(dot));
             hollow = rest;
             if !Vec::is_empty(&dots) {
                 answer.asked.extend(&dots);
-                answer.open = answer.open.saturating_add(1);
+                answer.fetching = answer.fetching.saturating_add(1);
                 questions.push(Question { node: member.node, dots });
             }
         }
@@ -414,12 +437,9 @@ impl GetRequest {
 
     /// A replica does not hold a value any more that it spoke of, nor what replaced it: what it said is worth nothing.
     fn give_up_hollow(&mut self, node: NodeId) {
-        let is_hollow = |answer: &Answer| !answer.withheld.is_empty();
         let members = self.roll.members.iter_mut().filter(|member| member.node == node);
-        for member in members {
-            if matches!(&member.heard, Some(Heard::Answer(answer)) if is_hollow(answer)) {
-                member.heard = Some(Heard::Failure(Failure::Disk));
-            }
+        for member in members.filter(|member| is_hollow(member)) {
+            member.heard = Some(Heard::Failure(Failure::Disk));
         }
     }
 
@@ -439,6 +459,11 @@ impl GetRequest {
     /// Whether somebody was asked about versions, and has not answered.
     fn is_asking(&self) -> bool {
         self.roll.members.iter().any(is_asked)
+    }
+
+    /// Whether somebody was asked for values, and has not answered.
+    fn is_fetching(&self) -> bool {
+        self.answers().any(|(_, answer)| answer.fetching > 0)
     }
 
     /// Whether all who were heard hold the same versions.
@@ -539,15 +564,29 @@ impl Answer {
     fn new(object: Object, uncounted: Option<Failure>, beside: Beside) -> Self {
         let Beside { seen, withheld } = beside;
         let seen = (!seen.is_empty()).then(|| Box::new(seen));
-        Self { object, uncounted, seen, withheld, asked: Vec::new(), open: 0, dead: Vec::new() }
+        Self { object, uncounted, seen, withheld, asked: Vec::new(), open: 0, fetching: 0, dead: Vec::new() }
     }
 
-    /// Takes what the replica holds now, with all values.
-    fn take(&mut self, object: &Object) {
+    /// Whether it has a question still to answer.
+    const fn owes(&self, is_for_values: bool) -> bool {
+        if is_for_values { self.fetching > 0 } else { self.open > 0 }
+    }
+
+    /// Takes what the replica holds now, with all values, and what it has seen replaced: the answer to an open question.
+    fn take(&mut self, object: &Object, covered: &[Dot], uncounted: Option<Failure>, is_for_values: bool) {
+        *(if is_for_values { &mut self.fetching } else { &mut self.open }) -= 1;
+        self.dead.extend(covered);
+        self.uncounted = self.uncounted.or(uncounted);
         self.object.merge(object);
+        self.object.versions_mut().retain(|dot, _| !covered.contains(&dot));
         let versions = (self.object.versions(), object.versions());
         self.withheld.retain(|dot| versions.0.is_live(*dot) && !versions.1.is_live(*dot));
     }
+}
+
+/// Whether it holds a version whose value it has not sent.
+fn is_hollow(member: &Member<Answer>) -> bool {
+    matches!(&member.heard, Some(Heard::Answer(answer)) if !answer.withheld.is_empty())
 }
 
 fn is_asked(member: &Member<Answer>) -> bool {

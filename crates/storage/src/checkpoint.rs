@@ -14,9 +14,10 @@ use gramme_ring::PartitionId;
 use crate::batch::Name;
 use crate::buffer::{Half, PartitionState, Pending};
 use crate::commands::{Command, Request};
-use crate::compaction::{Compaction, Due, Retired};
+use crate::compaction::{self, Compaction, Due, Retired};
 use crate::engine::{EngineError, EngineOp, disk_bytes};
 use crate::error::CommitError;
+use crate::files::{put_in_place, write_beside};
 use crate::manifest::Manifest;
 use crate::report::{Commit, Event};
 use crate::rows;
@@ -30,6 +31,9 @@ const BYTES: usize = 256 << 10;
 const NICE: i32 = 10;
 /// While there is room in the buffer, it rests this many times as long as it works.
 const REST: u32 = 2;
+
+/// How often it is looked whether an engine that was replaced is still read.
+const SOON: Duration = Duration::from_millis(100);
 
 /// Why a checkpoint did not complete. The log still has everything.
 #[derive(Debug, thiserror::Error)]
@@ -66,9 +70,11 @@ impl Checkpointer {
         let _ = rustix::process::nice(NICE);
         loop {
             let interval = self.shared.options.checkpoint_interval;
-            let wait = match self.compaction {
-                Some(_) => Duration::ZERO,
-                None => interval.saturating_sub(self.last.elapsed()),
+            let wait = match (&self.compaction, &self.retired) {
+                (Some(_), _) if !self.shared.has_failed() => Duration::ZERO,
+                // Its last reader is about to end.
+                (_, Some(_)) => SOON,
+                _ => interval.saturating_sub(self.last.elapsed()),
             };
             match requests.recv_timeout(wait) {
                 Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return self.end(),
@@ -79,6 +85,7 @@ impl Checkpointer {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
+            self.retired = self.retired.take().and_then(Retired::remove);
             if !self.shared.has_failed() {
                 self.compact();
             }
@@ -97,16 +104,21 @@ impl Checkpointer {
 
     /// Does the next part of a compaction, or begins one.
     fn compact(&mut self) {
-        self.retired = self.retired.take().and_then(Retired::remove);
         let Some(compaction) = &mut self.compaction else { return self.begin_compaction() };
         let began = Instant::now();
         if let Err(error) = compaction.copy_some(self.shared.engine().as_ref()) {
             return self.abandon(&error);
         }
-        if !compaction.is_copied() {
+        let (is_copied, floor) = (compaction.is_copied(), compaction.floor);
+        if is_copied {
+            self.event(Event::CompactionCopied);
+        }
+        if self.shared.directory.is_nearly_full(floor.saturating_add(self.pending())) {
+            return self.abandon(&"too little space is left on the disk");
+        }
+        if !is_copied {
             return self.rest(began.elapsed());
         }
-        self.event(Event::CompactionCopied);
         if let Err(error) = self.checkpoint(false) {
             self.fail(&error);
         }
@@ -128,32 +140,39 @@ impl Checkpointer {
         self.shared.counters.engine_bytes.store(taken, Ordering::Relaxed);
         let options = &self.shared.options;
         let stored = self.shared.stored_bytes.load(Ordering::Relaxed);
-        let needed = stored.saturating_mul(2).saturating_add(options.min_free_bytes);
-        if !self.due.is_due(taken, stored, options.spare_bytes) || directory.is_nearly_full(needed) {
+        if !self.due.is_due(taken, stored, options.spare_bytes) {
             return;
         }
+        let pending = self.pending();
+        let Some(floor) = compaction::floor(directory, stored, pending, options.min_free_bytes) else {
+            return;
+        };
         tracing::info!(taken, stored, "the engine takes too much of the disk: it is copied to a new one");
-        match Compaction::begin(directory, number + 1, options.engine) {
+        match Compaction::begin(directory, number + 1, options.engine, floor) {
             Ok(compaction) => self.compaction = Some(compaction),
             Err(error) => return self.abandon(&error),
         }
         self.event(Event::CompactionStarted);
     }
 
-    /// The new engine failed; the old one is whole.
-    fn abandon(&mut self, error: &EngineError) {
-        tracing::warn!(%error, "a compaction failed, and is tried again in an hour; nothing is lost");
+    /// What a checkpoint may need of the disk.
+    fn pending(&self) -> u64 {
+        2 * self.shared.buffer().bytes()
+    }
+
+    /// The new engine comes to nothing; the old one is whole.
+    fn abandon(&mut self, error: &dyn std::fmt::Display) {
+        tracing::warn!(%error, "a compaction is given up, and tried again later; nothing is lost");
         self.due.note_failed();
-        if let Some(compaction) = self.compaction.take() {
-            compaction.abandon();
-        }
+        self.retired = self.compaction.take().map(Compaction::abandon);
     }
 
     /// The manifest names the new engine: it takes the place of the old.
     fn take_over(&mut self, Compaction { number, engine, .. }: Compaction) {
         let (before, old) = self.shared.replace_engine(number, engine);
         let path = self.shared.directory.engine(before);
-        self.retired = Retired { engine: old, path }.remove();
+        // Not here: commits may wait for this checkpoint.
+        self.retired = Some(Retired { engine: old, path });
         let taken = disk_bytes(&self.shared.directory.engine(number)).unwrap_or(0);
         self.due.note_done(taken);
         self.shared.counters.engine_bytes.store(taken, Ordering::Relaxed);
@@ -163,8 +182,9 @@ impl Checkpointer {
     }
 
     fn end(self) {
-        self.compaction.into_iter().for_each(Compaction::abandon);
-        let _ = self.retired.and_then(Retired::remove);
+        for retired in self.compaction.map(Compaction::abandon).into_iter().chain(self.retired) {
+            let _ = retired.remove();
+        }
     }
 
     fn checkpoint_or_fail(&mut self, request: &Request) {
@@ -226,17 +246,41 @@ impl Checkpointer {
         if self.shared.engine().is_persistent() {
             let first_segment = self.ask(|reply| Command::FirstNeeded { sequence, reply })?;
             let store = self.shared.store_id;
-            let engine = copied.as_ref().map_or_else(|| self.shared.engine_number(), |copied| copied.number);
-            let manifest = Manifest { store, sequence, first_segment, engine, totals };
-            manifest.write(&self.shared.directory.manifest())?;
-            self.event(Event::ManifestWritten);
-            copied.into_iter().for_each(|copied| self.take_over(copied));
+            let engine = self.shared.engine_number();
+            self.write_manifest(Manifest { store, sequence, first_segment, engine, totals }, copied)?;
             self.ask(|reply| Command::DropBefore { segment: first_segment, reply })?;
         }
         self.shared.buffer().thaw();
         self.has_checkpoint = true;
         add(&self.shared.counters.checkpoints, 1);
         self.event(Event::CheckpointDone);
+        Ok(())
+    }
+
+    /// Replaces the manifest. Where that has no space, a new engine is given up for it.
+    fn write_manifest(
+        &mut self,
+        mut manifest: Manifest,
+        copied: Option<Compaction>,
+    ) -> Result<(), CheckpointError> {
+        let (path, present) = (self.shared.directory.manifest(), manifest.engine);
+        manifest.engine = copied.as_ref().map_or(present, |copied| copied.number);
+        let written = write_beside(&path, &manifest.encode());
+        let copied = match (written, copied) {
+            (Ok(()), copied) => copied,
+            (Err(error), None) => return Err(error.into()),
+            (Err(error), copied) => {
+                self.compaction = copied;
+                self.abandon(&error);
+                self.retired = self.retired.take().and_then(Retired::remove);
+                manifest.engine = present;
+                write_beside(&path, &manifest.encode())?;
+                None
+            }
+        };
+        put_in_place(&path)?;
+        self.event(Event::ManifestWritten);
+        copied.into_iter().for_each(|copied| self.take_over(copied));
         Ok(())
     }
 

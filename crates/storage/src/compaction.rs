@@ -13,15 +13,17 @@ use std::time::{Duration, Instant};
 
 use crate::directory::Directory;
 use crate::engine::{Engine, EngineError, EngineKind, EngineOp};
-use crate::files::make_private;
+use crate::files::{make_private, sync_directory};
 
 /// The engine may take this many times what is stored, beside [`Options::spare_bytes`](crate::Options::spare_bytes).
 const MOST: u64 = 3;
 /// Rows and bytes that are copied at once: few, since engines keep readers out meanwhile.
 const ROWS: usize = 64;
 const BYTES: usize = 256 << 10;
+/// What a checkpoint may need however little is in the buffer: engines write more than they are given.
+const LEAST_FREE: u64 = 8 << 20;
 /// How long to wait after one that failed.
-const PAUSE: Duration = Duration::from_secs(3_600);
+const PAUSE: Duration = Duration::from_secs(600);
 
 /// An engine that is being filled.
 #[derive(Debug)]
@@ -30,12 +32,19 @@ pub(crate) struct Compaction {
     pub(crate) engine: Arc<dyn Engine>,
     /// Where the next slice begins; nothing once all is copied.
     next: Option<Vec<u8>>,
+    /// Bytes that must stay free on the disk: it gives up before a copy stops the writes that it was to make room for.
+    pub(crate) floor: u64,
     path: PathBuf,
 }
 
 impl Compaction {
     /// Begins with an empty engine.
-    pub(crate) fn begin(directory: &Directory, number: u64, kind: EngineKind) -> Result<Self, EngineError> {
+    pub(crate) fn begin(
+        directory: &Directory,
+        number: u64,
+        kind: EngineKind,
+        floor: u64,
+    ) -> Result<Self, EngineError> {
         let path = directory.engine(number);
         let failed = |error: std::io::Error| EngineError {
             engine: kind.name(),
@@ -43,8 +52,10 @@ impl Compaction {
             message: error.to_string(),
         };
         remove(&path).and_then(|()| make_private(&path)).map_err(failed)?;
+        // The manifest must never name what a loss of power can take away.
+        sync_directory(directory.path()).map_err(failed)?;
         let engine = kind.open(&path)?;
-        Ok(Self { number, engine, next: Some(Vec::new()), path })
+        Ok(Self { number, engine, next: Some(Vec::new()), floor, path })
     }
 
     /// Copies some rows.
@@ -67,14 +78,18 @@ impl Compaction {
         self.next.is_none()
     }
 
-    /// Gives up: the new engine goes.
-    pub(crate) fn abandon(self) {
-        let Self { engine, path, .. } = self;
-        drop(engine);
-        if let Err(error) = remove(&path) {
-            tracing::warn!(%error, "what a compaction has left could not be removed; the next start does that");
-        }
+    /// Gives up: the new engine is to go.
+    pub(crate) fn abandon(self) -> Retired {
+        Retired { engine: self.engine, path: self.path }
     }
+}
+
+/// How many bytes a copy must leave free, if it may begin. Where there is room it does not bring the store near the end of it;
+/// where there is little, which is when it is needed most, it leaves what a last checkpoint needs.
+pub(crate) fn floor(directory: &Directory, stored: u64, pending: u64, min_free: u64) -> Option<u64> {
+    let needed = stored.saturating_mul(2).saturating_add(pending);
+    let fits = |floor: &u64| !directory.is_nearly_full(needed.saturating_add(*floor));
+    [min_free, min_free / 4].map(|floor| floor.max(LEAST_FREE)).into_iter().find(fits)
 }
 
 /// When to compact.
@@ -102,7 +117,7 @@ impl Due {
     }
 }
 
-/// An engine that was replaced: it goes when its last reader has done.
+/// An engine that was replaced, or came to nothing: it goes when its last reader has done.
 #[derive(Debug)]
 pub(crate) struct Retired {
     pub(crate) engine: Arc<dyn Engine>,
@@ -118,7 +133,7 @@ impl Retired {
         }
         drop(engine);
         if let Err(error) = remove(&path) {
-            tracing::warn!(%error, "an engine's old files could not be removed; the next start does that");
+            tracing::warn!(%error, "files of an engine could not be removed; the next start does that");
         }
         None
     }

@@ -66,17 +66,19 @@ impl Directory {
         }
     }
 
-    /// Removes what compactions have left of other engines than this.
-    pub(crate) fn remove_other_engines(&self, number: u64) -> io::Result<()> {
-        let ours = self.engine(number);
-        for entry in fs::read_dir(&self.path)? {
-            let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.starts_with(ENGINE) && path != ours {
-                fs::remove_dir_all(&path)?;
+    /// Removes what compactions have left of other engines than this. What looks otherwise is somebody else's.
+    pub(crate) fn remove_other_engines(&self, number: u64) {
+        let number_of = |name: &str| match name.strip_prefix(ENGINE)? {
+            "" => Some(0),
+            rest => rest.strip_prefix('-')?.parse::<u64>().ok(),
+        };
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let is_other =
+                entry.file_name().to_str().and_then(number_of).is_some_and(|other| other != number);
+            if is_other && let Err(error) = fs::remove_dir_all(entry.path()) {
+                tracing::warn!(%error, path = %entry.path().display(), "an old engine could not be removed");
             }
         }
-        Ok(())
     }
 
     pub(crate) fn manifest(&self) -> PathBuf {

@@ -25,11 +25,20 @@ pub(crate) fn private_options() -> OpenOptions {
 
 /// Puts `bytes` in the place of a file so that a crash leaves the old or the new, whole.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = private_options().create(true).truncate(true).open(&new)?;
+    write_beside(path, bytes)?;
+    put_in_place(path)
+}
+
+/// Writes what is to take the place of a file: the file itself is not touched.
+pub(crate) fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = private_options().create(true).truncate(true).open(path.with_extension("new"))?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
+    file.sync_all()
+}
+
+/// Puts what was written beside a file in its place.
+pub(crate) fn put_in_place(path: &Path) -> io::Result<()> {
+    fs::rename(path.with_extension("new"), path)?;
     path.parent().map_or(Ok(()), sync_directory)
 }
 

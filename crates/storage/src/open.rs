@@ -114,7 +114,7 @@ pub(crate) fn open(path: &Path, options: Options, hooks: Hooks) -> Result<Opened
     let engine = options.engine.open(&directory.engine(manifest.engine))?;
     check_mark(engine.as_ref(), &manifest)?;
     // Not before: of a directory that was put together by hand nothing is removed.
-    directory.remove_other_engines(manifest.engine).map_err(OpenError::io(path))?;
+    directory.remove_other_engines(manifest.engine);
     let mut buffer = Buffer::default();
     let damaged_records = load_partitions(engine.as_ref(), &manifest, &mut buffer)?;
     buffer.sequence = manifest.sequence;

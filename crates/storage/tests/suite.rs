@@ -130,6 +130,10 @@ fn the_engine_shrinks_when_most_is_removed() {
         }
         assert!(bench.store().stats().engine_bytes < 16 << 20, "{engine:?}: {:?}", bench.store().stats());
         bench.check();
+        // The old one goes when nobody reads it any more.
+        while bench.path().join("engine").exists() {
+            std::thread::yield_now();
+        }
         bench.put("after", 70_000, true);
         bench.close_and_open();
         bench.check();
@@ -138,6 +142,22 @@ fn the_engine_shrinks_when_most_is_removed() {
         let engines: Vec<_> = names.filter(|name| name.starts_with("engine")).collect();
         assert_eq!(engines, ["engine-1"], "{engine:?}");
     }
+}
+
+/// What lies beside the store and only looks like an engine's stays, and is in nobody's way.
+#[test]
+fn only_left_over_engines_are_removed() {
+    let mut bench = Bench::new(EngineKind::Sled);
+    bench.put("key", 10, true);
+    let (ours, left) = (["engine.bak", "engine-old"], ["engine-7", "engine-1"]);
+    for name in ours.into_iter().chain(left) {
+        std::fs::create_dir(bench.path().join(name)).expect("a directory");
+    }
+    std::fs::write(bench.path().join("engine.txt"), b"notes").expect("a file");
+    bench.close_and_open();
+    bench.check();
+    let exists = |name: &str| bench.path().join(name).exists();
+    assert!(ours.into_iter().all(exists) && exists("engine.txt") && !left.into_iter().any(exists));
 }
 
 #[test]

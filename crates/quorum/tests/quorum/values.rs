@@ -32,7 +32,7 @@ fn is_whole(object: &Object) -> bool {
 }
 
 fn ask(node: NodeId, dots: &[Dot]) -> GetVerdict {
-    GetVerdict::Ask(vec![Question { node, dots: dots.to_vec() }])
+    GetVerdict::AskValues(vec![Question { node, dots: dots.to_vec() }])
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_value_that_does_not_come_is_asked_for_after_a_while() {
     hear_withheld(&mut get, B, &full(V));
     assert_eq!(hear_withheld(&mut get, C, &full(V)), GetVerdict::WaitForValue);
     assert_eq!(get.on_patience_over(), ask(B, &[V]));
-    assert_eq!(get.on_covered(B, GetReply::Object(full(V)), &[]), GetVerdict::Answer(full(V)));
+    assert_eq!(get.on_values(B, GetReply::Object(full(V)), &[]), GetVerdict::Answer(full(V)));
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn it_is_asked_for_at_once_when_nobody_else_can_bring_it() {
     hear_withheld(&mut get, C, &full(V));
     assert_eq!(get.on_reply(A, GetReply::Failed(Failure::Busy)), ask(B, &[V]));
     // Who does not answer that has answered nothing: the next is asked, and there are too few.
-    let verdict = get.on_covered(B, GetReply::Failed(Failure::Silent), &[]);
+    let verdict = get.on_values(B, GetReply::Failed(Failure::Silent), &[]);
     assert!(matches!(verdict, GetVerdict::Fail(_)), "{verdict:?}");
 }
 
@@ -70,8 +70,34 @@ fn the_next_is_asked_if_one_does_not_answer() {
     hear_withheld(&mut get, B, &full(V));
     hear_withheld(&mut get, C, &full(V));
     assert_eq!(get.on_patience_over(), ask(B, &[V]));
-    assert_eq!(get.on_covered(B, GetReply::Failed(Failure::Silent), &[]), ask(C, &[V]));
-    assert_eq!(get.on_covered(C, GetReply::Object(full(V)), &[]), GetVerdict::Answer(full(V)));
+    assert_eq!(get.on_values(B, GetReply::Failed(Failure::Silent), &[]), ask(C, &[V]));
+    assert_eq!(get.on_values(C, GetReply::Object(full(V)), &[]), GetVerdict::Answer(full(V)));
+}
+
+/// The owner that was to send it hangs, and so does the first of the others.
+#[test]
+fn the_next_is_asked_while_one_is_slow() {
+    let mut get = GetRequest::new(&of(1), 0);
+    hear_withheld(&mut get, B, &full(V));
+    hear_withheld(&mut get, C, &full(V));
+    assert_eq!(get.on_patience_over(), ask(B, &[V]));
+    assert_eq!(get.on_patience_over(), ask(C, &[V]));
+    assert_eq!(get.on_patience_over(), GetVerdict::Wait, "nobody is left to ask");
+    assert_eq!(get.on_values(C, GetReply::Object(full(V)), &[]), GetVerdict::Answer(full(V)));
+    assert!(!get.is_complete(), "A has not been heard");
+    assert_eq!(get.on_deadline(), GetVerdict::Finished);
+}
+
+/// It was deleted between the two answers, and the delete forgotten.
+#[test]
+fn a_value_that_was_forgotten_meanwhile_is_no_failure() {
+    let mut get = GetRequest::new(&of(2), 0);
+    hear_withheld(&mut get, B, &full(V));
+    hear_withheld(&mut get, C, &full(V));
+    assert_eq!(get.on_reply(A, GetReply::Failed(Failure::Busy)), ask(B, &[V]));
+    let verdict = get.on_values(B, nothing(), &[V]);
+    let GetVerdict::Answer(answer) = verdict else { panic!("{verdict:?}") };
+    assert!(answer.versions().is_empty() && answer.context().covers(V));
 }
 
 /// It was replaced between the two answers.
@@ -82,7 +108,7 @@ fn what_replaced_a_value_meanwhile_is_shown() {
     get.on_patience_over();
     let mut newer = full(next);
     newer.merge(&Object::from_write(&[V].into_iter().collect(), next, full(next).siblings()[0].1.clone()));
-    let GetVerdict::Answer(answer) = get.on_covered(B, GetReply::Object(newer), &[V]) else {
+    let GetVerdict::Answer(answer) = get.on_values(B, GetReply::Object(newer), &[V]) else {
         panic!("no answer")
     };
     assert_eq!(answer.versions().dots().collect::<Vec<_>>(), [next]);
@@ -95,7 +121,7 @@ fn a_value_that_is_gone_is_not_shown_as_an_empty_one() {
     let mut get = GetRequest::new(&of(1), 0);
     hear_withheld(&mut get, B, &full(V));
     get.on_patience_over();
-    assert_eq!(get.on_covered(B, nothing(), &[]), GetVerdict::Wait);
+    assert_eq!(get.on_values(B, nothing(), &[]), GetVerdict::Wait);
     assert_eq!(get.on_reply(A, nothing()), GetVerdict::Answer(Object::new()));
 }
 
@@ -106,7 +132,7 @@ fn a_repair_brings_a_value_that_was_asked_for() {
     hear_withheld(&mut get, B, &full(V));
     assert_eq!(hear_withheld(&mut get, C, &full(V)), ask(B, &[V]));
     assert!(!get.is_complete());
-    assert_eq!(get.on_covered(B, GetReply::Object(full(V)), &[]), GetVerdict::Finished);
+    assert_eq!(get.on_values(B, GetReply::Object(full(V)), &[]), GetVerdict::Finished);
     assert_eq!(get.repairs(), [gramme_quorum::Repair { node: A, seat: seat(0, 0), object: full(V) }]);
 }
 
@@ -144,6 +170,10 @@ proptest! {
         patience_after in 0_usize..4,
     ) {
         let of_node = |node: NodeId| -> Replica { replicas[node.0 as usize - 1] };
+        let told = |node| match of_node(node) {
+            (bits, counts, _, true) => reply(versions(bits), counts),
+            _ => GetReply::Failed(Failure::Silent),
+        };
         let mut get = GetRequest::new(&of(need), 0);
         let mut shown = None;
         let mut queue: Vec<GetVerdict> = Vec::new();
@@ -160,9 +190,10 @@ proptest! {
             while let Some(verdict) = queue.pop() {
                 match verdict {
                     GetVerdict::Ask(questions) => for Question { node, .. } in questions {
-                        let (bits, counts, _, answers) = of_node(node);
-                        let told = if answers { reply(versions(bits), counts) } else { GetReply::Failed(Failure::Silent) };
-                        queue.push(get.on_covered(node, told, &[]));
+                        queue.push(get.on_covered(node, told(node), &[]));
+                    },
+                    GetVerdict::AskValues(questions) => for Question { node, .. } in questions {
+                        queue.push(get.on_values(node, told(node), &[]));
                     },
                     GetVerdict::Answer(object) => {
                         prop_assert!(shown.replace(object).is_none());

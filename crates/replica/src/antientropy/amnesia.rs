@@ -54,7 +54,7 @@ impl Proof {
             let drained = node.drained_since(cx, partition);
             let is_compared = |peer: &NodeId| {
                 let began = self.whole.get(&(partition, *peer));
-                began.zip(drained).is_some_and(|(began, drained)| *began >= drained)
+                began.is_some_and(|began| drained.is_none_or(|drained| *began >= drained))
             };
             let others = node.map.layout().owners_but(partition, cx.me());
             let not_compared: BTreeSet<NodeId> = others.filter(|peer| !is_compared(peer)).collect();

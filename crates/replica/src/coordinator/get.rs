@@ -64,6 +64,18 @@ type Wanted = (u32, Option<Box<peer::Asked>>);
 pub(super) struct Asked {
     get: u64,
     question: Question,
+    /// Whether for values, not for what became of versions.
+    is_for_values: bool,
+}
+
+impl Asked {
+    /// Tells the get of the answer.
+    fn tell(&self, get: &mut Get, reply: GetReply, covered: &[Dot]) -> GetVerdict {
+        match self.is_for_values {
+            true => get.request.on_values(self.question.node, reply, covered),
+            false => get.request.on_covered(self.question.node, reply, covered),
+        }
+    }
 }
 
 /// What a client asks for.
@@ -137,7 +149,7 @@ impl Coordinator {
         }
         // Others first: what this node says itself may end it.
         let (me, get) = (around.cx.me(), &*get);
-        let full = with_values(around, &get.request);
+        let full = with_values(around, get);
         for to in get.request.members().filter(|&to| to != me) {
             let may_withhold = full != to && get.request.is_owner(to);
             let withhold = if may_withhold { around.cx.config.bounds.large } else { 0 };
@@ -299,39 +311,43 @@ impl Coordinator {
         self.on_get_reply(around, id, from, reply_of(reply), beside(reply.told.as_deref()));
     }
 
-    /// Asks owners what became of versions that they do not hold.
-    fn ask_questions(&mut self, around: &mut Around<'_>, id: u64, questions: Vec<Question>) {
-        around.cx.stats.gets_asked_again += 1;
+    /// Asks what became of versions, or for values.
+    fn ask_questions(
+        &mut self,
+        around: &mut Around<'_>,
+        get: u64,
+        questions: Vec<Question>,
+        is_for_values: bool,
+    ) {
         around.cx.stats.versions_asked += questions.len() as u64;
         for question in questions {
-            self.ask_question(around, id, question);
+            self.ask_question(around, Asked { get, question, is_for_values });
         }
     }
 
-    fn ask_question(&mut self, around: &mut Around<'_>, id: u64, question: Question) {
-        let Some(get) = self.gets.get(&id) else { return };
-        let number = around.cx.next_request();
-        let to = question.node;
-        let asked = Some(Box::new(peer::Asked { dots: question.dots.clone(), session: Context::new() }));
+    fn ask_question(&mut self, around: &mut Around<'_>, asked: Asked) {
+        let Some(get) = self.gets.get(&asked.get) else { return };
+        let (number, to) = (around.cx.next_request(), asked.question.node);
+        let dots = asked.question.dots.clone();
+        let wanted = Some(Box::new(peer::Asked { dots, session: Context::new() }));
         if to != around.cx.me() {
-            send_read(around, number, get, to, (0, asked));
+            send_read(around, number, get, to, (0, wanted));
         } else if around.shard.is_crowded(around.cx) {
-            return self.on_no_answer(around, id, to, Failure::Busy);
+            return self.on_no_answer(around, &asked, Failure::Busy);
         } else {
-            around.shard.read(around.cx, &get.place, Reader::Question(number, asked));
+            around.shard.read(around.cx, &get.place, Reader::Question(number, wanted));
         }
-        self.questions.insert(number, Asked { get: id, question });
+        self.questions.insert(number, asked);
     }
 
     fn on_question_reply(&mut self, around: &mut Around<'_>, from: NodeId, asked: Asked, reply: &ReadReply) {
-        let Asked { get: id, question } = asked;
-        let Some(get) = self.gets.get_mut(&id).filter(|_| question.node == from) else { return };
+        let Some(get) = self.gets.get_mut(&asked.get).filter(|_| asked.question.node == from) else { return };
         around.node.lineage.hear_point(from, &reply.header.point);
         if adopt(around, get.place.partition, &reply.header) && reply.header.status == Status::Stale {
-            return self.ask_question(around, id, question);
+            return self.ask_question(around, asked);
         }
-        let verdict = get.request.on_covered(from, reply_of(reply), &covered_of(reply.told.as_deref()));
-        self.on_get_verdict(around, id, verdict);
+        let verdict = asked.tell(get, reply_of(reply), &covered_of(reply.told.as_deref()));
+        self.on_get_verdict(around, asked.get, verdict);
     }
 
     /// This node has looked for what became of versions.
@@ -341,26 +357,25 @@ impl Coordinator {
         number: u64,
         result: Result<View, LoadFailed>,
     ) {
-        let Some(Asked { get: id, .. }) = self.questions.remove(&number) else { return };
-        let me = around.cx.me();
-        let Some(get) = self.gets.get_mut(&id) else { return };
+        let Some(asked) = self.questions.remove(&number) else { return };
+        let Some(get) = self.gets.get_mut(&asked.get) else { return };
         let covered = covered_of(result.as_ref().ok().and_then(|view| view.told.as_deref()));
         let reply = own_reply(result, around.shard.counts(get.place.partition));
-        let verdict = get.request.on_covered(me, reply, &covered);
-        self.on_get_verdict(around, id, verdict);
+        let verdict = asked.tell(get, reply, &covered);
+        self.on_get_verdict(around, asked.get, verdict);
     }
 
     /// What was asked of versions will not be answered, if it was that; says so.
     pub(super) fn on_question_failure(&mut self, around: &mut Around<'_>, id: u64, failure: Failure) -> bool {
-        let Some(Asked { get, question }) = self.questions.remove(&id) else { return false };
-        self.on_no_answer(around, get, question.node, failure);
+        let Some(asked) = self.questions.remove(&id) else { return false };
+        self.on_no_answer(around, &asked, failure);
         true
     }
 
-    fn on_no_answer(&mut self, around: &mut Around<'_>, id: u64, node: NodeId, failure: Failure) {
-        if let Some(get) = self.gets.get_mut(&id) {
-            let verdict = get.request.on_covered(node, GetReply::Failed(failure), &[]);
-            self.on_get_verdict(around, id, verdict);
+    fn on_no_answer(&mut self, around: &mut Around<'_>, asked: &Asked, failure: Failure) {
+        if let Some(get) = self.gets.get_mut(&asked.get) {
+            let verdict = asked.tell(get, GetReply::Failed(failure), &[]);
+            self.on_get_verdict(around, asked.get, verdict);
         }
     }
 
@@ -397,7 +412,14 @@ impl Coordinator {
             // Whoever takes a seat may have what is missing.
             GetVerdict::Behind if get.request.vacant().is_some() => return self.fill_get_seats(around, id),
             GetVerdict::Behind => return self.on_behind(around, id),
-            GetVerdict::Ask(questions) => return self.ask_questions(around, id, questions),
+            GetVerdict::Ask(questions) => {
+                cx.stats.gets_asked_again += 1;
+                return self.ask_questions(around, id, questions, false);
+            }
+            GetVerdict::AskValues(questions) => {
+                cx.timers.set(cx.now.monotonic + PATIENCE, Timer::GetValue(id));
+                return self.ask_questions(around, id, questions, true);
+            }
             GetVerdict::Answer(object) => {
                 cx.timers.cancel(get.deadline, Timer::Get(id));
                 get.deadline = get.deadline.min(cx.now.monotonic + LINGER);
@@ -477,14 +499,15 @@ impl Coordinator {
     }
 }
 
-/// The owner that sends its values whatever their size: this node, or one that is there.
-fn with_values(around: &Around<'_>, request: &GetRequest) -> NodeId {
-    let me = around.cx.me();
-    let is_there = |node: &NodeId| around.node.peers().state(*node) == Opinion::Alive;
-    let mut owners = request.members().filter(|&node| request.is_owner(node));
-    if request.awaits(me) {
+/// The owner that sends its values whatever their size: this node, if it is one whose copy counts, or one that is there.
+fn with_values(around: &Around<'_>, get: &Get) -> NodeId {
+    let (me, request) = (around.cx.me(), &get.request);
+    let is_there = |node: &NodeId| *node != me && around.node.peers().state(*node) == Opinion::Alive;
+    let counts = around.shard.counts(get.place.partition).is_ok() && !around.shard.is_crowded(around.cx);
+    if request.is_owner(me) && request.awaits(me) && counts {
         return me;
     }
+    let mut owners = request.members().filter(|&node| request.is_owner(node));
     owners.find(is_there).unwrap_or(me)
 }
 

@@ -40,6 +40,21 @@ fn one_owner_is_asked_for_a_large_value() {
     assert_eq!(full, [true, false, false]);
 }
 
+/// A node that stands in for an owner holds nothing to speak of.
+#[test]
+fn who_stands_in_asks_an_owner_for_values() {
+    let mut bench = bench(4);
+    bench.connect();
+    let foreign = bench.foreign_key();
+    let owners = bench.owners_of(&foreign);
+    bench.step(Input::PeerSuspect(owners[2]));
+    bench.sent.clear();
+    bench.step(Input::Client { ticket: Ticket(2), request: get_of(foreign) });
+    let full: Vec<_> = asked(&bench).into_iter().filter(|(_, full)| *full).collect();
+    assert_eq!(full.len(), 1, "{full:?}");
+    assert!(full[0].0 != owners[2], "it does not answer");
+}
+
 #[test]
 fn a_large_value_is_left_out_where_it_may_be_and_a_small_one_never() {
     let mut bench = bench(3);

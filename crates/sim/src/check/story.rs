@@ -135,7 +135,7 @@ impl<'a> Story<'a> {
         if destroyed >= self.write(id).fate.primaries() {
             return destroyed;
         }
-        self.missing(id, read.answered, |damage| damage.mended.is_none_or(|mended| mended > read.sent))
+        self.missing(id, read.answered, |damage| !is_mended(damage, read))
     }
 
     fn missing(&self, id: WriteId, until: u64, is_missing: impl Fn(&Damage) -> bool) -> u8 {
@@ -147,7 +147,7 @@ impl<'a> Story<'a> {
         let (mut disks, mut any) = (BTreeSet::new(), BTreeSet::new());
         for damage in self.history.damage.iter().filter(|damage| is_missing(damage)) {
             let concerns = damage.key.is_none_or(|key| key == write.key) && may_hold(damage.node);
-            if concerns && damage.at >= write.sent && damage.since <= until {
+            if concerns && may_concern(damage, write) && damage.since <= until {
                 any.insert(damage.node);
                 if damage.synced {
                     disks.insert(damage.node);
@@ -164,8 +164,8 @@ impl<'a> Story<'a> {
     /// since it has seen that, and the other still have it. Other owners tell it later, if there are any.
     pub(super) fn is_of_two_processes(&self, read: &ReadRecord) -> bool {
         let owners = &self.history.keys[read.key].owners;
-        self.history.damage.iter().filter(|damage| damage.since < damage.at).any(|damage| {
-            let is_open = damage.mended.is_none_or(|mended| mended > read.sent) || owners.len() == 1;
+        self.history.damage.iter().filter(|damage| is_copy(damage)).any(|damage| {
+            let is_open = !is_mended(damage, read) || owners.len() == 1;
             owners.contains(&damage.node) && damage.since <= read.answered && is_open
         })
     }
@@ -173,7 +173,7 @@ impl<'a> Story<'a> {
     /// Whether a copy of `id` may have gone by `until`, with a disk or with the power.
     pub(super) fn may_be_gone(&self, id: WriteId, until: u64) -> bool {
         let write = self.write(id);
-        let is_since = |damage: &&Damage| damage.at >= write.sent && damage.since <= until;
+        let is_since = |damage: &&Damage| may_concern(damage, write) && damage.since <= until;
         let mut damage = self.history.damage.iter().filter(is_since);
         damage.any(|damage| damage.key.is_none_or(|key| key == write.key))
     }
@@ -184,7 +184,7 @@ impl<'a> Story<'a> {
         let owners = &self.history.keys[write.key].owners;
         self.history.damage.iter().any(|damage| {
             let concerns = damage.key.is_none_or(|key| key == write.key) && owners.contains(&damage.node);
-            concerns && damage.synced && damage.at >= write.sent
+            concerns && damage.synced && may_concern(damage, write)
         })
     }
 
@@ -193,4 +193,24 @@ impl<'a> Story<'a> {
         let met = (copies + read.r).saturating_sub(self.history.replicas);
         met > 0 && met > self.missing_at(id, read)
     }
+}
+
+/// How long after two processes of one node have met the one that stays may not know that it lacks something.
+const UNAWARE: u64 = 60_000_000;
+
+/// Whether a node's directory was copied, and both were started.
+const fn is_copy(damage: &Damage) -> bool {
+    damage.since < damage.at
+}
+
+/// Whether the damage may have destroyed a write. What was acknowledged before a directory was copied is in both.
+fn may_concern(damage: &Damage, write: &WriteRecord) -> bool {
+    let is_old = matches!(write.fate, Fate::Acked { at, .. } if at < damage.since);
+    damage.at >= write.sent && !(is_copy(damage) && is_old)
+}
+
+/// Whether it was made good before a read. A node whose copy has taken nothing never learns that there was one.
+fn is_mended(damage: &Damage, read: &ReadRecord) -> bool {
+    let late = is_copy(damage).then_some(damage.at + UNAWARE);
+    damage.mended.or(late).is_some_and(|mended| mended <= read.sent)
 }

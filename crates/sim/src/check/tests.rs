@@ -69,6 +69,31 @@ fn a_loss_is_excused_by_what_was_destroyed_and_by_nothing_less() {
     assert_eq!(broken(&run), [], "neither copy was synced");
 }
 
+/// What was acknowledged before a directory was copied is in both, and a node that lost nothing by it is whole again soon.
+#[test]
+fn a_copied_directory_excuses_what_was_written_meanwhile() {
+    const LATE: u64 = 200_000_000;
+    let fate = |at| Fate::Acked { at, copies: 1, fallbacks: 0, synced: 1 };
+    let written = |sent, at| WriteRecord { fate: fate(at), ..write(&[], sent, Some(at)) };
+    let copied = Damage { node: 0, since: 50, at: 60, key: None, synced: true, mended: None };
+    let mut run = history(&[written(1, 2)], &[], &[]);
+    run.damage = vec![copied];
+    assert_eq!(broken(&run), [Promise::Durability], "both had it");
+    run.writes = vec![written(1, 55)];
+    assert_eq!(broken(&run), [], "it may have come to the one that went");
+    run.writes = vec![written(61, 62)];
+    assert_eq!(broken(&run), [Promise::Durability], "there was one again");
+    run.writes = vec![WriteRecord {
+        fate: Fate::Acked { at: 52, copies: 2, fallbacks: 0, synced: 2 },
+        ..written(51, 52)
+    }];
+    run.last = vec![ReadRecord { r: 3, ..read(&[1], LATE) }];
+    run.reads = vec![ReadRecord { r: 2, ..read(&[], 58) }];
+    assert_eq!(broken(&run), [], "the other process may be asked");
+    run.reads = vec![ReadRecord { r: 2, ..read(&[], LATE) }];
+    assert_eq!(broken(&run), [Promise::Freshness], "long after");
+}
+
 #[test]
 fn a_read_that_must_meet_a_write_shows_it() {
     let one = [write(&[], 1, Some(2))];

@@ -1,7 +1,7 @@
 //! A copied directory, started: two processes are one node.
 //!
 //! Some of the other nodes speak to one of the two, some to the other, as on two sides of a cut. When they meet one of the
-//! two is turned away, and here that is always the copy: what it alone has taken is gone with it. Which process a node
+//! two is turned away, and what it alone has taken is gone with it. Which process a node
 //! speaks to is what it is connected to; that nobody listens to both is the driver's work, and tested there.
 
 use gramme_ring::NodeId;
@@ -99,12 +99,18 @@ impl Cluster {
         self.network.cut(b, a);
     }
 
-    /// The two meet: the copy goes.
+    /// The two meet: one goes.
     pub(super) fn end_copy(&mut self) {
         let Some(Copy { since, takes }) = self.copy.take() else { return };
         let (node, copy) = (self.victim, self.members());
         self.stop(copy);
-        self.nodes[copy].disk = crate::disk::Disk::default();
+        let disk = std::mem::take(&mut self.nodes[copy].disk);
+        // Perhaps it is the copy that an administrator keeps.
+        if self.random.nemesis.random_range(0..2) == 0 {
+            self.nodes[node].disk = disk.copied();
+            self.stop(node);
+            self.start_later(node, 500_000);
+        }
         for other in 0..copy {
             self.network.open(copy, other);
         }

@@ -137,7 +137,7 @@ impl Cluster {
         self.start_later(node, most);
     }
 
-    fn start_later(&mut self, node: usize, most: u64) {
+    pub(super) fn start_later(&mut self, node: usize, most: u64) {
         let after = self.random.nemesis.random_range(1_000..most);
         self.schedule(after, Event::Start(node));
     }
