@@ -178,12 +178,15 @@ impl<'a> Story<'a> {
         damage.any(|damage| damage.key.is_none_or(|key| key == write.key))
     }
 
-    /// Whether a disk that may have held `id` was destroyed after it was sent.
+    /// Whether a disk that may have held `id` was destroyed after it was sent: an owner's, or that of any node if it may be
+    /// that fallbacks kept it.
     pub(super) fn lost_a_disk(&self, id: WriteId) -> bool {
         let write = self.write(id);
         let owners = &self.history.keys[write.key].owners;
+        let by_owners = matches!(write.fate, Fate::Acked { fallbacks: 0, .. });
         self.history.damage.iter().any(|damage| {
-            let concerns = damage.key.is_none_or(|key| key == write.key) && owners.contains(&damage.node);
+            let may_hold = !by_owners || owners.contains(&damage.node);
+            let concerns = damage.key.is_none_or(|key| key == write.key) && may_hold;
             concerns && damage.synced && may_concern(damage, write)
         })
     }
