@@ -165,7 +165,8 @@ proptest! {
         let total: u32 = weights.iter().sum();
         let planned = planned(&members, 8, None);
         let fair = |weight: u32| f64::from(weight) * 768.0 / f64::from(total);
-        prop_assume!(weights.iter().all(|&weight| fair(weight) <= 256.0));
+        // No node may have more slots than there are partitions; near that the others share what is left.
+        prop_assume!(weights.iter().all(|&weight| fair(weight) <= 250.0));
         // As many slots for a weight as if each node had one more.
         let fullest = (768 + weights.len()) as f64 / f64::from(total);
         for (member, load) in planned.layout.members().iter().zip(loads(&planned.layout)) {
