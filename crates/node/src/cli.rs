@@ -67,6 +67,9 @@ pub(crate) struct NodeArgs {
     /// Let HTTP listen on an address other machines can reach, without encryption or passwords
     #[arg(long)]
     pub(crate) insecure_http: bool,
+    /// Begin with an empty store in the place of one that was lost with its disk; the other nodes fill it
+    #[arg(long)]
+    pub(crate) lost_disk: bool,
 }
 
 /// Which node the command line talks to.

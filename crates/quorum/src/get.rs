@@ -13,6 +13,8 @@
 //! A large value need not come from every owner: all but one may withhold it and say which versions they hold. The value
 //! is then asked for only if it comes from nobody else, be it for the client or for a repair.
 
+mod values;
+
 use gramme_object::Object;
 use gramme_plant::planted;
 use gramme_ring::NodeId;
@@ -20,6 +22,7 @@ use gramme_vclock::{Context, Dot};
 
 use crate::roll::{Heard, Member, Roll};
 use crate::{Failure, Seat, Sets, Shortfall};
+use values::{Patience, is_hollow};
 
 /// What one replica said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,17 +104,6 @@ struct Answer {
     fetching: u8,
     /// Versions that it has seen replaced. Who does not count in the end says nothing of them.
     dead: Vec<Dot>,
-}
-
-/// Whether a value is waited for that others have withheld.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Patience {
-    /// Not yet.
-    New,
-    /// It may come unasked.
-    Waits,
-    /// It is asked for.
-    Over,
 }
 
 /// One get in progress.
@@ -243,11 +235,6 @@ impl GetRequest {
         self.on_told(from, reply, covered, false)
     }
 
-    /// The same, of a replica that was asked for values: it says what it holds now, with all values.
-    pub fn on_values(&mut self, from: NodeId, reply: GetReply, covered: &[Dot]) -> GetVerdict {
-        self.on_told(from, reply, covered, true)
-    }
-
     fn on_told(&mut self, from: NodeId, reply: GetReply, covered: &[Dot], is_for_values: bool) -> GetVerdict {
         let covered = if planted!(ReadUncovered) { &[] } else { covered };
         let before = self.merged();
@@ -268,21 +255,6 @@ impl GetRequest {
         self.fresh.extend(new);
         self.give_up_hollow(from);
         self.verdict()
-    }
-
-    /// A value has not come for a while, unasked or asked for: another is asked.
-    pub fn on_patience_over(&mut self) -> GetVerdict {
-        self.patience = Patience::Over;
-        if self.is_over || self.is_complete() {
-            return GetVerdict::Wait;
-        }
-        if !self.is_fetching() {
-            return self.verdict();
-        }
-        match self.value_questions() {
-            questions if questions.is_empty() => GetVerdict::Wait,
-            questions => GetVerdict::AskValues(questions),
-        }
     }
 
     fn answer_mut(&mut self, node: NodeId) -> Option<&mut Answer> {
@@ -387,62 +359,6 @@ impl GetRequest {
         GetVerdict::AskValues(self.value_questions())
     }
 
-    /// Whether to wait for a value that may come unasked.
-    fn wait_for_value(&mut self) -> Option<GetVerdict> {
-        let may_come = !self.is_over && !self.roll.is_complete();
-        let verdict = match self.patience {
-            Patience::New => GetVerdict::WaitForValue,
-            Patience::Waits => GetVerdict::Wait,
-            Patience::Over => return None,
-        };
-        if may_come {
-            self.patience = Patience::Waits;
-        }
-        may_come.then_some(verdict)
-    }
-
-    /// Whether each version that was heard of has its value.
-    fn has_values(&self) -> bool {
-        planted!(ShowHollow)
-            || self.answers().all(|(_, answer)| answer.withheld.is_empty())
-            || self.hollow().is_empty()
-    }
-
-    /// Versions whose value everybody has withheld who holds them.
-    fn hollow(&self) -> Vec<Dot> {
-        let has =
-            |answer: &Answer, dot| answer.object.versions().is_live(dot) && !answer.withheld.contains(&dot);
-        let is_hollow = |dot: &Dot| !self.answers().any(|(_, answer)| has(answer, *dot));
-        self.merged().versions().dots().filter(is_hollow).collect()
-    }
-
-    /// Each value that is missing is asked of one who has withheld it and was not asked yet.
-    fn value_questions(&mut self) -> Vec<Question> {
-        let mut hollow = self.hollow();
-        let mut questions = Vec::new();
-        for member in &mut self.roll.members {
-            let Some(Heard::Answer(answer)) = &mut member.heard else { continue };
-            let (dots, rest) = hollow
-                .into_iter()
-                .partition(|dot| answer.withheld.contains(dot) && !answer.asked.contains(dot));
-            hollow = rest;
-            if !Vec::is_empty(&dots) {
-                answer.asked.extend(&dots);
-                answer.fetching = answer.fetching.saturating_add(1);
-                questions.push(Question { node: member.node, dots });
-            }
-        }
-        questions
-    }
-
-    /// A replica does not hold a value any more that it spoke of, nor what replaced it: what it said is worth nothing.
-    fn give_up_hollow(&mut self, node: NodeId) {
-        let members = self.roll.members.iter_mut().filter(|member| member.node == node);
-        for member in members.filter(|member| is_hollow(member)) {
-            member.heard = Some(Heard::Failure(Failure::Disk));
-        }
-    }
-
     /// Whether all that the session has read and written is in what was heard, or was replaced by that.
     fn has_session(&self) -> bool {
         if self.session.is_empty() {
@@ -459,11 +375,6 @@ impl GetRequest {
     /// Whether somebody was asked about versions, and has not answered.
     fn is_asking(&self) -> bool {
         self.roll.members.iter().any(is_asked)
-    }
-
-    /// Whether somebody was asked for values, and has not answered.
-    fn is_fetching(&self) -> bool {
-        self.answers().any(|(_, answer)| answer.fetching > 0)
     }
 
     /// Whether all who were heard hold the same versions.
@@ -582,11 +493,6 @@ impl Answer {
         let versions = (self.object.versions(), object.versions());
         self.withheld.retain(|dot| versions.0.is_live(*dot) && !versions.1.is_live(*dot));
     }
-}
-
-/// Whether it holds a version whose value it has not sent.
-fn is_hollow(member: &Member<Answer>) -> bool {
-    matches!(&member.heard, Some(Heard::Answer(answer)) if !answer.withheld.is_empty())
 }
 
 fn is_asked(member: &Member<Answer>) -> bool {

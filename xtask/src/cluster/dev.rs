@@ -138,12 +138,18 @@ impl Dev {
 
     /// Starts a killed node again by the command that `cluster.json` names.
     pub(crate) fn restart(&mut self, at: usize) -> anyhow::Result<()> {
+        self.restart_with(at, &[])
+    }
+
+    /// The same, with more on its command line.
+    pub(crate) fn restart_with(&mut self, at: usize, more: &[&str]) -> anyhow::Result<()> {
         let command = self.node(at)["command"].as_array().cloned().unwrap_or_default();
         let words: Vec<&str> = command.iter().filter_map(Value::as_str).collect();
         let (program, args) = words.split_first().context("a command")?;
         let log = std::fs::File::options().append(true).open(self.node_dir(at).join("node.log"))?;
         let child = Command::new(program)
             .args(args)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use gramme_replica::LEAF_BITS;
+use gramme_storage::{OpenError, Options, Store};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::NodeArgs;
 use crate::config::Config;
-use crate::exit::{USAGE, failure};
+use crate::exit::{REFUSED, USAGE, failure};
 use crate::interfaces::http;
 use crate::{driver, logging};
 
@@ -28,11 +30,37 @@ pub(crate) fn run(args: &NodeArgs) -> anyhow::Result<()> {
     let config = Config::load(&args.config, &overrides, |name| std::env::var(name).ok());
     let config = config.map_err(|errors| failure(USAGE, errors.to_string()))?;
     logging::start(config.log_format, &config.log)?;
-    let driver = driver::start(&config)?;
+    if args.lost_disk {
+        begin_empty(&config)?;
+    }
+    let driver = driver::start(&config).map_err(say_what_to_do)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(serve(&config, driver));
     drop(runtime);
     served
+}
+
+/// Makes an empty store where there is none. The others remember what this node had, so it counts for nothing until it
+/// has everything again.
+fn begin_empty(config: &Config) -> anyhow::Result<()> {
+    let made = Store::create(&config.data_dir, rand::random(), &Options::new(config.engine, LEAF_BITS));
+    match made {
+        Err(OpenError::Exists(path)) => {
+            let path = path.display();
+            Err(failure(USAGE, format!("{path} holds a store; start the node without --lost-disk")))
+        }
+        made => Ok(made?),
+    }
+}
+
+fn say_what_to_do(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<OpenError>() {
+        Some(OpenError::Missing(_)) => {
+            let hint = "if it was lost, --lost-disk begins with an empty store, which the other nodes fill";
+            failure(REFUSED, format!("{error}; {hint}"))
+        }
+        _ => error,
+    }
 }
 
 async fn serve(config: &Config, mut driver: driver::Driver) -> anyhow::Result<()> {
