@@ -99,7 +99,7 @@ fn permissions(programs: &Programs) -> anyhow::Result<()> {
     {
         let set = |mode| std::fs::set_permissions(node.join(name), std::fs::Permissions::from_mode(mode));
         set(wrong)?;
-        let refused = start_node(programs, &node)?;
+        let refused = start_node(programs, &node, &[])?;
         ensure!(refused.contains("make it 0"), "{name}: {refused}");
         set(right)?;
     }
@@ -107,10 +107,11 @@ fn permissions(programs: &Programs) -> anyhow::Result<()> {
 }
 
 /// Starts a node that is not expected to run; returns what it prints.
-fn start_node(programs: &Programs, node: &Path) -> anyhow::Result<String> {
+fn start_node(programs: &Programs, node: &Path, more: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(&programs.gramme)
         .args(["node", "--config"])
         .arg(node.join("gramme.toml"))
+        .args(more)
         .output()
         .context("cannot start gramme node")?;
     ensure!(!output.status.success(), "it ran");
@@ -130,14 +131,18 @@ fn damage_is_refused(programs: &Programs) -> anyhow::Result<()> {
     let data = node.join("data");
     let away = node.join("away");
     for (part, words) in [
-        ("engine", "does not hold what its last checkpoint wrote"),
+        ("engine", "directory is missing"),
         ("log", "cannot"),
         ("MANIFEST", "cannot prove"),
         ("IDENTITY", "holds no store"),
     ] {
         std::fs::rename(data.join(part), &away)?;
-        let refused = start_node(programs, &node)?;
+        let refused = start_node(programs, &node, &[])?;
         ensure!(refused.contains(words) || part == "log", "{part}: {refused}");
+        // What is left may be all there is: it is not taken for a lost disk.
+        let refused = start_node(programs, &node, &["--lost-disk"])?;
+        let words = if part == "IDENTITY" { "not empty" } else { "holds a store" };
+        ensure!(refused.contains(words), "{part}: {refused}");
         let left = data.join(part);
         if left.is_dir() {
             std::fs::remove_dir_all(&left)?;
@@ -146,7 +151,7 @@ fn damage_is_refused(programs: &Programs) -> anyhow::Result<()> {
     }
     // A whole directory that is gone is a lost disk, not a new node.
     std::fs::rename(&data, &away)?;
-    let refused = start_node(programs, &node)?;
+    let refused = start_node(programs, &node, &[])?;
     ensure!(refused.contains("holds no store"), "{refused}");
     std::fs::rename(&away, &data)?;
     let dev = Dev::start(&programs.gramme, &directory, &[])?;

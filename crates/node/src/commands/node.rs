@@ -1,7 +1,10 @@
 //! `gramme node`: one node.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context;
 use gramme_replica::LEAF_BITS;
 use gramme_storage::{OpenError, Options, Store};
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,14 +46,34 @@ pub(crate) fn run(args: &NodeArgs) -> anyhow::Result<()> {
 /// Makes an empty store where there is none. The others remember what this node had, so it counts for nothing until it
 /// has everything again.
 fn begin_empty(config: &Config) -> anyhow::Result<()> {
+    let path = config.data_dir.display();
+    // A store whose identity is damaged looks like none, and what is left of it may be all there is.
+    if holds_something(&config.data_dir)? {
+        let what = format!(
+            "{path} is not empty: if nothing in it is of use, move it away, then use --lost-disk again"
+        );
+        return Err(failure(USAGE, what));
+    }
     let made = Store::create(&config.data_dir, rand::random(), &Options::new(config.engine, LEAF_BITS));
     match made {
-        Err(OpenError::Exists(path)) => {
-            let path = path.display();
+        Err(OpenError::Exists(_)) => {
             Err(failure(USAGE, format!("{path} holds a store; start the node without --lost-disk")))
         }
         made => Ok(made?),
     }
+}
+
+/// Whether there is no store, and all the same something but what a lock or a new file system leaves.
+fn holds_something(directory: &Path) -> anyhow::Result<bool> {
+    if directory.join("IDENTITY").exists() {
+        return Ok(false);
+    }
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        entries => entries.with_context(|| format!("cannot read {}", directory.display()))?,
+    };
+    let is_nothing = |name: &std::ffi::OsStr| name == "LOCK" || name == "lost+found";
+    Ok(entries.flatten().any(|entry| !is_nothing(&entry.file_name())))
 }
 
 fn say_what_to_do(error: anyhow::Error) -> anyhow::Error {
