@@ -333,7 +333,7 @@ impl Client {
                 note_dots(partition_of(key), &found.object, history);
                 let values = values(&found.object);
                 // What a later write with this context replaces.
-                self.held[key] = Held { context: found.context.clone(), read: values.clone() };
+                self.held[key] = Held { context: found.context.clone(), read: real(values.clone()) };
                 let (client, sent, by_fallbacks) = (self.number, doing.sent, found.owners == 0);
                 let session = doing.session.clone();
                 let read = ReadRecord { client, key, r, by_fallbacks, session, values, sent, answered: now };
@@ -347,7 +347,7 @@ impl Client {
                 let fate = Fate::Acked { at: now, copies, fallbacks, synced };
                 match &stored.object {
                     // The context is that of all that was returned.
-                    Some(object) => held.read = values(object),
+                    Some(object) => held.read = real(values(object)),
                     None => held.read.push(id),
                 }
                 history.writes[id as usize - 1].fate = fate;
@@ -494,6 +494,12 @@ pub(crate) fn values(object: &Object) -> Vec<WriteId> {
     let contents = object.versions().values().filter_map(|sibling| sibling.content.as_ref());
     let mut values: Vec<_> = contents.map(value).collect();
     values.sort_unstable();
+    values
+}
+
+/// Those that somebody wrote. What nobody wrote is the checkers' to find.
+fn real(mut values: Vec<WriteId>) -> Vec<WriteId> {
+    values.retain(|id| *id != 0);
     values
 }
 
