@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use gramme_object::{Key, Object};
 use gramme_ring::{NodeId, PartitionId};
-use gramme_vclock::Dot;
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
     Class, Durability, Hint, HintReply, Keys, KeysReply, Point, Read, ReadReply, Repair, ReplyHeader,
@@ -15,7 +14,7 @@ use crate::cx::Cx;
 use crate::io::{LoadFailed, Page};
 use crate::node::{BucketDurability, Epoch, Node};
 use crate::place::{Place, Space};
-use crate::shard::{Brought, Level, Reader, Scanner, Shard, Uncounted, View, Writer};
+use crate::shard::{Brought, Covered, Level, Reader, Scanner, Shard, Uncounted, View, Writer};
 
 /// How long a reply is worth sending, in microseconds.
 const REPLY_TTL: u64 = 5_000_000;
@@ -57,7 +56,7 @@ impl Around<'_> {
                 let brought = Brought { object, stored: write.object };
                 self.shard.merge(self.cx, &place, brought, writer, (level, Class::Foreground));
             }
-            Err(status) => self.answer_write(writer, status, Vec::new()),
+            Err(status) => self.answer_write(writer, status, Covered::default()),
         }
     }
 
@@ -72,7 +71,7 @@ impl Around<'_> {
                 let brought = Brought { object, stored };
                 self.shard.merge(self.cx, &place, brought, writer, (Level::Synced, Class::Background));
             }
-            Err(status) => self.answer_write(writer, status, Vec::new()),
+            Err(status) => self.answer_write(writer, status, Covered::default()),
         }
     }
 
@@ -103,7 +102,7 @@ impl Around<'_> {
                 let brought = Brought { object, stored };
                 self.shard.merge(self.cx, &place, brought, writer, (level, Class::Background));
             }
-            Err(status) => self.answer_write(writer, status, Vec::new()),
+            Err(status) => self.answer_write(writer, status, Covered::default()),
         }
     }
 
@@ -233,7 +232,7 @@ impl Around<'_> {
     }
 
     /// Answers another coordinator's write or repair.
-    pub(crate) fn answer_write(&mut self, writer: Writer, status: Status, covered: Vec<Dot>) {
+    pub(crate) fn answer_write(&mut self, writer: Writer, status: Status, covered: Covered) {
         let (to, id, partition, seat) = match writer {
             Writer::Peer { to, id, partition, seat, .. } => (to, id, partition, seat),
             Writer::Hint { to, id, partition } => {
@@ -249,7 +248,9 @@ impl Around<'_> {
         // What counts for nothing says so, however well it went.
         let status = if failure(status).is_none() { counted(self.shard, partition, status) } else { status };
         let header = reply_header(self.node, self.shard, partition, status);
-        self.cx.send(to, id, REPLY_TTL, PeerMessage::WriteReply(WriteReply { header, seat, covered }));
+        let Covered { dots: covered, object } = covered;
+        let reply = WriteReply { header, seat, covered, object };
+        self.cx.send(to, id, REPLY_TTL, PeerMessage::WriteReply(reply));
     }
 
     /// Answers another coordinator's question for keys.

@@ -137,6 +137,8 @@ messages! {
         pub seat: Seat,
         /// Versions among those brought that the replica has seen and does not hold: they were replaced.
         pub covered: Vec<Dot>,
+        /// What it holds instead, if there are any: a stored object, or nothing where that was forgotten.
+        pub object: Bytes,
     }
 
     /// A put as its coordinator needs it.

@@ -160,6 +160,7 @@ fn peer_messages() -> Vec<PeerMessage> {
             header: reply(Status::Covered),
             seat: seat(2),
             covered: vec![Dot::new(Actor(4), 5)],
+            object: "o".into(),
         }),
         PeerMessage::Repair(Repair { header: header(), key: key(), seat: seat(1), object: "o".into() }),
         PeerMessage::Forward(Box::new(Forward { header: header(), put: put() })),
@@ -360,6 +361,7 @@ fn the_next_version_is_understood_as_far_as_we_know_it() {
         header: reply(Status::Covered),
         seat: seat(2),
         covered: Vec::new(),
+        object: "".into(),
     })
     .encode(&mut body);
     body[1] = 77;

@@ -341,11 +341,13 @@ impl Exchanges {
             None | Some(Failure::Amnesiac | Failure::Unproven) => true,
             Some(_) => false,
         };
-        if is_taken && !reply.covered.is_empty() {
+        // First what replaced it: it may be nowhere else, and the version that goes may be acknowledged.
+        let has_both = reply.object.is_empty() || task.merge(around, number, (&place.key, &reply.object));
+        if is_taken && has_both && !reply.covered.is_empty() {
             let writer = Writer::Exchange(number, from);
             around.shard.bury(around.cx, &place, reply.covered.clone(), writer);
         } else {
-            task.on_merged(is_taken);
+            task.on_merged(is_taken && has_both);
             self.advance(around, number);
         }
         true

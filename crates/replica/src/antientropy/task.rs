@@ -65,7 +65,12 @@ impl Task {
         }
     }
 
-    fn merge(&mut self, around: &mut Around<'_>, number: u64, (key, stored): (&Key, &Bytes)) -> bool {
+    pub(super) fn merge(
+        &mut self,
+        around: &mut Around<'_>,
+        number: u64,
+        (key, stored): (&Key, &Bytes),
+    ) -> bool {
         let place = around.node.map.place(key.clone());
         let decoded = Object::decode(stored).ok().filter(|_| place.partition == self.partition);
         let Some(object) = decoded else {

@@ -11,7 +11,7 @@ use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::{Dot, SeenSet};
 use gramme_wire::peer::{Class, Status};
 
-use super::{Level, Operation, Ready, Shard, Waiter, Writer, done};
+use super::{Covered, Level, Operation, Ready, Shard, Waiter, Writer, done};
 use crate::cx::Cx;
 use crate::io::Change;
 use crate::place::{Place, Space};
@@ -117,7 +117,7 @@ impl Shard {
         let stored = object.encode().into();
         let state = (Arc::new(object), stored);
         let sequence = self.stage(cx, place, &old, state, Vec::new(), (level, Class::Background));
-        self.tell_when_durable((sequence, level), writer, done(level), Vec::new());
+        self.tell_when_durable((sequence, level), writer, done(level), Covered::default());
     }
 
     // What every owner has seen.

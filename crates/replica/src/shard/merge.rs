@@ -14,7 +14,7 @@ use gramme_vclock::Dot;
 use gramme_wire::peer::{Class, Status};
 
 use super::work::Operation;
-use super::{Brought, Level, Ready, Shard, Waiter, Writer, digest_of, done};
+use super::{Brought, Covered, Level, Ready, Shard, Waiter, Writer, digest_of, done};
 use crate::cx::Cx;
 use crate::io::Change;
 use crate::place::{Place, Space};
@@ -52,7 +52,7 @@ impl Shard {
             return self.tell(writer, Status::NotOwner);
         };
         let sequence = self.stage(cx, place, &old, (object, stored), news, (level, Class::Foreground));
-        self.tell_when_durable((sequence, level), writer, done(level), Vec::new());
+        self.tell_when_durable((sequence, level), writer, done(level), Covered::default());
     }
 
     pub(super) fn merge_ready(
@@ -106,6 +106,10 @@ impl Shard {
             _ if is_same => old.stored.clone(),
             Some(merged) => merged.encode().into(),
             None => stored,
+        };
+        let covered = match covered.is_empty() {
+            true => Covered::default(),
+            false => Covered { dots: covered, object: stored.clone() },
         };
         if stored.len() as u64 > limits::STORED && stored.len() > old.stored.len() {
             cx.stats.too_large += 1;

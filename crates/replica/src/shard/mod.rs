@@ -40,7 +40,7 @@ pub(crate) use hints::recovered as recovered_hints;
 pub(crate) use overlay::Ready;
 pub(crate) use partition::{Fresh, Partition, Uncounted, sum_of};
 pub use record::RecordError;
-pub(crate) use work::{Brought, Done, Lost, RangeScan, Reader, Scanner, View, Writer};
+pub(crate) use work::{Brought, Covered, Done, Lost, RangeScan, Reader, Scanner, View, Writer};
 
 use crate::cx::Cx;
 use crate::io::{Change, Effect, LoadFailed, Page, Rows};
@@ -333,13 +333,13 @@ impl Shard {
     /// Tells the writer when all that was staged until now is durable.
     pub(crate) fn confirm(&mut self, cx: &mut Cx, writer: Writer, level: Level) {
         let sequence = self.commits.barrier(cx, level);
-        self.tell_when_durable((sequence, level), writer, done(level), Vec::new());
+        self.tell_when_durable((sequence, level), writer, done(level), Covered::default());
     }
 
     /// Commits rows that are no objects, and tells the writer.
     pub(crate) fn commit_and_tell(&mut self, cx: &mut Cx, rows: Vec<Change>, level: Level, writer: Writer) {
         let sequence = self.commits.commit(cx, rows, level, Class::Foreground);
-        self.tell_when_durable((sequence, level), writer, done(level), Vec::new());
+        self.tell_when_durable((sequence, level), writer, done(level), Covered::default());
     }
 
     /// Takes a later epoch of a partition. Written to the same log as writes, before any that follows from it.
@@ -453,7 +453,7 @@ impl Shard {
         (sequence, level): (u64, Level),
         writer: Writer,
         status: Status,
-        covered: Vec<Dot>,
+        covered: Covered,
     ) {
         if self.commits.is_durable(sequence, level) {
             self.tell_covered(writer, status, covered);
@@ -463,10 +463,10 @@ impl Shard {
     }
 
     fn tell(&mut self, writer: Writer, status: Status) {
-        self.tell_covered(writer, status, Vec::new());
+        self.tell_covered(writer, status, Covered::default());
     }
 
-    fn tell_covered(&mut self, writer: Writer, status: Status, covered: Vec<Dot>) {
+    fn tell_covered(&mut self, writer: Writer, status: Status, covered: Covered) {
         if !matches!(writer, Writer::Nobody) {
             self.done.push_back(Done::Written { writer, status, covered });
         }

@@ -187,11 +187,20 @@ impl Operation {
 pub(crate) enum Waiter {
     Read(Reader, Place, View),
     ReadHint(u64, Ready),
-    Write(Writer, Status, Vec<Dot>),
+    Write(Writer, Status, Covered),
     /// The key has nothing under way, if nothing was staged since.
     Slot(Place, u64),
     /// Rows are to be read, those among them that were staged.
     Scan(u64, Rows, usize),
+}
+
+/// What of a write was refused.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Covered {
+    /// Versions that had been seen here and replaced.
+    pub(crate) dots: Vec<Dot>,
+    /// What is here instead, stored: whoever ends those versions must have it.
+    pub(crate) object: Bytes,
 }
 
 /// What the shard has done.
@@ -202,7 +211,7 @@ pub(crate) enum Done {
     /// What a read shows; nothing of it can be lost any more.
     Read { reader: Reader, place: Place, result: Result<View, LoadFailed> },
     /// A write is as durable as was asked, or was not done; which of its versions were replaced already.
-    Written { writer: Writer, status: Status, covered: Vec<Dot> },
+    Written { writer: Writer, status: Status, covered: Covered },
     /// A page has been read.
     Scanned { scanner: Scanner, result: Result<Page, LoadFailed> },
 }

@@ -385,7 +385,12 @@ impl Bench {
     }
 
     pub(crate) fn acknowledge(&mut self, from: NodeId, id: u64, status: Status) {
-        let reply = WriteReply { header: header(status), seat: Seat::default(), covered: Vec::new() };
+        let reply = WriteReply {
+            header: header(status),
+            seat: Seat::default(),
+            covered: Vec::new(),
+            object: Bytes::new(),
+        };
         self.step(Input::Message { from, id, message: PeerMessage::WriteReply(reply) });
     }
 

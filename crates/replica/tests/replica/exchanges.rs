@@ -84,6 +84,7 @@ impl Bench {
                 header: header(Status::WriteStopped),
                 seat: Seat::default(),
                 covered: Vec::new(),
+                object: Bytes::new(),
             }),
             _ => return None,
         })

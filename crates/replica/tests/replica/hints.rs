@@ -465,7 +465,12 @@ fn known_tenures_are_those_of_owners() {
     for (to, id, _) in bench.writes() {
         let tenure = gramme_quorum::Tenure { actor: Some(Actor(to.0)), born: 5 };
         let header = gramme_wire::peer::ReplyHeader { tenure, ..header(Status::DoneSynced) };
-        let reply = gramme_wire::peer::WriteReply { header, seat: Seat::default(), covered: Vec::new() };
+        let reply = gramme_wire::peer::WriteReply {
+            header,
+            seat: Seat::default(),
+            covered: Vec::new(),
+            object: Bytes::new(),
+        };
         bench.step(Input::Message { from: to, id, message: PeerMessage::WriteReply(reply) });
     }
     bench.sent.clear();

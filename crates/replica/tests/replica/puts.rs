@@ -1,6 +1,7 @@
 //! Who coordinates a put, when it is answered, and duplicates.
 
 use crate::bench::*;
+use bytes::Bytes;
 use gramme_object::{Content, Expiry, Key, Object, Sibling, Stamp};
 use gramme_quorum::{PutError, Seat, Threshold};
 use gramme_replica::{ClientPut, Input, Response, Ticket};
@@ -149,8 +150,14 @@ fn a_put_goes_on_with_the_same_dot_at_a_later_epoch() {
     bench.commit_all();
     let first = bench.writes();
     let later = |status| ReplyHeader { epoch: 2, ..header(status) };
-    let reply =
-        |header| PeerMessage::WriteReply(WriteReply { header, seat: Seat::default(), covered: Vec::new() });
+    let reply = |header| {
+        PeerMessage::WriteReply(WriteReply {
+            header,
+            seat: Seat::default(),
+            covered: Vec::new(),
+            object: Bytes::new(),
+        })
+    };
     bench.step(Input::Message { from: B, id: first[0].1, message: reply(later(Status::Stale)) });
     let again = bench.writes();
     assert_eq!(again.len(), 2);

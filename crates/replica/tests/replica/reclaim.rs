@@ -121,10 +121,14 @@ fn nothing_from_before_undoes_a_delete() {
     }
     // Whoever brought it is told that it was replaced.
     let told = bench.sent.iter().find_map(|(_, id, message)| match message {
-        PeerMessage::WriteReply(reply) if *id == 12 => Some((reply.header.status, reply.covered.clone())),
+        PeerMessage::WriteReply(reply) if *id == 12 => Some(reply.clone()),
         _ => None,
     });
-    assert_eq!(told, Some((Status::Covered, vec![value.dot])));
+    let told = told.expect("an answer");
+    assert_eq!((told.header.status, told.covered), (Status::Covered, vec![value.dot]));
+    // By what, too: it may be nowhere else yet.
+    let instead = Object::decode(&told.object).expect("an object");
+    assert_eq!(instead.versions().dots().collect::<Vec<_>>(), [anew.dot]);
     // The client had read the old value: its write stands beside the new one, and ends nothing.
     let (late, _) = bench.put_through(ClientPut { context, ..client_put("late") });
     assert_eq!(bench.live(), [anew.dot, late.dot]);
@@ -133,6 +137,26 @@ fn nothing_from_before_undoes_a_delete() {
 /// What replaced a version may be forgotten where the version is not yet: it ends there too.
 #[test]
 fn what_another_owner_has_seen_replaced_ends_here() {
+    let bench = told_of_a_replacement(&Object::new());
+    assert!(bench.live().is_empty(), "{:?}", bench.live());
+    assert_eq!((bench.replica.stats().keys, bench.replica.stats().versions_buried), (0, 1));
+}
+
+/// What replaced a version may be at one owner alone, and not acknowledged: without it a reader would find neither, and it
+/// could be lost with one disk. Forgotten context, as here, says nothing of the version that it replaced.
+#[test]
+fn a_version_goes_when_what_replaced_it_is_here() {
+    let newer = Dot::new(Actor(2), 1);
+    let content = Some(gramme_object::Content::from_body(b"newer"));
+    let stamp = gramme_object::Stamp::at_millis(WALL / 1_000);
+    let sibling = gramme_object::Sibling { stamp, write_id: 9, expires: None, content };
+    let bench = told_of_a_replacement(&Object::from_write(&Context::new(), newer, sibling));
+    assert_eq!(bench.live(), [newer]);
+}
+
+/// A node that has a value of its own, and is told in an exchange that it was replaced, by this.
+fn told_of_a_replacement(by: &Object) -> Bench {
+    let object = if by.is_empty() { Bytes::new() } else { Bytes::from(by.encode()) };
     let mut bench = bench(3);
     bench.connect();
     let (value, _) = bench.put_through(client_put("v"));
@@ -142,7 +166,7 @@ fn what_another_owner_has_seen_replaced_ends_here() {
     let (leaf, sum) = (leaf_of(&key(), partition), Sum { count: 9, sum: 1 });
     bench.drive(10 * SECOND, |bench, to, message| {
         Some(match message {
-            _ if to != B || bench.live().is_empty() => return None,
+            _ if to != B || !bench.live().contains(&value.dot) => return None,
             PeerMessage::Roots(_) => {
                 let (roots, uncounted, seen) = (vec![(partition, sum)], Vec::new(), Vec::new());
                 PeerMessage::RootsReply(RootsReply { is_same: false, roots, uncounted, seen })
@@ -159,13 +183,12 @@ fn what_another_owner_has_seen_replaced_ends_here() {
             }
             PeerMessage::Repair(_) => {
                 let (header, seat, covered) = (header(status), Seat::default(), vec![value.dot]);
-                PeerMessage::WriteReply(WriteReply { header, seat, covered })
+                PeerMessage::WriteReply(WriteReply { header, seat, covered, object: object.clone() })
             }
             _ => return None,
         })
     });
-    assert!(bench.live().is_empty(), "{:?}", bench.live());
-    assert_eq!((bench.replica.stats().keys, bench.replica.stats().versions_buried), (0, 1));
+    bench
 }
 
 /// What became of a version is said as of the state that is shown: one that came while that waited for its batch is not
