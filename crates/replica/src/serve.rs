@@ -233,8 +233,8 @@ impl Around<'_> {
 
     /// Answers another coordinator's write or repair.
     pub(crate) fn answer_write(&mut self, writer: Writer, status: Status, covered: Covered) {
-        let (to, id, partition, seat) = match writer {
-            Writer::Peer { to, id, partition, seat, .. } => (to, id, partition, seat),
+        let (to, id, partition, seat, is_repair) = match writer {
+            Writer::Peer { to, id, partition, seat, dot } => (to, id, partition, seat, dot.is_none()),
             Writer::Hint { to, id, partition } => {
                 let header = reply_header(self.node, self.shard, partition, status);
                 return self.cx.send(to, id, REPLY_TTL, PeerMessage::HintReply(HintReply { header }));
@@ -249,6 +249,8 @@ impl Around<'_> {
         let status = if failure(status).is_none() { counted(self.shard, partition, status) } else { status };
         let header = reply_header(self.node, self.shard, partition, status);
         let Covered { dots: covered, object } = covered;
+        // A put's coordinator ends nothing by it.
+        let object = if is_repair { object } else { Bytes::new() };
         let reply = WriteReply { header, seat, covered, object };
         self.cx.send(to, id, REPLY_TTL, PeerMessage::WriteReply(reply));
     }

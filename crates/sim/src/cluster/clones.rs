@@ -14,7 +14,7 @@ use crate::history::Damage;
 
 /// A copy that is running.
 #[derive(Debug)]
-pub(super) struct Copy {
+pub(super) struct Twin {
     since: u64,
     /// Who was cut off from the first process, to speak to the copy.
     takes: Vec<usize>,
@@ -88,7 +88,7 @@ impl Cluster {
             self.cut_between(node, *other);
         }
         stays.iter().for_each(|other| self.cut_between(copy, *other));
-        self.copy = Some(Copy { since: self.now, takes });
+        self.copy = Some(Twin { since: self.now, takes });
         let after = self.random.nemesis.random_range(1_000..500_000);
         self.schedule(after, Event::Start(copy));
         self.schedule(2 * lasts, Event::Heal(Heal::Copy));
@@ -101,7 +101,7 @@ impl Cluster {
 
     /// The two meet: one goes.
     pub(super) fn end_copy(&mut self) {
-        let Some(Copy { since, takes }) = self.copy.take() else { return };
+        let Some(Twin { since, takes }) = self.copy.take() else { return };
         let (node, copy) = (self.victim, self.members());
         self.stop(copy);
         let disk = std::mem::take(&mut self.nodes[copy].disk);

@@ -92,7 +92,7 @@ pub(crate) struct Cluster {
     layout: Layout,
     keys: Vec<NamedKey>,
     nodes: Vec<Node>,
-    copy: Option<clones::Copy>,
+    copy: Option<clones::Twin>,
     network: Network,
     clients: Vec<Client>,
     /// The requests that nodes have and have not answered.
