@@ -21,6 +21,7 @@ const ROWS: [(&str, u8); 20] = [
     ("gossip", 3),
     ("handoff", 3),
     ("paxos", 3),
+    ("transfer", 3),
     ("antientropy", 3),
     ("quorum", 3),
     ("router", 3),
@@ -42,7 +43,7 @@ const ONLY: [(&str, &str); 5] = [
 ];
 
 /// Crates that are state machines or pure: no runtime, no sockets, no files.
-const SANS_IO: [&str; 15] = [
+const SANS_IO: [&str; 16] = [
     "codec",
     "plant",
     "vclock",
@@ -53,6 +54,7 @@ const SANS_IO: [&str; 15] = [
     "gossip",
     "handoff",
     "paxos",
+    "transfer",
     "antientropy",
     "quorum",
     "router",

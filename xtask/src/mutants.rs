@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::run::{markdown, output, root, succeeds};
 
 /// What is changed: a name, the package whose tests judge it, and the files.
-const ROOMS: [(&str, &str, &str); 13] = [
+const ROOMS: [(&str, &str, &str); 14] = [
     ("vclock", "gramme-vclock", "crates/vclock/src/**"),
     ("quorum", "gramme-quorum", "crates/quorum/src/**"),
     ("object", "gramme-object", "crates/object/src/**"),
@@ -33,6 +33,7 @@ const ROOMS: [(&str, &str, &str); 13] = [
     ("handoff", "gramme-handoff", "crates/handoff/src/**"),
     ("antientropy", "gramme-antientropy", "crates/antientropy/src/**"),
     ("paxos", "gramme-paxos", "crates/paxos/src/**"),
+    ("transfer", "gramme-transfer", "crates/transfer/src/**"),
     ("router", "gramme-router", "crates/router/src/**"),
     ("log", "gramme-storage", "crates/storage/src/log/**"),
     ("open", "gramme-storage", "crates/storage/src/open.rs"),
@@ -44,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// Only this part: vclock, quorum, object, shard, coordinator, healing, gossip, handoff, antientropy, paxos, router, log or open
+    /// Only this part: vclock, quorum, object, shard, coordinator, healing, gossip, handoff, antientropy, paxos, transfer, router, log or open
     #[arg(long = "crate", value_name = "NAME")]
     room: Option<String>,
     /// Only so many changes of each part, drawn at random

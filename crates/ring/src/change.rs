@@ -21,7 +21,7 @@ use crate::NodeId;
 /// ```
 /// use gramme_ring::{Entry, Evidence, NodeId, Quorums};
 /// let [a, b, c, d] = [1, 2, 3, 4].map(NodeId);
-/// let (quorums, mut evidence) = (Quorums { r: 2, w: 2 }, Evidence::default());
+/// let (quorums, mut evidence) = (Quorums::majority, Evidence::default());
 /// let joining = Entry::Settled(vec![a, b, c]).begin(vec![a, b, d]).expect("nothing else changes");
 /// assert_eq!((joining.read_set(), joining.write_sets().len()), (&[a, b, c][..], 2));
 /// assert_eq!(joining.next(quorums, &evidence), None);
@@ -59,6 +59,14 @@ pub struct Quorums {
     pub w: usize,
 }
 
+impl Quorums {
+    /// More than half of so many, for both.
+    #[must_use]
+    pub const fn majority(owners: usize) -> Self {
+        Self { r: owners / 2 + 1, w: owners / 2 + 1 }
+    }
+}
+
 /// What is known of the replicas of a partition that changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
@@ -88,6 +96,21 @@ impl Entry {
         }
     }
 
+    /// Whether its owners do not change.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        matches!(self, Self::Settled(_))
+    }
+
+    /// All that store it: old owners and new ones, each once.
+    pub fn holders(&self) -> impl Iterator<Item = NodeId> + Clone + '_ {
+        let (first, second) = match self {
+            Self::Settled(owners) => (owners, &[][..]),
+            Self::Joining { from, to } | Self::Leaving { from, to } => (from, &to[..]),
+        };
+        first.iter().chain(second.iter().filter(|node| !first.contains(node))).copied()
+    }
+
     /// Whether a node takes part: what is sent to others is refused.
     #[must_use]
     pub fn is_member(&self, node: NodeId) -> bool {
@@ -110,29 +133,30 @@ impl Entry {
         }
     }
 
-    /// The next stage, if the evidence allows it.
+    /// The next stage, if the evidence allows it. `quorums` says R and W of a set of so many owners: the two may differ in
+    /// number.
     ///
     /// From joining to leaving: enough old owners are fenced that no coordinator of an earlier decision reaches W of the
     /// others, and enough new ones are complete that W of them, and any R, include one. From leaving to settled: no reader of
     /// an earlier decision reaches R old owners.
     #[must_use]
-    pub fn next(&self, quorums: Quorums, evidence: &Evidence) -> Option<Self> {
+    pub fn next(&self, quorums: impl Fn(usize) -> Quorums, evidence: &Evidence) -> Option<Self> {
         let count =
             |nodes: &[NodeId], of: &BTreeSet<NodeId>| nodes.iter().filter(|node| of.contains(node)).count();
-        match self {
-            Self::Settled(_) => None,
+        let may = match self {
+            Self::Settled(_) => false,
             Self::Joining { from, to } => {
-                let fences = (from.len() + 1).saturating_sub(quorums.w);
-                let complete = quorums.w.max((to.len() + 1).saturating_sub(quorums.r));
-                let may =
-                    count(from, &evidence.fenced) >= fences && count(to, &evidence.complete) >= complete;
-                may.then(|| Self::Leaving { from: from.clone(), to: to.clone() })
+                let (old, new) = (quorums(from.len()), quorums(to.len()));
+                let complete = new.w.max((to.len() + 1).saturating_sub(new.r));
+                count(from, &evidence.fenced) >= Self::sources(from.len(), old)
+                    && count(to, &evidence.complete) >= complete
             }
-            Self::Leaving { from, to } => {
-                let fences = (from.len() + 1).saturating_sub(quorums.r);
-                (count(from, &evidence.fenced) >= fences).then(|| Self::Settled(to.clone()))
+            Self::Leaving { from, .. } => {
+                let fences = (from.len() + 1).saturating_sub(quorums(from.len()).r);
+                count(from, &evidence.fenced) >= fences
             }
-        }
+        };
+        if may { self.advanced() } else { None }
     }
 
     /// The way back. From joining at once: the old owners have everything. From leaving by going the other way without
@@ -155,6 +179,10 @@ mod tests {
 
     const QUORUMS: Quorums = Quorums { r: 2, w: 2 };
 
+    const fn two_of(_: usize) -> Quorums {
+        QUORUMS
+    }
+
     fn set(ids: &[u64]) -> BTreeSet<NodeId> {
         ids.iter().copied().map(NodeId).collect()
     }
@@ -170,7 +198,7 @@ mod tests {
     #[test]
     fn readers_go_over_when_old_writers_are_refused_and_new_owners_are_complete() {
         let next = |fenced: &[u64], complete: &[u64]| {
-            joining().next(QUORUMS, &Evidence { fenced: set(fenced), complete: set(complete) })
+            joining().next(two_of, &Evidence { fenced: set(fenced), complete: set(complete) })
         };
         // Two of O, and two of M; others than those count for nothing.
         for (fenced, complete) in
@@ -190,23 +218,36 @@ mod tests {
         let quorums = Quorums { r: 3, w: 1 };
         assert_eq!((Entry::sources(3, quorums), Entry::sources(3, QUORUMS)), (3, 2));
         let two = Evidence { fenced: set(&[1, 2]), complete: set(&[4, 5, 6]) };
-        assert_eq!(joining().next(quorums, &two), None);
-        assert!(joining().next(quorums, &Evidence { fenced: set(&[1, 2, 3]), ..two.clone() }).is_some());
+        assert_eq!(joining().next(|_| quorums, &two), None);
+        assert!(joining().next(|_| quorums, &Evidence { fenced: set(&[1, 2, 3]), ..two.clone() }).is_some());
         // R = 1: any of M may be asked alone.
         let all = Evidence { fenced: set(&[1]), complete: set(&[4, 5]) };
-        assert_eq!(joining().next(Quorums { r: 1, w: 3 }, &all), None);
+        assert_eq!(joining().next(|_| Quorums { r: 1, w: 3 }, &all), None);
         let all = Evidence { complete: set(&[4, 5, 6]), ..all };
-        assert!(joining().next(Quorums { r: 1, w: 3 }, &all).is_some());
+        assert!(joining().next(|_| Quorums { r: 1, w: 3 }, &all).is_some());
+    }
+
+    /// From one replica to three, and back.
+    #[test]
+    fn sets_of_different_sizes_have_each_its_own_quorum() {
+        let grows = Entry::Joining { from: list(&[1]), to: list(&[1, 2, 3]) };
+        let next = |entry: &Entry, fenced: &[u64], complete: &[u64]| {
+            let evidence = Evidence { fenced: set(fenced), complete: set(complete) };
+            entry.next(Quorums::majority, &evidence).is_some()
+        };
+        assert!(!next(&grows, &[1], &[1]) && next(&grows, &[1], &[1, 3]));
+        let shrinks = Entry::Joining { from: list(&[1, 2, 3]), to: list(&[1]) };
+        assert!(!next(&shrinks, &[1], &[1]) && next(&shrinks, &[1, 2], &[1]));
     }
 
     #[test]
     fn old_owners_are_let_go_when_old_readers_are_refused() {
         let leaving = Entry::Leaving { from: list(&[1, 2, 3]), to: list(&[3, 4, 5]) };
         let next =
-            |fenced: &[u64]| leaving.next(QUORUMS, &Evidence { fenced: set(fenced), ..Evidence::default() });
+            |fenced: &[u64]| leaving.next(two_of, &Evidence { fenced: set(fenced), ..Evidence::default() });
         assert_eq!((next(&[3]), next(&[3, 4, 5])), (None, None));
         assert_eq!(next(&[1, 3]), Some(Entry::Settled(list(&[3, 4, 5]))));
-        assert_eq!(Entry::Settled(list(&[1])).next(QUORUMS, &Evidence::default()), None);
+        assert_eq!(Entry::Settled(list(&[1])).next(two_of, &Evidence::default()), None);
     }
 
     #[test]

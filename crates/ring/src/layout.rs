@@ -1,9 +1,13 @@
 //! Who owns what: the record that nodes agree on.
+//!
+//! A layout is data, decided once and carried to everybody, never computed by each node for itself. It says where each
+//! partition stands ([`Entry`]), and at which version that was decided last: the partition's epoch. How one layout follows from
+//! another is in `step.rs`.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::{KeyHash, MAX_DEPTH, NodeId, PartitionId};
+use crate::{Entry, KeyHash, MAX_DEPTH, NodeId, PartitionId};
 
 /// A node as the planner sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,17 +28,35 @@ impl Member {
     }
 }
 
-/// The owners of every partition, with the members that they were chosen from.
-///
-/// Owners are kept as indices into the members: at Q = 65,536 and N = 3 that is 400 KiB.
+/// Who belongs to the cluster, and who does not any more. Each list is sorted by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster {
+    /// Who may own partitions, keeps copies for others, and votes on the next layout.
+    pub members: Vec<Member>,
+    /// Those of them that are to go once they hold nothing.
+    pub leaving: Vec<NodeId>,
+    /// Those that are gone for good: whatever they say is refused.
+    pub removed: Vec<NodeId>,
+}
+
+/// A partition in a layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// The version that decided on it last.
+    pub(crate) epoch: u64,
+    pub(crate) entry: Entry,
+}
+
+/// Where every partition stands, with the members that its owners were chosen from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    version: u64,
-    depth: u8,
-    replicas: u8,
-    members: Vec<Member>,
-    /// `replicas` indices for each partition, slot by slot.
-    slots: Vec<u16>,
+    pub(crate) generation: u32,
+    pub(crate) version: u64,
+    pub(crate) depth: u8,
+    pub(crate) replicas: u8,
+    pub(crate) roster: Roster,
+    /// By prefix.
+    pub(crate) partitions: Vec<Held>,
 }
 
 /// Why parts do not make a layout.
@@ -46,16 +68,16 @@ pub enum LayoutError {
     /// There are no replicas, more replicas than members, or more than 65,535 members.
     #[error("the numbers of members and replicas do not fit")]
     Counts,
-    /// Members are not sorted by id, or repeat.
+    /// Members are not sorted by id, or repeat; or one is to go that is no member, or is gone and a member.
     #[error("the members are not sorted by id and distinct")]
     Members,
-    /// A slot names no member, or a partition's slots are too many, too few or not distinct.
-    #[error("a partition's owners are not distinct members, as many as there are replicas")]
-    Slots,
+    /// An owner is no member, or a partition's owners are none, or not distinct.
+    #[error("a partition's owners are not distinct members")]
+    Owners,
 }
 
 impl Layout {
-    /// Checks the parts and puts them together. `slots` holds `replicas` member indices per partition.
+    /// A layout in which nothing moves. `slots` holds `replicas` indices of members for each partition.
     ///
     /// # Errors
     /// [`LayoutError`] names the first rule that the parts break.
@@ -64,32 +86,69 @@ impl Layout {
         depth: u8,
         replicas: u8,
         members: Vec<Member>,
-        slots: Vec<u16>,
+        slots: &[u16],
     ) -> Result<Self, LayoutError> {
-        let per_partition = usize::from(replicas);
         if depth > MAX_DEPTH {
             return Err(LayoutError::Depth);
         }
-        if replicas == 0 || members.len() < per_partition || members.len() > usize::from(u16::MAX) {
+        let per_partition = usize::from(replicas);
+        if replicas == 0 || members.len() < per_partition || slots.len() != per_partition << depth {
             return Err(LayoutError::Counts);
         }
-        if members.windows(2).any(|pair| pair[0].id >= pair[1].id) {
-            return Err(LayoutError::Members);
-        }
-        let distinct = |owners: &[u16]| {
-            let known = owners.iter().all(|&owner| usize::from(owner) < members.len());
-            known && owners.iter().enumerate().all(|(at, owner)| !owners[..at].contains(owner))
+        let id = |&slot: &u16| members.get(usize::from(slot)).map(|member| member.id);
+        let entry = |owners: &[u16]| {
+            let owners = owners.iter().map(id).collect::<Option<Vec<_>>>().ok_or(LayoutError::Owners)?;
+            Ok(Held { epoch: 1, entry: Entry::Settled(owners) })
         };
-        if slots.len() != per_partition << depth || !slots.chunks(per_partition).all(distinct) {
-            return Err(LayoutError::Slots);
-        }
-        Ok(Self { version, depth, replicas, members, slots })
+        let partitions = slots.chunks(per_partition).map(entry).collect::<Result<_, _>>()?;
+        let roster = Roster { members, ..Roster::default() };
+        Self { generation: 1, version, depth, replicas, roster, partitions }.checked()
     }
 
-    /// Which layout this is; each change is one higher.
+    /// The layout, if it keeps its own rules.
+    pub(crate) fn checked(self) -> Result<Self, LayoutError> {
+        let Roster { members, leaving, removed } = &self.roster;
+        if self.depth > MAX_DEPTH {
+            return Err(LayoutError::Depth);
+        }
+        if self.replicas == 0
+            || members.is_empty()
+            || members.len() > usize::from(u16::MAX)
+            || self.partitions.len() != 1 << self.depth
+        {
+            return Err(LayoutError::Counts);
+        }
+        let is_sorted = |ids: &[NodeId]| ids.windows(2).all(|pair| pair[0] < pair[1]);
+        let are_sorted = members.windows(2).all(|pair| pair[0].id < pair[1].id);
+        let fits =
+            leaving.iter().all(|id| self.is_member(*id)) && !removed.iter().any(|id| self.is_member(*id));
+        if !are_sorted || !is_sorted(leaving) || !is_sorted(removed) || !fits {
+            return Err(LayoutError::Members);
+        }
+        let is_sound = |set: &[NodeId]| {
+            let known = set.iter().all(|owner| self.is_member(*owner));
+            known && !set.is_empty() && set.iter().enumerate().all(|(at, owner)| !set[..at].contains(owner))
+        };
+        let mut sets = self.partitions.iter().flat_map(|held| held.entry.write_sets());
+        if sets.all(is_sound) { Ok(self) } else { Err(LayoutError::Owners) }
+    }
+
+    /// Higher after a forced layout.
+    #[must_use]
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Which layout this is; each is one higher than the last.
     #[must_use]
     pub const fn version(&self) -> u64 {
         self.version
+    }
+
+    /// By which of two layouts the later one is found.
+    #[must_use]
+    pub const fn rank(&self) -> (u32, u64) {
+        (self.generation, self.version)
     }
 
     /// How many bits of the hash name a partition.
@@ -98,7 +157,7 @@ impl Layout {
         self.depth
     }
 
-    /// N: how many owners each partition has.
+    /// N: how many owners each partition has, or will have.
     #[must_use]
     pub const fn replicas(&self) -> u8 {
         self.replicas
@@ -107,13 +166,32 @@ impl Layout {
     /// The members, by id.
     #[must_use]
     pub fn members(&self) -> &[Member] {
-        &self.members
+        &self.roster.members
     }
 
-    /// All slots as member indices, `replicas` per partition.
+    /// Who belongs to the cluster, and who does not any more.
     #[must_use]
-    pub fn slots(&self) -> &[u16] {
-        &self.slots
+    pub const fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// A member.
+    #[must_use]
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        let at = self.members().binary_search_by_key(&node, |member| member.id).ok()?;
+        self.members().get(at)
+    }
+
+    /// Whether a node is a member.
+    #[must_use]
+    pub fn is_member(&self, node: NodeId) -> bool {
+        self.member(node).is_some()
+    }
+
+    /// Whether a node is gone for good.
+    #[must_use]
+    pub fn is_removed(&self, node: NodeId) -> bool {
+        self.roster.removed.binary_search(&node).is_ok()
     }
 
     /// All partitions, in order.
@@ -128,51 +206,71 @@ impl Layout {
         PartitionId::of(hash, self.depth)
     }
 
-    /// The N owners of `partition`, slot by slot; nothing for a partition of another depth.
-    pub fn owners(&self, partition: PartitionId) -> impl ExactSizeIterator<Item = NodeId> + '_ {
-        self.owner_indices(partition).iter().map(|&owner| self.members[usize::from(owner)].id)
+    fn held(&self, partition: PartitionId) -> Option<&Held> {
+        self.partitions.get(partition.prefix as usize).filter(|_| partition.depth == self.depth)
     }
 
-    /// The owners of `partition` without `node`.
-    pub fn owners_but(
+    /// Where a partition stands; nothing for one of another depth.
+    #[must_use]
+    pub fn entry(&self, partition: PartitionId) -> Option<&Entry> {
+        self.held(partition).map(|held| &held.entry)
+    }
+
+    /// The version that decided on a partition last; 0 for one of another depth.
+    #[must_use]
+    pub fn epoch(&self, partition: PartitionId) -> u64 {
+        self.held(partition).map_or(0, |held| held.epoch)
+    }
+
+    /// Partitions whose owners change, with where they stand.
+    pub fn moving(&self) -> impl Iterator<Item = (PartitionId, &Entry)> {
+        let moving = self.partitions().zip(&self.partitions).filter(|(_, held)| !held.entry.is_settled());
+        moving.map(|(partition, held)| (partition, &held.entry))
+    }
+
+    /// The owners of `partition` that readers ask, slot by slot; nothing for a partition of another depth.
+    pub fn owners(&self, partition: PartitionId) -> impl ExactSizeIterator<Item = NodeId> + '_ {
+        self.entry(partition).map_or(&[][..], Entry::read_set).iter().copied()
+    }
+
+    /// All that store a partition, old owners and new ones, without `node`.
+    pub fn holders_but(
         &self,
         partition: PartitionId,
         node: NodeId,
     ) -> impl Iterator<Item = NodeId> + Clone + '_ {
-        let ids = self.owner_indices(partition).iter().map(|&owner| self.members[usize::from(owner)].id);
-        ids.filter(move |&id| id != node)
+        self.entry(partition).into_iter().flat_map(Entry::holders).filter(move |&id| id != node)
     }
 
-    /// The slot that `node` holds in `partition`, if it is an owner.
+    /// Whether `node` stores a partition, as an old owner or a new one.
+    #[must_use]
+    pub fn is_holder(&self, partition: PartitionId, node: NodeId) -> bool {
+        self.entry(partition).is_some_and(|entry| entry.is_member(node))
+    }
+
+    /// The slot that `node` holds in `partition`, if readers ask it.
     #[must_use]
     pub fn slot_of(&self, partition: PartitionId, node: NodeId) -> Option<u8> {
         // At most 255 owners, since `replicas` is a u8.
         self.owners(partition).position(|owner| owner == node).map(|slot| slot as u8)
     }
 
-    /// Every node in the order in which the paper (sections 4.3 and 4.6) walks the ring: the owners, then the
-    /// others, those in a zone without an owner first, in an order of each partition's own. O(S log S).
+    /// Every node in the order in which the paper (sections 4.3 and 4.6) walks the ring: the owners, those that the partition
+    /// moves from or to, then the others, those in a zone without an owner first, in an order of each partition's own.
+    /// O(S log S).
     #[must_use]
     pub fn preference_list(&self, partition: PartitionId) -> Vec<NodeId> {
-        let owners = self.owner_indices(partition);
-        let zone = |at: usize| &self.members[at].zone;
-        let mut others: Vec<(bool, u64, NodeId)> = (0..self.members.len())
-            .filter(|&at| !owners.iter().any(|&owner| usize::from(owner) == at))
-            .map(|at| {
-                let same_zone = owners.iter().any(|&owner| zone(usize::from(owner)) == zone(at));
-                (same_zone, rank(partition, self.members[at].id), self.members[at].id)
-            })
+        let Some(entry) = self.entry(partition) else { return Vec::new() };
+        let owners = entry.read_set();
+        let zone = |id: NodeId| self.member(id).map(|member| &member.zone);
+        let zones: Vec<_> = owners.iter().map(|&owner| zone(owner)).collect();
+        let others = self.members().iter().filter(|member| !entry.is_member(member.id));
+        let mut others: Vec<(bool, u64, NodeId)> = others
+            .map(|member| (zones.contains(&Some(&member.zone)), rank(partition, member.id), member.id))
             .collect();
         others.sort_unstable();
-        self.owners(partition).chain(others.into_iter().map(|(_, _, id)| id)).collect()
-    }
-
-    fn owner_indices(&self, partition: PartitionId) -> &[u16] {
-        if partition.depth != self.depth || partition.prefix >> self.depth != 0 {
-            return &[];
-        }
-        let first = partition.prefix as usize * usize::from(self.replicas);
-        &self.slots[first..first + usize::from(self.replicas)]
+        let pending = entry.holders().filter(|holder| !owners.contains(holder));
+        owners.iter().copied().chain(pending).chain(others.into_iter().map(|(_, _, id)| id)).collect()
     }
 }
 

@@ -28,7 +28,7 @@ pub struct PlanRequest<'a> {
     pub replicas: u8,
     /// Q as a power of two: Q = 2^depth.
     pub depth: u8,
-    /// The layout in force, whose slots should stay where they can. It must have the same N and depth.
+    /// The layout in force, in which nothing moves and whose slots should stay where they can. It must have the same depth.
     pub previous: Option<&'a Layout>,
 }
 
@@ -57,8 +57,8 @@ pub enum PlanError {
     /// The same node twice.
     #[error("node {0} is there twice")]
     Duplicate(NodeId),
-    /// The previous layout has another N or depth.
-    #[error("the previous layout has another number of replicas or partitions")]
+    /// The previous layout has another depth.
+    #[error("the previous layout has another number of partitions")]
     Previous,
     /// N, the depth or the number of members is out of range.
     #[error("no such layout: {0}")]
@@ -82,8 +82,8 @@ pub fn plan(request: &PlanRequest<'_>) -> Result<Planned, PlanError> {
     planner.uncrowd();
     let crowded = planner.crowded();
     let version = request.previous.map_or(0, Layout::version) + 1;
-    let slots = planner.slots.into_iter().flatten().collect();
-    let layout = Layout::new(version, request.depth, request.replicas, members, slots)?;
+    let slots: Vec<u16> = planner.slots.into_iter().flatten().collect();
+    let layout = Layout::new(version, request.depth, request.replicas, members, &slots)?;
     let moved_slots = request.previous.map_or(0, |previous| moved(previous, &layout));
     Ok(Planned { layout, moved_slots, crowded })
 }
@@ -102,9 +102,7 @@ fn check(request: &PlanRequest<'_>, members: &[Member]) -> Result<(), PlanError>
     if nodes < usize::from(request.replicas) {
         return Err(PlanError::TooFewNodes { nodes, replicas: request.replicas });
     }
-    let same_shape =
-        |previous: &Layout| previous.depth() == request.depth && previous.replicas() == request.replicas;
-    if !request.previous.is_none_or(same_shape) {
+    if !request.previous.is_none_or(|previous| previous.depth() == request.depth) {
         return Err(PlanError::Previous);
     }
     Ok(())
@@ -220,10 +218,12 @@ impl<'a> Planner<'a> {
     fn keep(&mut self, previous: &Layout) {
         let index: BTreeMap<NodeId, usize> =
             self.members.iter().enumerate().map(|(at, member)| (member.id, at)).collect();
-        let owners = previous.partitions().flat_map(|partition| previous.owners(partition));
-        for (slot, owner) in owners.enumerate() {
-            if let Some(&at) = index.get(&owner).filter(|&&at| self.quota[at] > 0) {
-                self.put(slot, at);
+        for (partition, id) in previous.partitions().enumerate() {
+            // With fewer replicas than before the last owners go.
+            for (slot, owner) in previous.owners(id).take(self.replicas).enumerate() {
+                if let Some(&at) = index.get(&owner).filter(|&&at| self.quota[at] > 0) {
+                    self.put(partition * self.replicas + slot, at);
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Messages between nodes.
 
+mod change;
 mod exchange;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use gramme_quorum::{PutError, Receipt, Seat, Tenure, Threshold};
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::{Context, Dot};
 
+pub use change::{AskLayout, AskProgress, Ballot, Drain, DrainReply, NewLayout, Progress};
 pub use exchange::{
     Close, CloseReply, Leaves, LeavesReply, PartitionLeaves, Range, RangeReply, Roots, RootsReply, Seen,
 };
@@ -212,8 +214,8 @@ messages! {
         pub process: u64,
         /// Its clock: microseconds since 1970.
         pub wall: u64,
-        /// The version of its layout.
-        pub layout: u64,
+        /// The generation and version of its layout.
+        pub layout: (u32, u64),
         /// A digest of its bucket properties.
         pub properties: u64,
         /// Keys that it stores.
@@ -495,6 +497,20 @@ numbered! {
         Close(Close) = 24,
         /// See [`CloseReply`].
         CloseReply(CloseReply) = 25,
+        /// See [`AskLayout`].
+        AskLayout(AskLayout) = 26,
+        /// See [`NewLayout`].
+        NewLayout(Box<NewLayout>) = 27,
+        /// See [`Ballot`].
+        Ballot(Ballot) = 28,
+        /// See [`AskProgress`].
+        AskProgress(AskProgress) = 29,
+        /// See [`Progress`].
+        Progress(Progress) = 30,
+        /// See [`Drain`].
+        Drain(Drain) = 31,
+        /// See [`DrainReply`].
+        DrainReply(DrainReply) = 32,
     }
 }
 
@@ -515,6 +531,8 @@ impl PeerMessage {
                 | Self::LeavesReply(_)
                 | Self::RangeReply(_)
                 | Self::CloseReply(_)
+                | Self::Progress(_)
+                | Self::DrainReply(_)
         )
     }
 }

@@ -1,22 +1,23 @@
 //! Every message, to the letter. A difference here is a new version of the format.
 
 use bytes::Bytes;
-use gramme_codec::DecodeError;
+use gramme_codec::{Codec, DecodeError};
 use gramme_object::{Content, Expiry, Key};
 use gramme_quorum::{
     ContextError, Failure, GetError, PutError, Receipt, Seat, Shortfall, Tenure, Threshold, ThresholdError,
 };
-use gramme_ring::{Member, NodeId, PartitionId, PlanRequest, plan};
+use gramme_ring::{Layout, Member, Move, NodeId, PartitionId, PlanRequest, Step, plan};
 use gramme_vclock::{Actor, Context, Dot, SeenSet};
 use gramme_wire::client::{
     Found, Get, GetReply, Put as ClientPut, PutReply, Ring, RingReply, Stored,
     Unsupported as ClientUnsupported,
 };
 use gramme_wire::peer::{
-    Asked, Claimed, Class, Close, CloseReply, Durability, Forward, ForwardReply, Gossip, Hello, Hint,
-    HintReply, Keys, KeysReply, Leaves, LeavesReply, PartitionLeaves, Point, Properties, PropertiesHeld,
-    PropertiesReply, Put, PutDone, Range, RangeReply, Read, ReadReply, Repair, ReplyHeader, RequestHeader,
-    Room, Roots, RootsReply, Seen, Standing, Start, Status, Sum, Told, Unsupported, Write, WriteReply,
+    AskLayout, AskProgress, Asked, Ballot, Claimed, Class, Close, CloseReply, Drain, DrainReply, Durability,
+    Forward, ForwardReply, Gossip, Hello, Hint, HintReply, Keys, KeysReply, Leaves, LeavesReply, NewLayout,
+    PartitionLeaves, Point, Progress, Properties, PropertiesHeld, PropertiesReply, Put, PutDone, Range,
+    RangeReply, Read, ReadReply, Repair, ReplyHeader, RequestHeader, Room, Roots, RootsReply, Seen, Standing,
+    Start, Status, Sum, Told, Unsupported, Write, WriteReply,
 };
 use gramme_wire::{ClientMessage, PeerMessage, WireError};
 use proptest::prelude::*;
@@ -118,7 +119,7 @@ fn peer_messages() -> Vec<PeerMessage> {
             boot: 1,
             process: 1,
             wall: 12,
-            layout: 2,
+            layout: (1, 2),
             properties: 3,
             keys: 5,
             bytes: 6,
@@ -181,6 +182,7 @@ fn peer_messages() -> Vec<PeerMessage> {
             roots: vec![(header().partition, sum())],
             uncounted: vec![header().partition],
             seen: vec![Seen { partition: header().partition, life: 3, dots: seen() }],
+            fenced: (1, 4),
         }),
         PeerMessage::Close(Close { header: header(), actors: vec![Actor(6)], is_final: true }),
         PeerMessage::CloseReply(CloseReply {
@@ -215,7 +217,51 @@ fn peer_messages() -> Vec<PeerMessage> {
             keys: vec![key()],
             next: None,
         }),
+        PeerMessage::AskLayout(AskLayout { known: (1, 2) }),
+        PeerMessage::NewLayout(Box::new(NewLayout { layout: moving_layout() })),
+        PeerMessage::Ballot(Ballot { of: (1, 3), said: gramme_paxos::Message::Prepare(ballot()) }),
+        PeerMessage::Ballot(Ballot {
+            of: (1, 3),
+            said: gramme_paxos::Message::Accept { ballot: ballot(), value: step().to_bytes() },
+        }),
+        PeerMessage::AskProgress(AskProgress { layout: (1, 2) }),
+        PeerMessage::Progress(Progress {
+            layout: (1, 2),
+            complete: vec![header().partition],
+            uncounted: vec![header().partition],
+            keeps: true,
+        }),
+        PeerMessage::Drain(Drain { header: header() }),
+        PeerMessage::DrainReply(DrainReply { header: reply(Status::DoneSynced) }),
     ]
+}
+
+fn ballot() -> gramme_paxos::Ballot {
+    gramme_paxos::Ballot { round: 5, node: NodeId(6) }
+}
+
+fn step() -> Step {
+    let layout = layout();
+    let mut roster = layout.roster().clone();
+    roster.leaving.push(NodeId(3));
+    let moves =
+        vec![(0, Move::Begin(vec![NodeId(1), NodeId(2), NodeId(4)])), (1, Move::Next), (2, Move::Abort)];
+    Step { roster: Some(roster), moves, ..layout.step() }
+}
+
+/// One partition joins, one leaves, and the others stay.
+fn moving_layout() -> Layout {
+    let layout = layout();
+    let to = || Move::Begin([1, 2, 4].map(NodeId).to_vec());
+    let moving = Step { moves: vec![(0, to()), (1, to())], ..layout.step() };
+    let moving = layout.after(&moving).expect("it follows");
+    moving.after(&Step { moves: vec![(1, Move::Next)], ..moving.step() }).expect("it follows")
+}
+
+fn layout() -> Layout {
+    let members: Vec<_> = (1..=4).map(|id| Member::new(NodeId(id))).collect();
+    let request = PlanRequest { members: &members, replicas: 3, depth: 2, previous: None };
+    plan(&request).expect("a plan").layout
 }
 
 fn put_errors() -> Vec<PutError> {
@@ -376,7 +422,7 @@ fn the_next_version_is_understood_as_far_as_we_know_it() {
 proptest! {
     /// Whatever comes, it is decoded or refused; and what is decoded is decoded from its own bytes again.
     #[test]
-    fn any_bytes(method in 0..12_u16, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes(method in 0..33_u16, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let body = Bytes::from([&[1], &bytes[..]].concat());
         if let Ok(message) = PeerMessage::decode(method, body.clone()) {
             let mut again = Vec::new();

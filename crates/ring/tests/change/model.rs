@@ -376,7 +376,7 @@ impl Model {
         let next = match self.entry() {
             Entry::Settled(from) if self.is(Wrong::CountAtOnce) && *from != to => Some(Entry::Settled(to)),
             Entry::Settled(_) => self.entry().begin(to),
-            entry => entry.next(QUORUMS, &self.evidence()),
+            entry => entry.next(|_| QUORUMS, &self.evidence()),
         };
         let Some(next) = next else { return };
         match next {

@@ -27,6 +27,8 @@ messages! {
         pub uncounted: Vec<PartitionId>,
         /// What the replica had seen, when it compared, of partitions that it was asked about; all of it is synced.
         pub seen: Vec<Seen>,
+        /// The generation and version of the layout that it has durably: writes of earlier ones come here no more.
+        pub fenced: (u32, u64),
     }
 
     /// What a replica has seen of a partition.
