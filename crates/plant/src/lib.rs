@@ -98,6 +98,10 @@ bugs! {
     ForgetSession,
     /// count again after a loss before everything was pulled
     RememberEarly,
+    /// take requests of an epoch that is over
+    ServeStale,
+    /// hear a node that was removed
+    HearRemoved,
 }
 
 static ACTIVE: AtomicUsize = AtomicUsize::new(usize::MAX);

@@ -36,7 +36,7 @@ pub struct Ack {
 /// What a put needs beside W of each set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PutNeeds {
-    /// Acknowledgements of owners.
+    /// Acknowledgements of owners, of each set.
     pub primaries: u8,
     /// Acknowledgements that would survive a loss of power.
     pub synced: u8,
@@ -222,7 +222,9 @@ impl PutRequest {
         } else {
             self.roll.is_reached(|member| self.counts(member))
         };
-        is_reached && receipt.primaries >= self.needs.primaries && receipt.synced >= self.needs.synced
+        let has_owners =
+            self.roll.fills(self.needs.primaries, |member| member.is_owner && self.counts(member));
+        is_reached && has_owners && receipt.synced >= self.needs.synced
     }
 
     fn is_hopeless(&self) -> bool {
@@ -232,9 +234,8 @@ impl PutRequest {
             Some(Heard::Answer(ack)) => ack.synced && self.counts(member),
             Some(Heard::Failure(_)) => false,
         };
-        let owners = self.roll.members.iter().filter(|member| member.is_owner && may(member)).count();
         !self.roll.is_within_reach(may, is_gone)
-            || owners < usize::from(self.needs.primaries)
+            || !self.roll.fills(self.needs.primaries, |member| member.is_owner && may(member))
             || self.roll.possible(may_sync, is_gone) < usize::from(self.needs.synced)
     }
 

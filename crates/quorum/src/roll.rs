@@ -1,6 +1,6 @@
 //! Who sits where, and who was heard with what: what a get and a put have in common.
 //!
-//! A request needs R or W of a *set* of slots, one today, of two sets while a partition moves. A slot is held
+//! A request needs R or W of a *set* of slots; a write, while its partition moves, of two sets. A slot is held
 //! by its owner, or by a fallback that stands in for it. Counting nodes goes wrong as soon as one node stands
 //! in for a second slot, and counting slot numbers as soon as there are two sets: six acknowledgements of two
 //! disjoint sets look like three. So what is counted is *seats*: a slot of a set, once, whoever answers for it.
@@ -16,7 +16,7 @@ const SETS: usize = 2;
 /// A slot of one of a request's sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seat {
-    /// 0 for the partition's owners; 1, while it moves, for those that it moves to.
+    /// 0 for the owners that readers ask; 1, while the partition moves, for the others that take its writes.
     pub set: u8,
     /// The place in the preference list.
     pub slot: u8,
@@ -36,9 +36,9 @@ pub struct ReplicaSet {
 /// The sets that a request counts over, each with its own threshold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sets {
-    /// The owners.
+    /// The owners that readers ask.
     pub now: ReplicaSet,
-    /// Those that the partition moves to.
+    /// While the partition moves, those that it moves to, or from.
     pub next: Option<ReplicaSet>,
 }
 
@@ -126,22 +126,27 @@ impl<T> Roll<T> {
         self.spares = spares;
     }
 
-    /// Puts a fallback on a seat. It may hold one seat of a set only.
+    /// Puts a fallback in the place of the owner of a seat, in both sets if that sits in both: what it keeps it keeps for
+    /// that owner. It may stand in for one owner of a set only.
     pub(crate) fn substitute(&mut self, seat: Seat, node: NodeId) -> bool {
         let set = usize::from(seat.set);
         let bit = 1_u32.checked_shl(u32::from(seat.slot)).unwrap_or(0);
-        if self.spares == 0 || self.all.get(set).is_none_or(|all| all & bit == 0) {
+        let sits = |member: &&Member<T>| {
+            member.is_owner && member.seats.get(set).is_some_and(|seats| seats & bit != 0)
+        };
+        let Some(seats) = self.members.iter().find(sits).map(|owner| owner.seats).filter(|_| self.spares > 0)
+        else {
             return false;
-        }
+        };
+        let shares = |of: &Seats| (0..SETS).any(|set| of[set] != 0 && seats[set] != 0);
         match self.members.iter_mut().find(|member| member.node == node) {
-            Some(member) if member.seats[set] != 0 || member.is_owner => return false,
+            Some(member) if member.is_owner || shares(&member.seats) => return false,
             // What a witness has said it is asked again: now it counts.
-            Some(member) => (member.seats[set], member.heard) = (bit, None),
-            None => {
-                let mut seats = [0; SETS];
-                seats[set] = bit;
-                self.members.push(Member { node, seats, is_owner: false, heard: None });
+            Some(member) => {
+                (0..SETS).for_each(|set| member.seats[set] |= seats[set]);
+                member.heard = None;
             }
+            None => self.members.push(Member { node, seats, is_owner: false, heard: None }),
         }
         self.spares -= 1;
         true
@@ -214,6 +219,12 @@ impl<T> Roll<T> {
     pub(crate) fn is_reached(&self, counts: impl Fn(&Member<T>) -> bool) -> bool {
         let seats = self.seats_of(counts);
         (0..SETS).all(|set| seats[set].count_ones() >= u32::from(self.need[set]))
+    }
+
+    /// Whether those that `counts` picks fill so many seats of each set, or all of one that has fewer.
+    pub(crate) fn fills(&self, need: u8, counts: impl Fn(&Member<T>) -> bool) -> bool {
+        let seats = self.seats_of(counts);
+        (0..SETS).all(|set| seats[set].count_ones() >= u32::from(need).min(self.all[set].count_ones()))
     }
 
     /// Whether they could still: `counts` picks those that did or may yet, and fallbacks may take what is vacant.

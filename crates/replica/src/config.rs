@@ -17,7 +17,7 @@ pub struct Config {
     pub node: NodeId,
     /// Where each node listened when the cluster was founded, and where this one listens now.
     pub addresses: BTreeMap<NodeId, Vec<String>>,
-    /// Who owns what.
+    /// Who owns what: the layout that the cluster was founded with, or a later one. A later one that is stored comes before it.
     pub layout: Layout,
     /// How keys are placed.
     pub keyspace: Keyspace,
@@ -60,21 +60,4 @@ impl Bounds {
         hints: 1 << 30,
         large: 8_192,
     };
-}
-
-impl Config {
-    /// The other nodes.
-    pub(crate) fn others(&self) -> impl Iterator<Item = NodeId> + '_ {
-        let ids = self.layout.members().iter().map(|member| member.id);
-        ids.filter(|&id| id != self.node)
-    }
-
-    /// A node's zone as a number: its place among the zones' names.
-    pub(crate) fn zone(&self, node: NodeId) -> u16 {
-        let members = self.layout.members();
-        let zone = members.iter().find(|member| member.id == node).map(|member| &member.zone);
-        let first = members.iter().position(|member| Some(&member.zone) == zone);
-        // At most 65,535 members.
-        first.unwrap_or(0) as u16
-    }
 }

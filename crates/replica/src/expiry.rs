@@ -65,6 +65,9 @@ impl Purge {
                 return;
             }
             let Some(((partition, leaf), due)) = around.shard.take_expired(millis) else { return };
+            if !around.shard.owns(partition) {
+                continue;
+            }
             match around.slowest_clock(partition).filter(|slowest| *slowest >= due) {
                 Some(millis) => {
                     self.reading = Some(Reading { partition, leaf, millis, next: None });
@@ -140,6 +143,6 @@ impl Around<'_> {
         if planted!(PurgeByOneClock) {
             return Some(cx.now.wall / 1_000);
         }
-        node.clock.slowest(node.map.layout().owners_but(partition, cx.me()), cx.now)
+        node.clock.slowest(node.map.layout().holders_but(partition, cx.me()), cx.now)
     }
 }

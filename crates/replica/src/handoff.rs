@@ -2,22 +2,28 @@
 //!
 //! A round looks every few seconds for nodes that copies are kept for and that can be reached; a node that has
 //! just come back need not wait for it. The pace, and what happens when a delivery fails, is `gramme-handoff`'s.
+//!
+//! A copy that was kept for a node which does not own its partition any more goes to all that do, this one perhaps among them,
+//! and is let go once all of them have it.
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use gramme_gossip::Opinion;
 use gramme_handoff::{Config, Effect, Handoff, Input, Outcome, Progress};
+use gramme_object::Object;
 use gramme_plant::planted;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Class, Hint, HintReply, Status};
 
-use crate::coordinator::{Around, adopt};
+use crate::coordinator::{Around, is_behind};
 use crate::cx::Cx;
 use crate::io::{LoadFailed, Page};
 use crate::pace::Background;
 use crate::place::{Place, Space};
 use crate::serve::request_header;
+use crate::shard::{Brought, Level, Writer};
 use crate::timers::Timer;
 
 /// How often it is looked for copies that can be handed on, in microseconds.
@@ -29,6 +35,8 @@ pub(crate) struct HandingOn {
     machine: Handoff<Place>,
     /// Which delivery each request is, and of which partition.
     requests: BTreeMap<u64, (u64, PartitionId)>,
+    /// Deliveries to several owners: from how many an answer is missing, and what came of the others.
+    shared: BTreeMap<u64, (usize, Outcome)>,
     timer: Option<u64>,
 }
 
@@ -46,7 +54,8 @@ impl Background for HandingOn {
 
 impl HandingOn {
     pub(crate) fn new() -> Self {
-        Self { machine: Handoff::new(Config::USUAL), requests: BTreeMap::new(), timer: None }
+        let (requests, shared) = (BTreeMap::new(), BTreeMap::new());
+        Self { machine: Handoff::new(Config::USUAL), requests, shared, timer: None }
     }
 
     /// The run for a node, if one is under way.
@@ -59,6 +68,7 @@ impl HandingOn {
         around.cx.timers.set(now + ROUND, Timer::HandoffRound);
         // What was not answered in time is for nobody.
         self.requests.retain(|_, (delivery, _)| self.machine.awaits(*delivery));
+        self.shared.retain(|delivery, _| self.machine.awaits(*delivery));
         let targets: Vec<_> = around.shard.backlogs().keys().copied().collect();
         self.begin(around, targets);
     }
@@ -75,7 +85,10 @@ impl HandingOn {
     }
 
     fn begin(&mut self, around: &mut Around<'_>, mut targets: Vec<NodeId>) {
-        targets.retain(|target| around.node.peers().state(*target) == Opinion::Alive);
+        // What is kept for one that is gone for good has other owners.
+        let layout = around.node.map.layout();
+        let goes = |target: &NodeId| !layout.is_member(*target) || layout.roster().leaving.contains(target);
+        targets.retain(|target| goes(target) || around.node.peers().state(*target) == Opinion::Alive);
         if !targets.is_empty() {
             self.step(around, Input::Round(targets));
         }
@@ -111,7 +124,8 @@ impl HandingOn {
     pub(crate) fn on_reply(&mut self, around: &mut Around<'_>, from: NodeId, id: u64, reply: &HintReply) {
         around.node.lineage.hear_point(from, &reply.header.point);
         if let Some((_, partition)) = self.requests.get(&id) {
-            adopt(around, *partition, &reply.header);
+            let partition = *partition;
+            is_behind(around, from, partition, &reply.header);
         }
         let outcome = match reply.header.status {
             Status::DoneSynced | Status::Covered => Outcome::Kept,
@@ -136,17 +150,38 @@ impl HandingOn {
         self.on_outcome(around, id, Outcome::Failed);
     }
 
+    /// A copy that was kept for a former owner has come to this node's own data, or has not.
+    pub(crate) fn on_own(&mut self, around: &mut Around<'_>, id: u64, status: Status) {
+        let is_kept = matches!(status, Status::DoneSynced | Status::Covered);
+        self.on_outcome(around, id, if is_kept { Outcome::Kept } else { Outcome::Failed });
+    }
+
     fn on_outcome(&mut self, around: &mut Around<'_>, id: u64, outcome: Outcome) {
-        if let Some((delivery, _)) = self.requests.remove(&id) {
-            self.step(around, Input::Answered { delivery, outcome });
-        }
+        let Some((delivery, _)) = self.requests.remove(&id) else { return };
+        let outcome = match self.shared.get_mut(&delivery) {
+            None => outcome,
+            Some((left, so_far)) => {
+                *left = left.saturating_sub(1);
+                if *so_far == Outcome::Kept {
+                    *so_far = outcome;
+                }
+                let (is_open, all) = (*left > 0, *so_far);
+                if is_open {
+                    return;
+                }
+                self.shared.remove(&delivery);
+                all
+            }
+        };
+        self.step(around, Input::Answered { delivery, outcome });
     }
 
     fn step(&mut self, around: &mut Around<'_>, input: Input<Place>) {
-        let mut effects = Vec::new();
-        self.machine.step(around.cx.now.monotonic, input, &mut effects);
-        for effect in effects {
-            self.perform(around, effect);
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let mut effects = Vec::new();
+            self.machine.step(around.cx.now.monotonic, input, &mut effects);
+            inputs.extend(effects.into_iter().filter_map(|effect| self.perform(around, effect)));
         }
         let stats = self.machine.stats();
         around.cx.stats.hints_handed_on = stats.rows;
@@ -155,23 +190,54 @@ impl HandingOn {
         around.cx.timers.hurry(&mut self.timer, self.machine.next_timer(), Timer::Handoff);
     }
 
-    fn perform(&mut self, around: &mut Around<'_>, effect: Effect<Place>) {
+    /// Does what is to be done; returns what has come of it at once.
+    fn perform(&mut self, around: &mut Around<'_>, effect: Effect<Place>) -> Option<Input<Place>> {
         let Around { cx, node, shard } = around;
         match effect {
             Effect::Scan { run, target, after, limit } => {
                 shard.scan_hints(cx, (run, target), after, limit);
             }
             Effect::Deliver { delivery, target, row, object } => {
-                let id = cx.next_request();
-                self.requests.insert(id, (delivery, row.partition));
-                let header = request_header(cx, node, row.partition, id, Class::Background);
-                let hint = Hint { header, key: row.key.clone(), object };
+                let owners: Vec<NodeId> = match node.map.layout().is_holder(row.partition, target) {
+                    true if node.peers().state(target) == Opinion::Alive => vec![target],
+                    // It owns this still, and cannot be reached.
+                    true => return Some(Input::Answered { delivery, outcome: Outcome::Refused }),
+                    false => node.map.holders(row.partition).collect(),
+                };
                 if planted!(HintGone) {
-                    shard.forget_hint(cx, &row, hint.object.clone());
+                    shard.forget_hint(cx, &row, object.clone());
                 }
-                cx.send_as(Class::Background, target, id, Config::USUAL.patience, PeerMessage::Hint(hint));
+                if owners.len() > 1 {
+                    self.shared.insert(delivery, (owners.len(), Outcome::Kept));
+                }
+                for owner in owners {
+                    self.deliver(around, (delivery, owner), &row, object.clone());
+                }
             }
             Effect::Forget { row, object } => shard.forget_hint(cx, &row, object),
         }
+        None
+    }
+
+    fn deliver(
+        &mut self,
+        around: &mut Around<'_>,
+        (delivery, owner): (u64, NodeId),
+        row: &Place,
+        stored: Bytes,
+    ) {
+        let Around { cx, node, shard } = around;
+        let id = cx.next_request();
+        self.requests.insert(id, (delivery, row.partition));
+        if owner == cx.me() {
+            let place = Place { space: Space::Data, ..row.clone() };
+            // One that cannot be read never came from here.
+            let object = Object::decode(&stored).unwrap_or_default();
+            let level = (Level::Synced, Class::Background);
+            return shard.merge(cx, &place, Brought { object, stored }, Writer::Own(id), level);
+        }
+        let header = request_header(cx, node, row.partition, id, Class::Background);
+        let hint = Hint { header, key: row.key.clone(), object: stored };
+        cx.send_as(Class::Background, owner, id, Config::USUAL.patience, PeerMessage::Hint(hint));
     }
 }

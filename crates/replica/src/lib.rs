@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod adoption;
 mod antientropy;
 mod config;
 mod coordinator;
@@ -22,6 +23,7 @@ mod shard;
 mod start;
 mod stats;
 mod timers;
+mod transfer;
 
 pub use config::{Bounds, Config, LEAF_BITS};
 pub use coordinator::Secrets;
@@ -35,6 +37,6 @@ pub use request::{
     Blocked, ClientPut, ClientRequest, Cursor, Exchange, Explained, Found, Held, Holder, KeysPage, Loss,
     NodeStatus, PropertiesError, Response, Scrubbing, Status, Stored,
 };
-pub use shard::{Backlog, RecordError};
+pub use shard::Backlog;
 pub use start::StartError;
 pub use stats::Stats;

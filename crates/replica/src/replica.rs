@@ -1,11 +1,13 @@
 //! One node: takes an input, lets the part that owns it handle it, and hands what the shard has done to
 //! whoever asked.
 
+use gramme_plant::planted;
 use gramme_quorum::Failure;
 use gramme_ring::NodeId;
 use gramme_wire::PeerMessage;
-use gramme_wire::peer::WriteReply;
+use gramme_wire::peer::{Class, WriteReply};
 
+use crate::adoption::Early;
 use crate::antientropy::Exchanges;
 use crate::coordinator::{Around, AskedGet, AskedKeys, Coordinator};
 use crate::cx::Cx;
@@ -19,6 +21,7 @@ use crate::scrub::Scrub;
 use crate::shard::{Done, Reader, Scanner, Shard, Writer};
 use crate::stats::Stats;
 use crate::timers::Timer;
+use crate::transfer::Transfers;
 
 /// One node. See the crate's documentation.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub struct Replica {
     pub(crate) coordinator: Coordinator,
     pub(crate) handing_on: HandingOn,
     pub(crate) exchanges: Exchanges,
+    pub(crate) transfers: Transfers,
+    pub(crate) early: Early,
     pub(crate) scrub: Scrub,
     pub(crate) purge: Purge,
 }
@@ -54,12 +59,12 @@ impl Replica {
         std::mem::swap(&mut self.cx.out, out);
     }
 
-    fn split(&mut self) -> (&mut Coordinator, Around<'_>) {
+    pub(crate) fn split(&mut self) -> (&mut Coordinator, Around<'_>) {
         let Self { cx, node, shard, coordinator, .. } = self;
         (coordinator, Around { cx, node, shard })
     }
 
-    fn split_exchanges(&mut self) -> (&mut Exchanges, Around<'_>) {
+    pub(crate) fn split_exchanges(&mut self) -> (&mut Exchanges, Around<'_>) {
         let Self { cx, node, shard, exchanges, .. } = self;
         (exchanges, Around { cx, node, shard })
     }
@@ -96,6 +101,22 @@ impl Replica {
                 let (exchanges, mut around) = self.split_exchanges();
                 return exchanges.on_merged(&mut around, task, status);
             }
+            Done::Written { writer: Writer::Vote, .. } => {
+                let decided = self.node.on_vote_stored(&mut self.cx, &mut self.shard);
+                return self.take_decided(decided);
+            }
+            Done::Written { writer: Writer::Layout(rank), .. } => {
+                self.node.layouts.on_stored(rank);
+                let Self { cx, node, shard, transfers, .. } = self;
+                return transfers.on_fenced(&Around { cx, node, shard });
+            }
+            Done::Written { writer: Writer::Progress { to, id, progress }, .. } => {
+                return self.cx.send_as(Class::Background, to, id, 0, PeerMessage::Progress(*progress));
+            }
+            Done::Written { writer: Writer::Own(id), status, .. } => {
+                let (handing_on, mut around) = self.split_handoff();
+                return handing_on.on_own(&mut around, id, status);
+            }
             done => done,
         };
         let (coordinator, mut around) = self.split();
@@ -119,13 +140,16 @@ impl Replica {
             Done::Written { writer: Writer::Properties(scope, rank), .. } => {
                 around.node.on_record_stored(around.cx, &scope, rank);
             }
+            Done::Written { writer: Writer::TakeOver { to, id, partition }, status, .. } => {
+                around.answer_take_over((to, id), partition, status);
+            }
             Done::Written { writer, status, covered } => around.answer_write(writer, status, covered),
             Done::Scanned { .. } => {}
         }
     }
 
     fn hand_over_page(&mut self, scanner: Scanner, result: Result<Page, LoadFailed>) {
-        let Self { cx, node, shard, coordinator, handing_on, exchanges, scrub, purge } = self;
+        let Self { cx, node, shard, coordinator, handing_on, exchanges, transfers, scrub, purge, .. } = self;
         let mut around = Around { cx, node, shard };
         // A listing must not leave out what cannot be read: another owner is asked.
         let whole = |result: Result<Page, LoadFailed>| {
@@ -147,6 +171,7 @@ impl Replica {
             }
             Scanner::Leaf(task) => exchanges.on_leaf_page(&mut around, task, result),
             Scanner::Range(scan) => around.on_range_page(&scan, result),
+            Scanner::Dropping(partition) => transfers.on_page(&mut around, partition, result),
         }
     }
 
@@ -203,7 +228,21 @@ impl Replica {
         }
     }
 
-    fn on_message(&mut self, from: NodeId, id: u64, message: PeerMessage) {
+    /// What the next layout is was decided, if it was.
+    fn take_decided(&mut self, decided: Option<gramme_ring::Layout>) {
+        if let Some(layout) = decided {
+            self.take_layout(layout);
+        }
+    }
+
+    pub(crate) fn on_message(&mut self, from: NodeId, id: u64, message: PeerMessage) {
+        if self.node.map.layout().is_removed(from) && !planted!(HearRemoved) {
+            // It may have missed that.
+            return self.node.send_layout(&mut self.cx, from);
+        }
+        if self.is_early(&message) {
+            return self.keep_early(from, id, message);
+        }
         if message.is_reply() {
             self.node.note_answer(&mut self.cx, &mut self.shard, from);
         }
@@ -242,7 +281,14 @@ impl Replica {
             | PeerMessage::Range(_)
             | PeerMessage::RangeReply(_)
             | PeerMessage::Close(_)
-            | PeerMessage::CloseReply(_) => self.on_exchange(from, id, message),
+            | PeerMessage::CloseReply(_)
+            | PeerMessage::TakeOver(_) => self.on_exchange(from, id, message),
+            PeerMessage::AskLayout(_)
+            | PeerMessage::NewLayout(_)
+            | PeerMessage::Ballot(_)
+            | PeerMessage::AskProgress(_)
+            | PeerMessage::Progress(_)
+            | PeerMessage::TakeOverReply(_) => self.on_change(from, id, message),
             PeerMessage::Hint(hint) => around.on_hint(from, id, hint),
             PeerMessage::HintReply(reply) => {
                 let (handing_on, mut around) = self.split_handoff();
@@ -280,7 +326,39 @@ impl Replica {
             PeerMessage::RangeReply(reply) => exchanges.on_range_reply(&mut around, from, id, reply),
             PeerMessage::Close(close) => around.on_close(from, id, &close),
             PeerMessage::CloseReply(reply) => exchanges.on_close_reply(&mut around, from, id, &reply),
+            PeerMessage::TakeOver(asked) => exchanges.on_take_over(&mut around, from, id, &asked),
             _ => {}
+        }
+    }
+
+    /// What belongs to a change of owners.
+    fn on_change(&mut self, from: NodeId, id: u64, message: PeerMessage) {
+        let Self { cx, node, shard, exchanges, transfers, .. } = self;
+        match message {
+            PeerMessage::AskLayout(asked) => node.on_ask_layout(cx, from, &asked),
+            PeerMessage::NewLayout(new) => self.take_layout(new.layout),
+            PeerMessage::Ballot(ballot) => {
+                let decided = node.on_ballot(cx, shard, from, ballot);
+                self.take_decided(decided);
+            }
+            PeerMessage::AskProgress(ask) => {
+                Around { cx, node, shard }.on_ask_progress(exchanges, from, id, &ask);
+            }
+            PeerMessage::Progress(progress) => transfers.on_progress(cx.now.monotonic, from, &progress),
+            PeerMessage::TakeOverReply(reply) => {
+                transfers.on_take_over_reply(&mut Around { cx, node, shard }, from, id, &reply);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_transfer_timer(&mut self) {
+        let Self { cx, node, shard, exchanges, transfers, .. } = self;
+        let mut around = Around { cx, node, shard };
+        exchanges.pull_what_moves(&mut around);
+        if let Some(step) = transfers.on_timer(&mut around, exchanges) {
+            let decided = node.propose(cx, shard, &step);
+            self.take_decided(decided);
         }
     }
 
@@ -292,6 +370,7 @@ impl Replica {
         handing_on.on_failed(&mut around, id);
         let (exchanges, mut around) = self.split_exchanges();
         exchanges.on_failed(&mut around, id);
+        self.transfers.on_failed(self.cx.now.monotonic, id);
     }
 
     fn on_peer_up(&mut self, peer: NodeId) {
@@ -325,30 +404,43 @@ impl Replica {
 
     fn on_timer(&mut self) {
         for timer in self.cx.timers.due(self.cx.now.monotonic) {
-            let Self { cx, node, shard, coordinator, handing_on, exchanges, scrub, purge } = self;
-            let mut around = Around { cx, node, shard };
             match timer {
-                Timer::HandoffRound => handing_on.on_round(&mut around),
-                Timer::Reclaim => {
-                    exchanges.on_reclaim_timer(&mut around);
-                    scrub.on_time(&mut around);
-                    purge.on_time(&mut around);
+                Timer::Transfer => self.on_transfer_timer(),
+                Timer::Deciding => {
+                    let decided = self.node.on_deciding_timer(&mut self.cx, &mut self.shard);
+                    self.take_decided(decided);
                 }
-                Timer::Pace => pace::adapt(&mut around, &mut [handing_on, exchanges, scrub, purge]),
-                Timer::AntiEntropy => exchanges.on_timer(&mut around),
-                Timer::Handoff => handing_on.on_timer(&mut around),
-                Timer::Hello => around.node.say_hello_to_all(around.cx, around.shard),
-                Timer::Gossip => around.node.on_gossip_timer(around.cx, around.shard),
-                Timer::Prove => around.node.on_prove_timer(around.cx, around.shard),
-                Timer::GetValue(id) => coordinator.on_get_value(&mut around, id),
-                Timer::GetAgain(id) => coordinator.on_get_again(&mut around, id),
-                Timer::Get(id) => coordinator.on_get_deadline(&mut around, id),
-                Timer::Put(id) => coordinator.on_put_deadline(&mut around, id),
-                Timer::Forward(id) => coordinator.on_forward_deadline(around.cx, id),
-                Timer::Explain(id) => coordinator.on_explain_deadline(&mut around, id),
-                Timer::List(id) => coordinator.on_list_deadline(around.cx, id),
-                Timer::Properties(id) => around.node.on_property_change_deadline(around.cx, id),
+                timer => self.on_part_timer(timer),
             }
+        }
+    }
+
+    /// A timer of one part.
+    fn on_part_timer(&mut self, timer: Timer) {
+        let Self { cx, node, shard, coordinator, handing_on, exchanges, scrub, purge, .. } = self;
+        let mut around = Around { cx, node, shard };
+        match timer {
+            Timer::HandoffRound => handing_on.on_round(&mut around),
+            Timer::Reclaim => {
+                exchanges.on_reclaim_timer(&mut around);
+                scrub.on_time(&mut around);
+                purge.on_time(&mut around);
+            }
+            Timer::Pace => pace::adapt(&mut around, &mut [handing_on, exchanges, scrub, purge]),
+            Timer::AntiEntropy => exchanges.on_timer(&mut around),
+            Timer::Handoff => handing_on.on_timer(&mut around),
+            Timer::Hello => around.node.say_hello_to_all(around.cx, around.shard),
+            Timer::Gossip => around.node.on_gossip_timer(around.cx, around.shard),
+            Timer::Prove => around.node.on_prove_timer(around.cx, around.shard),
+            Timer::GetValue(id) => coordinator.on_get_value(&mut around, id),
+            Timer::GetAgain(id) => coordinator.on_get_again(&mut around, id),
+            Timer::Get(id) => coordinator.on_get_deadline(&mut around, id),
+            Timer::Put(id) => coordinator.on_put_deadline(&mut around, id),
+            Timer::Forward(id) => coordinator.on_forward_deadline(around.cx, id),
+            Timer::Explain(id) => coordinator.on_explain_deadline(&mut around, id),
+            Timer::List(id) => coordinator.on_list_deadline(around.cx, id),
+            Timer::Properties(id) => around.node.on_property_change_deadline(around.cx, id),
+            Timer::Transfer | Timer::Deciding => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use gramme_object::{Key, Object};
+use gramme_plant::planted;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
@@ -39,10 +40,10 @@ impl Around<'_> {
 
     /// Reads what this node has of a key, as an owner or as a fallback.
     pub(crate) fn read(&mut self, place: &Place, reader: Reader) {
-        let Self { cx, node, shard } = self;
+        let Self { cx, shard, .. } = self;
         match shard.owns(place.partition) {
             true => shard.read(cx, place, reader),
-            false => shard.read_hints(cx, place, node.map.owners(place.partition), reader),
+            false => shard.read_hints(cx, place, reader),
         }
     }
 
@@ -133,16 +134,20 @@ impl Around<'_> {
     pub(crate) fn admit_partition(&mut self, from: NodeId, header: &RequestHeader) -> Result<(), Status> {
         self.node.lineage.hear_point(from, &header.point);
         let partition = header.partition;
-        // A fallback has no record of the partition, and obeys its epochs all the same.
-        let ours = self.shard.epoch(partition).unwrap_or_else(|| self.node.map.epoch(partition));
-        // Compared as numbers: an older coordinator must not act on what this replica has left behind.
-        let theirs = Epoch { generation: header.generation, number: header.epoch };
-        if theirs < ours {
+        // Compared as numbers: an older coordinator must not act on what this replica has left behind. A fallback obeys too.
+        let (ours, theirs) = (self.node.map.epoch(partition), epoch_of(header));
+        if theirs < ours && !planted!(ServeStale) {
+            self.node.send_layout(self.cx, from);
             return Err(Status::Stale);
         }
         if theirs > ours {
-            self.node.map.adopt(partition, theirs);
-            self.shard.adopt(self.cx, partition, theirs);
+            // What somebody waits for does not come to here before the layout does.
+            self.node.ask_layout(self.cx, from);
+            return Err(Status::Busy);
+        }
+        if self.node.map.layout().is_holder(partition, self.cx.me()) && !self.shard.owns(partition) {
+            // What it had of it before is still being dropped.
+            return Err(Status::Busy);
         }
         Ok(())
     }
@@ -243,7 +248,15 @@ impl Around<'_> {
             Writer::Close { to, id, partition } => {
                 return self.answer_close((to, id), partition, (status, Vec::new()));
             }
-            Writer::Put(_) | Writer::Exchange(..) | Writer::Properties(..) | Writer::Nobody => return,
+            Writer::Put(_)
+            | Writer::Exchange(..)
+            | Writer::Properties(..)
+            | Writer::Layout(_)
+            | Writer::Vote
+            | Writer::Progress { .. }
+            | Writer::TakeOver { .. }
+            | Writer::Own(_)
+            | Writer::Nobody => return,
         };
         // What counts for nothing says so, however well it went.
         let status = if failure(status).is_none() { counted(self.shard, partition, status) } else { status };
@@ -283,6 +296,11 @@ impl Around<'_> {
         let header = reply_header(self.node, self.shard, partition, status);
         self.cx.send(to, id, REPLY_TTL, PeerMessage::KeysReply(KeysReply { header, keys, next }));
     }
+}
+
+/// The epoch that a request is of.
+pub(crate) const fn epoch_of(header: &RequestHeader) -> Epoch {
+    Epoch { generation: header.generation, number: header.epoch }
 }
 
 /// What a replica says of something that it did, if its copy counts for something.
@@ -331,7 +349,7 @@ pub(crate) fn reply_header(
     status: Status,
 ) -> ReplyHeader {
     let (tenure, life, known) = shard.tenures(partition);
-    let epoch = shard.epoch(partition).unwrap_or_else(|| node.map.epoch(partition));
+    let epoch = node.map.epoch(partition);
     ReplyHeader {
         status,
         generation: epoch.generation,

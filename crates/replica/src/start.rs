@@ -11,19 +11,23 @@ use gramme_vclock::Actor;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::adoption::Early;
 use crate::antientropy::Exchanges;
 use crate::config::Config;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Around, Coordinator};
 use crate::cx::Cx;
 use crate::expiry::Purge;
 use crate::handoff::HandingOn;
 use crate::io::{Effect, Now, Recovered, RecoveredPartition};
-use crate::node::{Buckets, Lineage, META_BOOT, META_PREFIX, Map, Members, Node, boot_record};
+use crate::node::{
+    Buckets, Deciding, Lineage, META_BOOT, META_PREFIX, Map, Members, Node, boot_record, recovered_layout,
+};
 use crate::replica::Replica;
 use crate::scrub::Scrub;
-use crate::shard::{Backlog, Fresh, Partition, RecordError, Shard, recovered_closed, recovered_hints};
+use crate::shard::{Backlog, Fresh, Partition, Role, Shard, has_lost, recovered_closed, recovered_hints};
 use crate::stats::Stats;
 use crate::timers::{Timer, Timers};
+use crate::transfer::Transfers;
 
 /// Why a replica does not start. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,12 +38,11 @@ pub enum StartError {
         /// Whose record.
         what: String,
         /// What is wrong with it.
-        error: RecordError,
+        error: DecodeError,
     },
-    /// The store holds a partition that the layout does not give to this node.
+    /// The store holds a partition that the layout does not know.
     #[error(
-        "the store holds partition {0}, which the ring does not give to this node: the directory and the ring file \
-         are not of one cluster, or one of them is old"
+        "the store holds partition {0}, which the ring does not know: the directory and the ring file are not of one cluster"
     )]
     Foreign(PartitionId),
 }
@@ -50,7 +53,7 @@ impl Replica {
     /// # Errors
     /// [`StartError`] if a stored record cannot be used.
     pub fn start(
-        config: Config,
+        mut config: Config,
         recovered: Recovered,
         seed: [u8; 32],
         now: Now,
@@ -61,6 +64,10 @@ impl Replica {
         let properties = recovered.meta.iter().filter(|(name, _)| name.starts_with(META_PREFIX));
         let buckets = Buckets::restore(properties.map(|(_, record)| record.clone()))
             .map_err(|error| damaged("the bucket properties", error))?;
+        let stored = recovered_layout(&recovered.meta).map_err(|error| damaged("the layout", error))?;
+        if let Some(stored) = stored.filter(|stored| stored.rank() > config.layout.rank()) {
+            config.layout = stored;
+        }
         let partitions = begin_partitions(&config, &recovered, &mut rng, boot)?;
         let map = Map::new(config.layout.clone(), config.keyspace.clone());
         let lineage = Lineage::begin(&map, &recovered, rng.random())
@@ -69,10 +76,8 @@ impl Replica {
         let closed = recovered_closed(&recovered.meta).map_err(|error| damaged("closed tenures", error))?;
         let members = Members::begin(&config, &recovered.meta, boot, rng.random())
             .map_err(|error| damaged("the cluster's members", error))?;
-        let mut node = Node::new(map, buckets, lineage, members);
-        for (id, partition) in &partitions {
-            node.map.adopt(*id, partition.epoch());
-        }
+        let deciding = Deciding::begin(&recovered.meta).map_err(|error| damaged("its vote", error))?;
+        let node = Node::new(map, buckets, lineage, members, deciding);
         let pace = Pace::new(config.background);
         let mut cx = Cx {
             config,
@@ -95,12 +100,15 @@ impl Replica {
         secret.set_stream(1);
         let tenure = Tenure { actor: Some(Actor(cx.rng.random())), born: boot };
         let layout = &cx.config.layout;
-        let others = |id| layout.owners_but(id, cx.config.node).collect();
-        let shard = Shard::new(partitions, others, (hints, closed), tenure, secret.random());
+        let others = |id| layout.holders_but(id, cx.config.node).collect();
+        let seed = (has_lost(&recovered.meta), secret.random());
+        let shard = Shard::new(partitions, others, (hints, closed), tenure, seed);
         let coordinator = Coordinator::default();
         let (handing_on, exchanges) = (HandingOn::new(), Exchanges::new());
         let (scrub, purge) = (Scrub::new(), Purge::new());
-        let mut replica = Self { cx, node, shard, coordinator, handing_on, exchanges, scrub, purge };
+        let (transfers, early) = (Transfers::default(), Early::default());
+        let mut replica =
+            Self { cx, node, shard, coordinator, handing_on, exchanges, transfers, early, scrub, purge };
         replica.begin();
         out.append(&mut replica.cx.out);
         Ok(replica)
@@ -112,6 +120,11 @@ impl Replica {
         self.shard.store_start(&mut self.cx, rows);
         // Where there are no others there is nobody to wait for.
         self.node.prove(&mut self.cx, &mut self.shard);
+        let (exchanges, mut around) = self.split_exchanges();
+        exchanges.on_layout(&mut around, &[]);
+        let Self { cx, node, shard, transfers, .. } = self;
+        transfers.on_layout(cx);
+        transfers.on_fenced(&Around { cx, node, shard });
         let now = self.cx.now.monotonic;
         self.cx.timers.set(now, Timer::Hello);
         self.cx.timers.set(now, Timer::HandoffRound);
@@ -124,7 +137,7 @@ impl Replica {
 }
 
 fn damaged(what: &str, error: DecodeError) -> StartError {
-    StartError::Record { what: what.to_owned(), error: error.into() }
+    StartError::Record { what: what.to_owned(), error }
 }
 
 fn last_boot(recovered: &Recovered) -> Result<u64, StartError> {
@@ -152,8 +165,8 @@ fn begin_partitions(
     rng: &mut ChaCha8Rng,
     born: u64,
 ) -> Result<BTreeMap<PartitionId, Partition>, StartError> {
-    let is_owned = |id: &PartitionId| config.layout.slot_of(*id, config.node).is_some();
-    if let Some(foreign) = recovered.partitions.keys().find(|id| !is_owned(id)) {
+    let is_owned = |id: &PartitionId| config.layout.is_holder(*id, config.node);
+    if let Some(foreign) = recovered.partitions.keys().find(|id| config.layout.entry(**id).is_none()) {
         return Err(StartError::Foreign(*foreign));
     }
     let nothing = RecoveredPartition::default();
@@ -162,7 +175,17 @@ fn begin_partitions(
         let fresh = Fresh { actor: Actor(rng.random()), life: rng.random(), born };
         let begun = Partition::begin(id, stored, fresh);
         let record = |error| StartError::Record { what: format!("partition {id}"), error };
-        Ok((id, begun.map_err(record)?))
+        let mut begun = begun.map_err(record)?;
+        match (is_owned(&id), begun.role()) {
+            (true, Role::Former) => begun.become_role(Role::Owner),
+            (false, Role::Owner) => begun.become_role(Role::Former),
+            _ => false,
+        };
+        Ok((id, begun))
     };
-    config.layout.partitions().filter(is_owned).map(begin).collect()
+    // Of what was dropped to the last row a record is left, and nothing else.
+    let is_there =
+        |id: &PartitionId| recovered.partitions.get(id).is_some_and(|stored| stored.total.count > 0);
+    let all = config.layout.partitions().filter(|id| is_owned(id) || is_there(id));
+    all.map(begin).collect()
 }

@@ -73,6 +73,14 @@ pub struct Stats {
     pub too_large: u64,
     /// Puts that went on with the same dot at a partition's new epoch.
     pub puts_restarted: u64,
+    /// Gets that began again because their partition had other owners meanwhile.
+    pub gets_restarted: u64,
+    /// Requests that waited until this node had the layout that their senders acted on.
+    pub requests_early: u64,
+    /// Layouts that came into force here.
+    pub layouts: u64,
+    /// Partitions that were handed over to others and dropped.
+    pub partitions_dropped: u64,
     /// What another node remembered of this one, and was damaged or forged.
     pub standings_refused: u64,
     /// Messages of gossip sent.

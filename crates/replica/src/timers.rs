@@ -15,6 +15,10 @@ pub(crate) enum Timer {
     Pace,
     /// Look for what can be forgotten.
     Reclaim,
+    /// See how partitions that move get on.
+    Transfer,
+    /// The decision on the next layout.
+    Deciding,
     /// Look for copies that can be handed on.
     HandoffRound,
     /// The handing on of copies.

@@ -86,7 +86,7 @@ impl Router {
 
     /// Takes a newer layout; an older one is ignored.
     pub fn set_layout(&mut self, layout: Layout) {
-        if layout.version() > self.layout.version() {
+        if layout.rank() > self.layout.rank() {
             self.layout = layout;
         }
     }
@@ -96,7 +96,7 @@ impl Router {
     #[must_use]
     pub fn candidates(&self, hash: KeyHash, now: u64) -> Vec<NodeId> {
         let partition = self.layout.partition_of(hash);
-        let owners = usize::from(self.layout.replicas());
+        let owners = self.layout.owners(partition).len();
         let mut ranked: Vec<_> = self
             .layout
             .preference_list(partition)

@@ -13,8 +13,20 @@ struct Arrival {
     epoch: Rank,
     /// The old owners. This node may be one of them.
     from: Vec<NodeId>,
+    /// The new owners.
+    to: Vec<NodeId>,
     /// Those of whose data everything is here, durably.
     taken: BTreeSet<NodeId>,
+}
+
+impl Arrival {
+    /// Whom a new owner that has nothing asks first.
+    fn first(&self, partition: PartitionId, is_there: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        let there: Vec<NodeId> = self.from.iter().copied().filter(|node| is_there(*node)).collect();
+        let goes = there.iter().copied().find(|node| !self.to.contains(node));
+        let other = || there.get(partition.prefix as usize % there.len().max(1)).copied();
+        goes.or_else(other)
+    }
 }
 
 /// See the crate's documentation.
@@ -34,7 +46,7 @@ impl Arrivals {
             let epoch = (layout.generation(), layout.epoch(partition));
             if to.contains(&me) {
                 let same = before.remove(&partition).filter(|arrival| arrival.epoch == epoch);
-                let new = || Arrival { epoch, from: from.clone(), taken: BTreeSet::new() };
+                let new = || Arrival { epoch, from: from.clone(), to: to.clone(), taken: BTreeSet::new() };
                 self.of.insert(partition, same.unwrap_or_else(new));
             }
         }
@@ -45,12 +57,22 @@ impl Arrivals {
         self.of.values_mut().for_each(|arrival| arrival.taken.clear());
     }
 
-    /// What is still to be taken from a peer.
-    pub fn wanted(&self, peer: NodeId) -> impl Iterator<Item = PartitionId> + '_ {
-        let wants = move |(_, arrival): &(&PartitionId, &Arrival)| {
-            Some(peer) != self.me && arrival.from.contains(&peer) && !arrival.taken.contains(&peer)
+    /// What is to be taken from a peer now. A node that has nothing of a partition takes it from one old owner first, or it
+    /// would be sent everything by all of them: from one that goes, if it `is_there`.
+    pub fn wanted(&self, peer: NodeId, is_there: impl Fn(NodeId) -> bool) -> Vec<PartitionId> {
+        let wants = |(partition, arrival): &(&PartitionId, &Arrival)| {
+            let is_source =
+                Some(peer) != self.me && arrival.from.contains(&peer) && !arrival.taken.contains(&peer);
+            let has_some = !arrival.taken.is_empty() || self.me.is_some_and(|me| arrival.from.contains(&me));
+            is_source && (has_some || arrival.first(**partition, &is_there) == Some(peer))
         };
-        self.of.iter().filter(wants).map(|(partition, _)| *partition)
+        self.of.iter().filter(wants).map(|(partition, _)| *partition).collect()
+    }
+
+    /// Whether everything that a peer had of a partition is here.
+    #[must_use]
+    pub fn has_taken(&self, partition: PartitionId, peer: NodeId) -> bool {
+        self.of.get(&partition).is_some_and(|arrival| arrival.taken.contains(&peer))
     }
 
     /// Whether anything is to be taken from anybody.

@@ -9,7 +9,7 @@ use crate::Rank;
 /// Partitions that are handed over at once.
 const AT_ONCE: usize = 64;
 /// How long an owner may take before it is asked again, in microseconds.
-const AGAIN: u64 = 30_000_000;
+const AGAIN: u64 = 15_000_000;
 
 /// A partition that this node owns no more.
 #[derive(Clone, Debug)]

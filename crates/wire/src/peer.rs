@@ -9,7 +9,7 @@ use gramme_quorum::{PutError, Receipt, Seat, Tenure, Threshold};
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::{Context, Dot};
 
-pub use change::{AskLayout, AskProgress, Ballot, Drain, DrainReply, NewLayout, Progress};
+pub use change::{AskLayout, AskProgress, Ballot, NewLayout, Progress, TakeOver, TakeOverReply};
 pub use exchange::{
     Close, CloseReply, Leaves, LeavesReply, PartitionLeaves, Range, RangeReply, Roots, RootsReply, Seen,
 };
@@ -507,10 +507,10 @@ numbered! {
         AskProgress(AskProgress) = 29,
         /// See [`Progress`].
         Progress(Progress) = 30,
-        /// See [`Drain`].
-        Drain(Drain) = 31,
-        /// See [`DrainReply`].
-        DrainReply(DrainReply) = 32,
+        /// See [`TakeOver`].
+        TakeOver(TakeOver) = 31,
+        /// See [`TakeOverReply`].
+        TakeOverReply(TakeOverReply) = 32,
     }
 }
 
@@ -532,7 +532,7 @@ impl PeerMessage {
                 | Self::RangeReply(_)
                 | Self::CloseReply(_)
                 | Self::Progress(_)
-                | Self::DrainReply(_)
+                | Self::TakeOverReply(_)
         )
     }
 }

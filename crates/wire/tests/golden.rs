@@ -13,11 +13,11 @@ use gramme_wire::client::{
     Unsupported as ClientUnsupported,
 };
 use gramme_wire::peer::{
-    AskLayout, AskProgress, Asked, Ballot, Claimed, Class, Close, CloseReply, Drain, DrainReply, Durability,
-    Forward, ForwardReply, Gossip, Hello, Hint, HintReply, Keys, KeysReply, Leaves, LeavesReply, NewLayout,
+    AskLayout, AskProgress, Asked, Ballot, Claimed, Class, Close, CloseReply, Durability, Forward,
+    ForwardReply, Gossip, Hello, Hint, HintReply, Keys, KeysReply, Leaves, LeavesReply, NewLayout,
     PartitionLeaves, Point, Progress, Properties, PropertiesHeld, PropertiesReply, Put, PutDone, Range,
     RangeReply, Read, ReadReply, Repair, ReplyHeader, RequestHeader, Room, Roots, RootsReply, Seen, Standing,
-    Start, Status, Sum, Told, Unsupported, Write, WriteReply,
+    Start, Status, Sum, TakeOver, TakeOverReply, Told, Unsupported, Write, WriteReply,
 };
 use gramme_wire::{ClientMessage, PeerMessage, WireError};
 use proptest::prelude::*;
@@ -231,8 +231,8 @@ fn peer_messages() -> Vec<PeerMessage> {
             uncounted: vec![header().partition],
             keeps: true,
         }),
-        PeerMessage::Drain(Drain { header: header() }),
-        PeerMessage::DrainReply(DrainReply { header: reply(Status::DoneSynced) }),
+        PeerMessage::TakeOver(TakeOver { header: header() }),
+        PeerMessage::TakeOverReply(TakeOverReply { header: reply(Status::DoneSynced) }),
     ]
 }
 

@@ -308,6 +308,30 @@ fn disjoint_sets_are_counted_apart() {
     assert!(matches!(verdict, GetVerdict::Answer(_)));
 }
 
+/// While a partition moves, an owner of both sets that cannot be reached is stood in for in both by one node, and owners are
+/// wanted of each set.
+#[test]
+fn one_fallback_takes_both_seats_of_an_owner() {
+    let (d, e, f) = (NodeId(4), NodeId(5), NodeId(6));
+    let sets = Sets {
+        now: ReplicaSet { owners: vec![A, B, C], need: 2 },
+        next: Some(ReplicaSet { owners: vec![C, d, e], need: 2 }),
+    };
+    let mut put = PutRequest::new(&sets, PutNeeds::default());
+    put.allow_fallbacks(3);
+    assert_eq!(put.on_failure(C, Failure::Down), PutVerdict::Wait);
+    assert!(put.substitute(seat(0, 2), f), "it sits for C, in both sets");
+    assert_eq!(put.vacant(), None);
+    assert_eq!(put.on_ack(ack(f)), PutVerdict::Wait);
+    assert_eq!(put.on_ack(ack(A)), PutVerdict::Wait, "two of the one set, one of the other");
+    assert!(done(put.on_ack(ack(d))));
+    let mut strict = PutRequest::new(&sets, PutNeeds { primaries: 2, synced: 0 });
+    assert_eq!(strict.on_ack(ack(A)), PutVerdict::Wait);
+    assert_eq!(strict.on_ack(ack(B)), PutVerdict::Wait, "two owners, of one set");
+    assert_eq!(strict.on_ack(ack(d)), PutVerdict::Wait);
+    assert!(done(strict.on_ack(ack(e))));
+}
+
 #[test]
 fn what_turns_out_to_count_for_nothing_is_discounted() {
     let mut get = GetRequest::new(&of(2), 0);

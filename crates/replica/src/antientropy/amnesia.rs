@@ -56,13 +56,13 @@ impl Proof {
                 let began = self.whole.get(&(partition, *peer));
                 began.is_some_and(|began| drained.is_none_or(|drained| *began >= drained))
             };
-            let others = node.map.layout().owners_but(partition, cx.me());
+            let others = node.map.layout().holders_but(partition, cx.me());
             let not_compared: BTreeSet<NodeId> = others.filter(|peer| !is_compared(peer)).collect();
             Loss {
                 partition,
                 keys: shard.keys_of(partition),
                 not_compared: not_compared.into_iter().collect(),
-                may_keep: node.not_drained(cx, node.map.owners(partition).collect()),
+                may_keep: node.not_drained(cx, node.map.holders(partition).collect()),
             }
         };
         shard.amnesiac().map(loss).collect()
@@ -72,14 +72,14 @@ impl Proof {
     pub(super) fn end_amnesia(&mut self, around: &mut Around<'_>) {
         let Around { cx, node, shard } = around;
         let (me, layout) = (cx.me(), node.map.layout());
-        if layout.replicas() == 1 {
-            // What was lost was nowhere else.
-            return;
-        }
         let is_proven = |partition: &PartitionId| {
+            if layout.holders_but(*partition, me).next().is_none() {
+                // What was lost was nowhere else.
+                return false;
+            }
             let Some(drained) = node.drained_since(cx, *partition) else { return false };
             let is_whole = |peer| self.whole.get(&(*partition, peer)).is_some_and(|began| *began >= drained);
-            layout.owners_but(*partition, me).all(is_whole)
+            layout.holders_but(*partition, me).all(is_whole)
         };
         let proven: Vec<PartitionId> =
             shard.amnesiac().filter(|partition| planted!(RememberEarly) || is_proven(partition)).collect();

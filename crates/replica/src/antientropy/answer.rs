@@ -19,8 +19,7 @@ impl Around<'_> {
     /// The sums of the partitions that this node and another both own, but for empty ones.
     pub(super) fn shared_with(&self, peer: NodeId) -> Vec<(PartitionId, Sum)> {
         let layout = self.node.map.layout();
-        let owned =
-            self.shard.totals().filter(|(id, total)| total.count > 0 && layout.slot_of(*id, peer).is_some());
+        let owned = self.shard.totals().filter(|(id, total)| total.count > 0 && layout.is_holder(*id, peer));
         owned.map(|(id, total)| (id, sum_of(total))).collect()
     }
 
@@ -31,13 +30,13 @@ impl Around<'_> {
         }
         let layout = self.node.map.layout();
         let owned = self.shard.totals().map(|(id, _)| id);
-        owned.filter(|id| layout.slot_of(*id, peer).is_some() && self.shard.counts(*id).is_err()).collect()
+        owned.filter(|id| layout.is_holder(*id, peer) && self.shard.counts(*id).is_err()).collect()
     }
 
-    /// What this node has seen of partitions that it shares with another, as much as may be said at once.
+    /// What this node has seen of partitions that another owns and it has, as much as may be said at once.
     pub(super) fn seen_of(&self, peer: NodeId, partitions: &[PartitionId]) -> Vec<Seen> {
         let layout = self.node.map.layout();
-        let shared = partitions.iter().filter(|id| layout.slot_of(**id, peer).is_some());
+        let shared = partitions.iter().filter(|id| layout.is_holder(**id, peer));
         let seen = shared.filter_map(|&partition| {
             let (life, dots) = self.shard.seen(partition)?;
             Some(Seen { partition, life, dots: dots.clone() })
@@ -59,8 +58,8 @@ impl Around<'_> {
 
     /// Another node asks for the leaves of partitions.
     pub(crate) fn on_leaves(&mut self, (from, id): (NodeId, u64), leaves: &Leaves) {
-        let owned = leaves.partitions.iter().filter(|id| self.shard.owns(**id));
-        let few = owned.take(Config::USUAL.partitions);
+        let shown = leaves.partitions.iter().filter(|id| self.shard.shows(**id));
+        let few = shown.take(Config::USUAL.partitions);
         let leaves = few.filter_map(|&partition| {
             let (life, _) = self.shard.seen(partition)?;
             Some(PartitionLeaves { partition, life, leaves: self.shard.leaves(partition) })
@@ -76,7 +75,7 @@ impl Around<'_> {
         let admitted = self.admit_partition(from, &header).and_then(|()| {
             let is_crowded = self.shard.is_crowded(self.cx);
             let is_within = |place| self.node.map.layout().partition_of(KeyHash(place)) == partition;
-            if !self.shard.owns(partition) {
+            if !self.shard.shows(partition) {
                 Err(Status::NotOwner)
             } else if first > last || !is_within(first) || !is_within(last) {
                 Err(Status::Refused)
@@ -99,6 +98,10 @@ impl Around<'_> {
     /// The rows that another node's keys are to be compared with were read.
     pub(crate) fn on_range_page(&mut self, scan: &RangeScan, result: Result<Page, LoadFailed>) {
         match result {
+            // It may have begun to go while it was read.
+            Ok(_) if !self.shard.shows(scan.partition) => {
+                self.answer_range(scan, Status::NotOwner, Compared::default());
+            }
             Ok(page) => {
                 let compared = self.compare(scan, &page);
                 self.answer_range(scan, Status::DoneSynced, compared);
@@ -111,7 +114,9 @@ impl Around<'_> {
         let mut through = through(page, scan.last);
         let hash = |key: &Key| self.node.map.place(key.clone()).hash.0;
         let theirs: Vec<_> = scan.keys.iter().map(|(key, digest)| ((hash(key), key), *digest)).collect();
-        let mut is_damaged = self.shard.counts(scan.partition).is_err() || !page.unreadable.is_empty();
+        let is_owned = self.shard.owns(scan.partition);
+        let is_uncounted = is_owned && self.shard.counts(scan.partition).is_err();
+        let mut is_damaged = is_uncounted || !page.unreadable.is_empty();
         let ours = page.rows.iter().filter_map(|(place, stored)| {
             let digest = digest(place, stored);
             is_damaged |= digest.is_err();
@@ -131,7 +136,8 @@ impl Around<'_> {
             bytes += stored.len();
             objects.push((key.clone(), stored.clone()));
         }
-        let wants = found.theirs.into_iter().filter(|(hash, _)| *hash <= through);
+        // What is no more its own only goes.
+        let wants = found.theirs.into_iter().filter(|(hash, _)| is_owned && *hash <= through);
         let wants = wants.map(|(_, key)| key.clone()).collect();
         Compared { objects, wants, through, is_damaged }
     }

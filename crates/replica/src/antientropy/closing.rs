@@ -22,10 +22,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::Actor;
 use gramme_wire::PeerMessage;
-use gramme_wire::peer::{Class, Close, CloseReply, Status};
+use gramme_wire::peer::{Class, Close, CloseReply, Status, TakeOver};
 
 use super::pull::Whole;
-use crate::coordinator::{Around, adopt, failure};
+use crate::coordinator::{Around, failure, is_behind};
 use crate::serve::{reply_header, request_header};
 use crate::shard::Writer;
 
@@ -83,6 +83,7 @@ impl Closing {
         self.next = next;
         for (partition, actors) in obstructing {
             if self.rounds.len() < ROUNDS
+                && around.node.map.is_settled(partition)
                 && !self.rounds.contains_key(&partition)
                 && !self.resting.contains_key(&partition)
             {
@@ -97,6 +98,18 @@ impl Closing {
             self.advance(around, partition);
         }
         around.cx.stats.partitions_closing = self.rounds.len() as u64;
+    }
+
+    /// Partitions have other owners: what was asked of the old ones proves nothing.
+    pub(super) fn on_layout(&mut self, now: u64, changed: &[PartitionId]) {
+        for partition in changed
+            .iter()
+            .filter(|partition| self.rounds.contains_key(partition))
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            self.rest(partition, now);
+        }
     }
 
     /// This node has lost data: what was done for a proof proves nothing.
@@ -121,7 +134,7 @@ impl Closing {
             return;
         }
         self.requests.retain(|_, (of, _)| *of != partition);
-        let silent: Vec<_> = cx.config.others().filter(|node| !round.done.contains(node)).collect();
+        let silent: Vec<_> = node.map.others(cx.me()).filter(|node| !round.done.contains(node)).collect();
         for to in silent {
             let id = cx.next_request();
             self.requests.insert(id, (partition, round.stage));
@@ -134,7 +147,7 @@ impl Closing {
     pub(super) fn on_reply(&mut self, around: &mut Around<'_>, from: NodeId, id: u64, reply: &CloseReply) {
         let Some((partition, stage)) = self.requests.remove(&id) else { return };
         around.node.lineage.hear_point(from, &reply.header.point);
-        adopt(around, partition, &reply.header);
+        is_behind(around, from, partition, &reply.header);
         let Some(round) = self.rounds.get_mut(&partition).filter(|round| round.stage == stage) else {
             return;
         };
@@ -144,6 +157,7 @@ impl Closing {
         if !reply.alive.is_empty() {
             round.actors.retain(|actor| !reply.alive.contains(actor));
             if round.actors.is_empty() || stage != Stage::Ask {
+                around.ask_to_take_over(partition);
                 return self.rest(partition, around.cx.now.monotonic);
             }
         }
@@ -171,12 +185,13 @@ impl Closing {
         let Some(round) = self.rounds.get_mut(&partition) else { return };
         let (me, now) = (around.cx.me(), around.cx.now.monotonic);
         let layout = around.node.map.layout();
-        let all_said = around.cx.config.others().all(|node| round.done.contains(&node));
+        let all_said = around.node.map.others(me).all(|node| round.done.contains(&node));
         let next = match round.stage {
             Stage::Ask if all_said => {
                 let alive = around.shard.alive(partition, &round.actors);
                 round.actors.retain(|actor| !alive.contains(actor));
                 if round.actors.is_empty() {
+                    around.ask_to_take_over(partition);
                     return self.rest(partition, now);
                 }
                 let actors = round.actors.clone();
@@ -184,7 +199,7 @@ impl Closing {
                 Stage::Close
             }
             Stage::Close if all_said && !around.keeps_for_owners(partition) => Stage::Pull(now),
-            Stage::Pull(_) if layout.owners_but(partition, me).all(|node| round.done.contains(&node)) => {
+            Stage::Pull(_) if layout.holders_but(partition, me).all(|node| round.done.contains(&node)) => {
                 around.cx.stats.tenures_closed += round.actors.len() as u64;
                 around.shard.finish(around.cx, partition, &round.actors);
                 self.rounds.remove(&partition);
@@ -202,9 +217,23 @@ impl Closing {
 }
 
 impl Around<'_> {
-    /// Whether this node keeps something for an owner of a partition.
+    /// What others have not seen was written by somebody who still writes, and may be here in a context alone: an owner that
+    /// missed it, and has nothing to forget itself, would never ask.
+    fn ask_to_take_over(&mut self, partition: PartitionId) {
+        let Self { cx, node, .. } = self;
+        for to in node.map.layout().holders_but(partition, cx.me()).collect::<Vec<_>>() {
+            let id = cx.next_request();
+            let header = request_header(cx, node, partition, id, Class::Background);
+            cx.send_as(Class::Background, to, id, AGAIN, PeerMessage::TakeOver(TakeOver { header }));
+        }
+    }
+
+    /// Whether this node keeps something for an owner of a partition, or for one that was, or has owned it itself and not
+    /// handed it over yet.
     fn keeps_for_owners(&self, partition: PartitionId) -> bool {
-        self.node.map.owners(partition).any(|owner| self.shard.backlogs().contains_key(&owner))
+        let layout = self.node.map.layout();
+        let is_owner = |target: &NodeId| layout.is_holder(partition, *target) || !layout.is_member(*target);
+        self.shard.has_left(partition) || self.shard.backlogs().keys().any(is_owner)
     }
 
     /// Another node asks about tenures, or to close them.

@@ -8,6 +8,7 @@
 mod amnesia;
 mod answer;
 mod closing;
+mod moving;
 mod pull;
 mod task;
 mod walk;
@@ -38,6 +39,7 @@ use crate::shard::{Level, Writer, digest_of};
 use crate::timers::Timer;
 use amnesia::Proof;
 use closing::Closing;
+use moving::Moving;
 use pull::{Pulls, Whole};
 use task::Task;
 
@@ -85,6 +87,7 @@ pub(crate) struct Exchanges {
     /// The last partition of which a peer has said what it has seen: the next exchange goes on after it.
     asked_up_to: BTreeMap<NodeId, PartitionId>,
     proof: Proof,
+    moving: Moving,
     timer: Option<u64>,
 }
 
@@ -130,6 +133,7 @@ impl Exchanges {
             closing: Closing::default(),
             asked_up_to,
             proof,
+            moving: Moving::default(),
             timer: None,
         }
     }
@@ -149,6 +153,7 @@ impl Exchanges {
         self.looked_at.remove(&peer);
         self.numbers.remove(&peer);
         self.pulls.forget(around.shard, peer);
+        self.moving.on_gone(peer);
         self.step(around, Input::Gone(peer));
     }
 
@@ -157,6 +162,7 @@ impl Exchanges {
         self.pulls.lose(around.shard);
         self.closing.lose(around.cx.now.monotonic);
         self.proof.clear();
+        self.moving.on_lost();
     }
 
     /// Another node has spoken, and may have said what was missing for a proof.
@@ -169,7 +175,7 @@ impl Exchanges {
         let now = around.cx.now.monotonic;
         if now >= self.nudge {
             self.nudge = now + NUDGE;
-            around.cx.config.others().collect::<Vec<_>>().into_iter().for_each(|peer| {
+            around.node.map.others(around.cx.me()).collect::<Vec<_>>().into_iter().for_each(|peer| {
                 self.step(around, Input::Needed(peer));
             });
         }
@@ -217,7 +223,8 @@ impl Exchanges {
         let is_same = digest_of_all(&shared) == roots_of.digest || planted!(AllTheSame);
         let roots = if is_same { Vec::new() } else { shared };
         let seen = around.seen_of(from, &roots_of.seen_of);
-        let reply = RootsReply { is_same, roots, uncounted: around.uncounted_with(from), seen };
+        let (uncounted, fenced) = (around.uncounted_with(from), around.node.layouts.fenced());
+        let reply = RootsReply { is_same, roots, uncounted, seen, fenced };
         if reply.seen.is_empty() {
             around.answer_roots((from, id), reply);
         } else {
@@ -242,16 +249,17 @@ impl Exchanges {
         if !self.is_answer(from, peer, number) {
             return;
         }
-        let differing = match reply.is_same {
+        let mut differing = match reply.is_same {
             true => Vec::new(),
             false => differing(&around.shared_with(peer), &reply.roots),
         };
+        self.choose_moving(around, peer, &mut differing);
         // Those that were not answered come first the next time.
         let last = reply.seen.last().map(|seen| seen.partition).or_else(|| self.pulls.last_of(peer));
         if let Some(last) = last {
             self.asked_up_to.insert(peer, last);
         }
-        let whole = self.pulls.on_roots(around, peer, &reply.seen, (&differing, &reply.uncounted));
+        let whole = self.pulls.on_roots(around, peer, reply, &differing);
         self.step(around, Input::Roots { peer, differing });
         self.on_whole(around, &whole);
     }
@@ -315,6 +323,7 @@ impl Exchanges {
     fn on_whole(&mut self, around: &mut Around<'_>, whole: &[Whole]) {
         self.proof.on_whole(around, whole);
         self.closing.on_whole(around, whole);
+        self.moving.on_whole(around, whole);
     }
 
     fn step(&mut self, around: &mut Around<'_>, input: Input) {
@@ -392,9 +401,10 @@ impl Exchanges {
     fn wanted(&self, around: &Around<'_>, peer: NodeId) -> Vec<PartitionId> {
         let layout = around.node.map.layout();
         let to_forget = around.shard.reclaiming().map(|(id, _)| id);
-        let all: BTreeSet<PartitionId> =
-            around.shard.amnesiac().chain(to_forget).chain(around.shard.closing()).collect();
-        let shared: Vec<_> = all.into_iter().filter(|id| layout.slot_of(*id, peer).is_some()).collect();
+        let all = around.shard.amnesiac().chain(to_forget).chain(around.shard.closing());
+        let shared = all.filter(|id| layout.is_holder(*id, peer));
+        let all: BTreeSet<PartitionId> = shared.chain(self.moving.wanted(around, peer)).collect();
+        let shared: Vec<_> = all.into_iter().collect();
         let from = self.asked_up_to.get(&peer).map_or(0, |last| shared.partition_point(|id| id <= last));
         let wanted: Vec<_> =
             shared.iter().cycle().skip(from).take(shared.len().min(PULLED)).copied().collect();

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gramme_ring::{NodeId, PartitionId};
-use gramme_wire::peer::Seen;
+use gramme_wire::peer::{RootsReply, Seen};
 
 use crate::coordinator::Around;
 use crate::shard::Shard;
@@ -39,6 +39,8 @@ struct Pull {
     seen: Option<Seen>,
     /// Whether its copy counts.
     counts: bool,
+    /// The layout that it had on its disk then.
+    fenced: (u32, u64),
     left: Left,
 }
 
@@ -50,6 +52,8 @@ pub(super) struct Whole {
     pub(super) began: u64,
     /// Whether the other's copy counts.
     pub(super) counts: bool,
+    /// The layout that the other had on its disk at the beginning.
+    pub(super) fenced: (u32, u64),
 }
 
 /// See the module.
@@ -67,7 +71,7 @@ impl Pulls {
         for &partition in partitions {
             if let Some(since) = around.shard.watch(partition) {
                 let began = around.cx.now.monotonic;
-                let pull = Pull { began, since, seen: None, counts: true, left: Left::All };
+                let pull = Pull { began, since, seen: None, counts: true, fenced: (0, 0), left: Left::All };
                 self.pulls.insert((peer, partition), pull);
             }
         }
@@ -82,9 +86,14 @@ impl Pulls {
         }
     }
 
+    /// The partitions that are pulled from a peer.
+    pub(super) fn of(&self, peer: NodeId) -> impl Iterator<Item = PartitionId> + '_ {
+        self.pulls.keys().filter(move |(with, _)| *with == peer).map(|(_, partition)| *partition)
+    }
+
     /// The last partition that is pulled from a peer.
     pub(super) fn last_of(&self, peer: NodeId) -> Option<PartitionId> {
-        self.pulls.keys().filter(|(with, _)| *with == peer).map(|(_, partition)| *partition).next_back()
+        self.of(peer).last()
     }
 
     /// A peer cannot be reached: when it is back it may be another disk.
@@ -101,20 +110,21 @@ impl Pulls {
         self.older.clear();
     }
 
-    /// The roots were compared. `uncounted` are those partitions whose copies at the peer count for nothing.
+    /// The roots were compared.
     pub(super) fn on_roots(
         &mut self,
         around: &mut Around<'_>,
         peer: NodeId,
-        seen: &[Seen],
-        (differing, uncounted): (&[PartitionId], &[PartitionId]),
+        reply: &RootsReply,
+        differing: &[PartitionId],
     ) -> Vec<Whole> {
         let (differing, uncounted): (BTreeSet<_>, BTreeSet<_>) =
-            (differing.iter().collect(), uncounted.iter().collect());
-        for seen in seen {
+            (differing.iter().collect(), reply.uncounted.iter().collect());
+        for seen in &reply.seen {
             if let Some(pull) = self.pulls.get_mut(&(peer, seen.partition)) {
                 pull.seen = Some(seen.clone());
                 pull.counts = !uncounted.contains(&seen.partition);
+                pull.fenced = reply.fenced;
                 if !differing.contains(&seen.partition) {
                     pull.left = Left::Leaves(0);
                 }
@@ -184,7 +194,7 @@ impl Pulls {
         (peer, partition): (NodeId, PartitionId),
         pull: Pull,
     ) -> Option<Whole> {
-        let Pull { began, since, seen: Some(seen), counts, .. } = pull else { return None };
+        let Pull { began, since, seen: Some(seen), counts, fenced, .. } = pull else { return None };
         let older = self.older.remove(&(peer, partition)).filter(|older| older.life == seen.life);
         let Around { cx, shard, .. } = around;
         let is_sound = |seen: &Seen, shard: &Shard| !shard.has_gained(partition, since, &seen.dots, peer);
@@ -197,6 +207,6 @@ impl Pulls {
             shard.take_seen(cx, partition, peer, older.dots);
         }
         cx.stats.pulls += 1;
-        Some(Whole { partition, peer, began, counts })
+        Some(Whole { partition, peer, began, counts, fenced })
     }
 }

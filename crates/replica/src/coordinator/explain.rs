@@ -53,7 +53,7 @@ impl Coordinator {
             return cx.reply(ticket, Response::Explained(Err(error)));
         }
         let place = node.map.place(key);
-        let mut asked: Vec<NodeId> = node.map.owners(place.partition).collect();
+        let mut asked: Vec<NodeId> = node.map.holders(place.partition).collect();
         asked.extend(node.map.fallbacks(place.partition).iter());
         let (id, deadline) = (cx.next_request(), cx.after(timeout));
         cx.timers.set(deadline, Timer::Explain(id));

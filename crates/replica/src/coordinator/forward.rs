@@ -55,7 +55,7 @@ impl Coordinator {
             return self.conclude(cx, identity, Err(PutError::Busy));
         }
         cx.stats.forwards += 1;
-        let mut candidates: Vec<NodeId> = node.map.layout().owners_but(place.partition, cx.me()).collect();
+        let mut candidates: Vec<NodeId> = node.map.layout().holders_but(place.partition, cx.me()).collect();
         if is_sloppy(node, &put) && !shard.owns(place.partition) {
             // One that is silent may keep it until the time is over; this node can stand in.
             candidates.retain(|&owner| node.peers().state(owner) == Opinion::Alive);
@@ -104,7 +104,7 @@ impl Coordinator {
     fn may_stand_in(&self, around: &mut Around<'_>, id: u64) -> bool {
         let Some(Forward { place, put, failed, .. }) = self.forwards.get(&id) else { return false };
         let is_gone = failed.iter().all(|(_, failure)| failure.vacates());
-        let is_fallback = is_sloppy(around.node, put) && !around.shard.owns(place.partition);
+        let is_fallback = is_sloppy(around.node, put) && around.is_fallback(place.partition);
         // One that may lack what it has named before names nothing, as with owners.
         let is_whole = around.shard.counts(place.partition) != Err(Uncounted::Amnesiac);
         let hinted = around.node.map.hint_place(place, Seat::default());

@@ -5,16 +5,16 @@ use gramme_gossip::Opinion;
 use gramme_object::{Key, Object, limits};
 use gramme_plant::planted;
 use gramme_quorum::{Beside, Failure, GetError, GetReply, GetRequest, GetVerdict, Question, Threshold};
-use gramme_ring::NodeId;
+use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::{Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{self, Class, Read, ReadReply, Repair, Status};
 
 use super::stand_in::{fallbacks, stand_in, stand_in_for_silent};
-use super::{Around, Coordinator, LINGER, adopt, failure};
+use super::{Around, Coordinator, LINGER, failure, is_behind};
 use crate::cx::Cx;
 use crate::io::{LoadFailed, Ticket};
-use crate::node::{Node, Properties};
+use crate::node::{Need, Node, Properties};
 use crate::place::Place;
 use crate::request::{Found, Response};
 use crate::serve::{repair_level, request_header};
@@ -45,7 +45,7 @@ pub(super) struct Get {
     against: Option<Context>,
     /// What its session has read or written.
     session: Context,
-    r: u8,
+    r: Need,
     pr: u8,
     sloppy: bool,
     /// Whether those are asked, too, who keep copies for others.
@@ -92,7 +92,7 @@ pub(crate) struct AskedGet {
 
 /// What a get's parameters come to.
 struct Checked {
-    r: u8,
+    r: Need,
     pr: u8,
     allow_mult: bool,
     sloppy: bool,
@@ -119,7 +119,7 @@ impl Coordinator {
         let place = around.node.map.place(asked.key);
         let (id, deadline) = (around.cx.next_request(), around.cx.after(asked.timeout));
         around.cx.timers.set(deadline, Timer::Get(id));
-        let request = GetRequest::new(&around.node.map.sets(place.partition, r), pr);
+        let request = GetRequest::new(&around.node.map.read_sets(place.partition, r), pr);
         let (is_wide, pause) = (false, AGAIN);
         let get = Get {
             ticket,
@@ -194,10 +194,32 @@ impl Coordinator {
         }
         // What was asked before is for nobody.
         self.questions.retain(|_, asked| asked.get != id);
-        let sets = around.node.map.sets(get.place.partition, get.r);
+        let sets = around.node.map.read_sets(get.place.partition, get.r);
         get.request = GetRequest::new(&sets, get.pr);
         get.is_wide = false;
         self.ask_all(around, id);
+    }
+
+    /// Partitions have other owners: gets of their keys begin again, under numbers that no late answer knows.
+    pub(super) fn on_get_layout(&mut self, around: &mut Around<'_>, changed: &[PartitionId]) {
+        let is_changed = |get: &Get| changed.binary_search(&get.place.partition).is_ok();
+        let of_changed: Vec<u64> =
+            self.gets.iter().filter(|(_, get)| is_changed(get)).map(|(id, _)| *id).collect();
+        for old in of_changed {
+            self.questions.retain(|_, asked| asked.get != old);
+            let Some(mut get) = self.gets.remove(&old) else { continue };
+            around.cx.timers.cancel(get.deadline, Timer::Get(old));
+            if get.request.is_answered() {
+                continue;
+            }
+            around.cx.stats.gets_restarted += 1;
+            let sets = around.node.map.read_sets(get.place.partition, get.r);
+            (get.request, get.is_wide) = (GetRequest::new(&sets, get.pr), false);
+            let id = around.cx.next_request();
+            around.cx.timers.set(get.deadline, Timer::Get(id));
+            self.gets.insert(id, get);
+            self.ask_all(around, id);
+        }
     }
 
     /// A large value has not come for a while.
@@ -260,7 +282,8 @@ impl Coordinator {
         let Some(Properties { r, pr, allow_mult, sloppy, .. }) = node.properties(&asked.key) else {
             return Err(GetError::UnknownType(asked.key.bucket_type().to_owned()));
         };
-        let r = asked.r.resolve_positive(node.map.replicas(), r)?;
+        asked.r.resolve_positive(node.map.replicas(), r)?;
+        let r = Need::new(asked.r, r);
         let pr = asked.pr.resolve(node.map.replicas(), pr)?;
         let given = Some(&asked.against).filter(|against| !against.is_empty());
         let against = given.map(|against| cx.config.secrets.open(&asked.key, against)).transpose()?;
@@ -301,12 +324,12 @@ impl Coordinator {
         let Some(get) = self.gets.get(&id) else { return self.on_explain_reply(around, from, id, reply) };
         let partition = get.place.partition;
         around.node.lineage.hear_point(from, &reply.header.point);
-        if around.node.map.layout().slot_of(partition, from).is_some() {
+        if around.node.map.layout().is_holder(partition, from) {
             around.shard.learn(partition, from, reply.header.tenure);
         }
-        if adopt(around, partition, &reply.header) && reply.header.status == Status::Stale {
-            // It has not looked at the key: asked again, it will.
-            return self.ask(around, id, from);
+        if is_behind(around, from, partition, &reply.header) && reply.header.status == Status::Stale {
+            // With the layout that it acts on this begins again.
+            return;
         }
         self.on_get_reply(around, id, from, reply_of(reply), beside(reply.told.as_deref()));
     }
@@ -343,9 +366,11 @@ impl Coordinator {
     fn on_question_reply(&mut self, around: &mut Around<'_>, from: NodeId, asked: Asked, reply: &ReadReply) {
         let Some(get) = self.gets.get_mut(&asked.get).filter(|_| asked.question.node == from) else { return };
         around.node.lineage.hear_point(from, &reply.header.point);
-        if adopt(around, get.place.partition, &reply.header) && reply.header.status == Status::Stale {
-            return self.ask_question(around, asked);
+        let partition = get.place.partition;
+        if is_behind(around, from, partition, &reply.header) && reply.header.status == Status::Stale {
+            return;
         }
+        let Some(get) = self.gets.get_mut(&asked.get) else { return };
         let verdict = asked.tell(get, reply_of(reply), &covered_of(reply.told.as_deref()));
         self.on_get_verdict(around, asked.get, verdict);
     }

@@ -90,6 +90,12 @@ impl Coordinator {
         self.on_list_peer_down(around, node);
     }
 
+    /// Partitions have other owners, in order: what is under way of them begins again.
+    pub(crate) fn on_layout(&mut self, around: &mut Around<'_>, changed: &[PartitionId]) {
+        self.on_get_layout(around, changed);
+        self.on_put_layout(around, changed);
+    }
+
     /// This node's own copies turn out to count for nothing: nor does what they have counted for.
     pub(crate) fn discount_own(&mut self, around: &mut Around<'_>) {
         self.discount_own_reads(around);
@@ -109,14 +115,27 @@ impl From<Uncounted> for Failure {
     }
 }
 
-/// Learns the partition's epoch from a reply; says whether it is later than the one that was known.
-pub(crate) fn adopt(around: &mut Around<'_>, partition: PartitionId, header: &ReplyHeader) -> bool {
+/// Asks whoever answers for the layout, if it is of a later epoch. Says whether it is.
+pub(crate) fn is_behind(
+    around: &mut Around<'_>,
+    from: NodeId,
+    partition: PartitionId,
+    header: &ReplyHeader,
+) -> bool {
     let epoch = Epoch { generation: header.generation, number: header.epoch };
-    let is_later = around.node.map.adopt(partition, epoch);
-    if is_later {
-        around.shard.adopt(around.cx, partition, epoch);
+    let is_behind = epoch > around.node.map.epoch(partition);
+    if is_behind {
+        around.node.ask_layout(around.cx, from);
     }
-    is_later
+    is_behind
+}
+
+impl Around<'_> {
+    /// Whether this node may stand in for a partition's owners: it is a member, and none of them.
+    pub(crate) fn is_fallback(&self, partition: PartitionId) -> bool {
+        let (layout, me) = (self.node.map.layout(), self.cx.me());
+        layout.is_member(me) && !layout.is_holder(partition, me)
+    }
 }
 
 /// What a status means to the request that it answers, if it means failure.

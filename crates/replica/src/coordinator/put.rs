@@ -16,8 +16,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gramme_object::{Expiry, Key, Object, Sibling};
 use gramme_plant::planted;
-use gramme_quorum::{Ack, Failure, PutError, PutNeeds, PutRequest, PutVerdict, Receipt, Seat, Tenure};
-use gramme_ring::NodeId;
+use gramme_quorum::{
+    Ack, Failure, PutError, PutNeeds, PutRequest, PutVerdict, Receipt, Seat, Tenure, Threshold,
+};
+use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::{Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{self, Class, Durability, PutDone, ReplyHeader, Status, Write, WriteReply};
@@ -26,14 +28,14 @@ use self::answer::{answer, shortens, tell};
 use self::needs::{Levels, check_siblings, check_touched, expires, put_needs, replaced};
 use super::duplicates::{Identity, Seen};
 use super::stand_in::{fallbacks, stand_in, stand_in_for_silent};
-use super::{Around, Coordinator, LINGER, adopt, failure};
+use super::{Around, Coordinator, LINGER, failure, is_behind};
 use crate::cx::Cx;
 use crate::io::{LoadFailed, Ticket};
-use crate::node::{Epoch, Node, Properties};
-use crate::place::Place;
+use crate::node::{Need, Node, Properties};
+use crate::place::{Place, Space};
 use crate::request::{ClientPut, Response};
 use crate::serve::request_header;
-use crate::shard::{Level, Ready, Writer};
+use crate::shard::{Brought, Level, Ready, Writer};
 use crate::timers::Timer;
 
 /// How long a put is remembered beyond its deadline, in microseconds: a copy may be late.
@@ -69,7 +71,9 @@ pub(super) struct Put {
     properties: Properties,
     /// Whether fallbacks may stand in.
     sloppy: bool,
-    need: u8,
+    need: Need,
+    /// The put as it was asked, but for its value, in case another node must coordinate it.
+    asked: Asked,
     counted: PutRequest,
     levels: Levels,
     deadline: u64,
@@ -77,6 +81,15 @@ pub(super) struct Put {
     write: Option<Kept>,
     /// The verdict, while the answer waits for the object that it shows to be durable.
     receipt: Option<Receipt>,
+}
+
+/// What a put asked of its coordinator.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    w: Threshold,
+    pw: Threshold,
+    dw: Threshold,
+    sloppy: Option<bool>,
 }
 
 /// A write, kept to be sent again: the same dot, at a later epoch or to whoever stands in.
@@ -174,10 +187,11 @@ impl Coordinator {
             true => Levels::SYNCED,
             false => Levels::of(properties.durability, needs.synced, counts),
         };
-        let counted = PutRequest::new(&around.node.map.sets(place.partition, need), needs);
+        let counted = PutRequest::new(&around.node.map.write_sets(place.partition, need), needs);
         let (id, deadline) = (around.cx.next_request(), around.cx.after(asked.timeout));
         let sloppy = asked.sloppy.unwrap_or(properties.sloppy);
-        let peer::Put { read, content, expiry, touched, return_body, .. } = asked;
+        let peer::Put { read, content, expiry, touched, return_body, w, pw, dw, .. } = asked;
+        let asked = Asked { w, pw, dw, sloppy: asked.sloppy };
         let mut put = Put {
             identity,
             place: place.clone(),
@@ -189,6 +203,7 @@ impl Coordinator {
             properties,
             sloppy,
             need,
+            asked,
             counted,
             levels,
             deadline,
@@ -206,7 +221,7 @@ impl Coordinator {
         cx: &mut Cx,
         node: &Node,
         put: &peer::Put,
-    ) -> Result<(Properties, u8, PutNeeds), PutError> {
+    ) -> Result<(Properties, Need, PutNeeds), PutError> {
         let Some(properties) = node.properties(&put.key) else {
             return Err(PutError::UnknownType(put.key.bucket_type().to_owned()));
         };
@@ -214,7 +229,8 @@ impl Coordinator {
             cx.stats.busy += 1;
             return Err(PutError::Busy);
         }
-        let (need, needs) = put_needs(put, &properties, node.map.replicas())?;
+        let needs = put_needs(put, &properties, node.map.replicas())?;
+        let need = Need::new(put.w, properties.w);
         Ok((properties, need, needs))
     }
 
@@ -222,6 +238,10 @@ impl Coordinator {
     pub(crate) fn on_loaded(&mut self, around: &mut Around<'_>, id: u64, result: Result<(), LoadFailed>) {
         // A put that was given up meanwhile is gone.
         let Some(put) = self.puts.get_mut(&id) else { return };
+        if put.place.space == Space::Data && !around.shard.owns(put.place.partition) {
+            // It was this node's own when the key began to be read.
+            return self.hand_on(around, id);
+        }
         let coordinated = match result {
             Ok(()) => coordinate(around, id, put),
             Err(LoadFailed) => Err(PutError::Disk),
@@ -230,6 +250,56 @@ impl Coordinator {
             Ok(()) => self.answer_put(around.cx, id),
             Err(error) => self.abandon_put(around.cx, id, error),
         }
+    }
+
+    /// Lets an owner coordinate a put of which nothing has been written.
+    fn hand_on(&mut self, around: &mut Around<'_>, id: u64) {
+        let Some(put) = self.puts.remove(&id) else { return };
+        around.cx.timers.cancel(put.deadline, Timer::Put(id));
+        let Put { identity, place, read, content, expiry, touched, return_body, asked, deadline, .. } = put;
+        let Asked { w, pw, dw, sloppy } = asked;
+        let timeout = (deadline.saturating_sub(around.cx.now.monotonic) / 1_000) as u32;
+        let key = place.key.clone();
+        let put = peer::Put { key, read, content, expiry, touched, w, pw, dw, timeout, return_body, sloppy };
+        self.start_forward(around, identity, place, put);
+    }
+
+    /// Partitions have other owners: puts of their keys begin again, with the same dots and under numbers that no late answer
+    /// knows. What was acknowledged by the old owners says nothing about the new.
+    pub(super) fn on_put_layout(&mut self, around: &mut Around<'_>, changed: &[PartitionId]) {
+        let is_changed = |put: &Put| changed.binary_search(&put.place.partition).is_ok();
+        let of_changed: Vec<u64> =
+            self.puts.iter().filter(|(_, put)| is_changed(put)).map(|(id, _)| *id).collect();
+        for old in of_changed {
+            // The key of one that has written nothing is still being read, for this number.
+            let is_over =
+                self.puts.get(&old).is_none_or(|put| put.counted.is_answered() && put.receipt.is_none());
+            match self.puts.get_mut(&old) {
+                Some(put) if put.write.is_none() => recount(around, put),
+                _ => self.restart_put(around, old, is_over),
+            }
+        }
+    }
+
+    fn restart_put(&mut self, around: &mut Around<'_>, old: u64, is_over: bool) {
+        let Some(mut put) = self.puts.remove(&old) else { return };
+        around.cx.timers.cancel(put.deadline, Timer::Put(old));
+        if is_over {
+            return;
+        }
+        around.cx.stats.puts_restarted += 1;
+        let id = around.cx.next_request();
+        around.cx.timers.set(put.deadline, Timer::Put(id));
+        if !put.counted.is_answered() {
+            recount(around, &mut put);
+            restart(around, id, &mut put);
+        } else if let Some(kept) = &mut put.write {
+            // Its quorum is there; only this node's own copy is waited for, under the old number.
+            kept.is_stored = true;
+        }
+        self.puts.insert(id, put);
+        self.answer_put(around.cx, id);
+        self.fill_put_seats(around, id);
     }
 
     /// Ends a put of which nothing has been written.
@@ -250,13 +320,13 @@ impl Coordinator {
         if let Some(kept) = &mut put.write {
             kept.is_stored = true;
         }
-        let (cx, me) = (&around.cx, around.cx.me());
+        let (map, me) = (&around.node.map, around.cx.me());
         let (tenure, _, known) = around.shard.tenures(put.place.partition);
         let counts = around.shard.counts(put.place.partition);
         let verdict = match (failure(status), counts) {
             (None, Ok(())) => {
                 let synced = put.levels.own == Level::Synced;
-                put.counted.on_ack(Ack { node: me, zone: cx.config.zone(me), synced, tenure, known })
+                put.counted.on_ack(Ack { node: me, zone: map.zone(me), synced, tenure, known })
             }
             (None, Err(why)) => put.counted.on_failure(me, why.into()),
             (Some(failure), _) => put.counted.on_failure(me, failure),
@@ -276,19 +346,15 @@ impl Coordinator {
         let Some(put) = self.puts.get_mut(&id) else { return };
         let partition = put.place.partition;
         around.node.lineage.hear_point(from, &reply.header.point);
-        if around.node.map.layout().slot_of(partition, from).is_some() {
+        if around.node.map.layout().is_holder(partition, from) {
             around.shard.learn(partition, from, reply.header.tenure);
         }
-        let is_later = adopt(around, partition, &reply.header);
-        if is_later && reply.header.status == Status::Stale && !put.counted.is_answered() {
-            return restart(around, id, put);
-        }
-        let epoch = Epoch { generation: reply.header.generation, number: reply.header.epoch };
-        let is_outdated = epoch < around.node.map.epoch(partition) && failure(reply.header.status).is_none();
-        if is_outdated || !put.counted.awaits(from) {
+        let is_behind = is_behind(around, from, partition, &reply.header);
+        if is_behind && reply.header.status == Status::Stale || !put.counted.awaits(from) {
+            // With the layout that it acts on this begins again.
             return;
         }
-        let zone = around.cx.config.zone(from);
+        let zone = around.node.map.zone(from);
         let verdict = match failure(reply.header.status) {
             None => put.counted.on_ack(ack(from, zone, put.levels.others, reply.header)),
             Some(failure) => {
@@ -536,15 +602,26 @@ fn send_write(cx: &mut Cx, node: &Node, id: u64, put: &Put, to: NodeId) {
     cx.send(to, id, ttl, PeerMessage::Write(write));
 }
 
-/// The partition has a later epoch: the same dot goes to its members there, and is counted from zero.
-fn restart(around: &mut Around<'_>, id: u64, put: &mut Put) {
-    around.cx.stats.puts_restarted += 1;
-    put.counted.restart(&around.node.map.sets(put.place.partition, put.need));
+/// Counts from zero over the owners that there are now.
+fn recount(around: &mut Around<'_>, put: &mut Put) {
+    put.counted.restart(&around.node.map.write_sets(put.place.partition, put.need));
     put.take_seats(around);
+}
+
+/// The same dot goes to the owners that there are now; this node, if it is one or stands in for one, keeps it as that.
+fn restart(around: &mut Around<'_>, id: u64, put: &mut Put) {
     let Around { cx, node, shard } = around;
     send_writes(cx, node, id, put);
-    if put.counted.awaits(cx.me()) {
-        shard.confirm(cx, Writer::Put(id), put.levels.own);
+    let (me, key) = (cx.me(), put.place.key.clone());
+    let Some(kept) = put.write.as_mut().filter(|_| put.counted.awaits(me)) else { return };
+    let data = node.map.place(key);
+    let seat = put.counted.seat_of(me).unwrap_or_default();
+    let place = if shard.owns(data.partition) { Some(data) } else { node.map.hint_place(&data, seat) };
+    if let Some(place) = place {
+        kept.is_stored = false;
+        let brought = Brought { object: (*kept.state).clone(), stored: kept.state.encode().into() };
+        shard.merge(cx, &place, brought, Writer::Put(id), (put.levels.own, Class::Foreground));
+        put.place = place;
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) fn stand_in_for_silent(
 ) {
     let me = around.cx.me();
     let node = &around.node;
-    let owners = node.map.owners(partition).filter(|&owner| owner != me);
+    let owners = node.map.holders(partition).filter(|&owner| owner != me);
     let silent: Vec<_> = owners.filter(|&owner| node.peers().state(owner) != Opinion::Alive).collect();
     for owner in silent {
         if let Some(seat) = request.seat_of(owner).filter(|seat| Some(*seat) != taken) {

@@ -86,7 +86,7 @@ impl Node {
         let (deadline, id) = (cx.after(timeout), cx.next_request());
         self.changes.changes.insert(id, Change { ticket, rank: record.rank(), scope, missing, deadline });
         cx.timers.set(deadline, Timer::Properties(id));
-        for node in cx.config.others().collect::<Vec<_>>() {
+        for node in self.map.others(cx.me()).collect::<Vec<_>>() {
             send_records(cx, node, vec![record.encode()]);
         }
         self.store_record(cx, shard, record, None);

@@ -272,7 +272,7 @@ mod tests {
             boot: 9,
             process: 1,
             wall: 0,
-            layout: 1,
+            layout: (1, 1),
             properties: 0,
             keys: 0,
             bytes: 0,

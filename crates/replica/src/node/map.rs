@@ -1,15 +1,14 @@
-//! Which partition belongs to whom, and at which epoch.
+//! Which partition belongs to whom, and at which epoch: the layout in force, as requests need it.
 //!
-//! Every request about a partition carries its epoch. A replica that knows a later one refuses it as stale, one
-//! that knows an earlier one adopts the later. A node that owns nothing of a partition coordinates for it all
-//! the same, so it must know its epoch too: what it would take from its own partition record is here for all.
+//! Every request about a partition carries its epoch. A replica that knows a later one refuses it as stale; one that knows an
+//! earlier one first asks for the layout that it has missed (`node/layouts.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gramme_object::Key;
-use gramme_quorum::{Seat, Sets};
-use gramme_ring::{Keyspace, Layout, Member, NodeId, PartitionId};
+use gramme_quorum::{ReplicaSet, Seat, Sets, Threshold};
+use gramme_ring::{Entry, Keyspace, Layout, Member, NodeId, PartitionId};
 
 use crate::place::{Place, Space};
 
@@ -21,20 +20,35 @@ pub(crate) struct Epoch {
     pub(crate) number: u64,
 }
 
-gramme_codec::structs! { Epoch { generation: u32, number: u64 } }
-
-impl Epoch {
-    /// That of a partition which has never changed hands.
-    pub(crate) const FOUNDING: Self = Self { generation: 1, number: 1 };
+/// R or W: how many of a set of owners must do their part. Two sets may differ in number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    /// What the request asks, or its bucket.
+    threshold: Threshold,
 }
 
-/// The layout in force, with what has been learnt since.
+impl Need {
+    pub(crate) const fn new(asked: Threshold, bucket: Threshold) -> Self {
+        Self { threshold: if matches!(asked, Threshold::Default) { bucket } else { asked } }
+    }
+
+    /// How many of a set of so many; all of one that is too small.
+    fn of(self, owners: usize) -> u8 {
+        // At most 255, as many as N can be.
+        let owners = owners as u8;
+        self.threshold.resolve_positive(owners, Threshold::Quorum).unwrap_or(owners)
+    }
+
+    fn set(self, owners: &[NodeId]) -> ReplicaSet {
+        ReplicaSet { owners: owners.to_vec(), need: self.of(owners.len()) }
+    }
+}
+
+/// The layout in force.
 #[derive(Clone, Debug)]
 pub(crate) struct Map {
     layout: Layout,
     keyspace: Keyspace,
-    /// The epochs of partitions that have changed hands.
-    epochs: BTreeMap<PartitionId, Epoch>,
     /// Who stands in, by partition, where that was asked.
     fallbacks: BTreeMap<PartitionId, Arc<[NodeId]>>,
 }
@@ -44,7 +58,13 @@ const FALLBACKS: usize = 32;
 
 impl Map {
     pub(crate) const fn new(layout: Layout, keyspace: Keyspace) -> Self {
-        Self { layout, keyspace, epochs: BTreeMap::new(), fallbacks: BTreeMap::new() }
+        Self { layout, keyspace, fallbacks: BTreeMap::new() }
+    }
+
+    /// Takes a later layout.
+    pub(crate) fn set_layout(&mut self, layout: Layout) {
+        self.layout = layout;
+        self.fallbacks.clear();
     }
 
     /// Where a key belongs. The one place where a key is hashed.
@@ -64,12 +84,24 @@ impl Map {
 
     /// Whether there is such a partition.
     pub(crate) fn has(&self, partition: PartitionId) -> bool {
-        let depth = self.layout.depth();
-        partition.depth == depth && u64::from(partition.prefix) < 1 << depth
+        self.layout.entry(partition).is_some()
     }
 
     pub(crate) fn members(&self) -> &[Member] {
         self.layout.members()
+    }
+
+    /// The members but this one.
+    pub(crate) fn others(&self, me: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.members().iter().map(|member| member.id).filter(move |id| *id != me)
+    }
+
+    /// A node's zone as a number: its place among the zones' names.
+    pub(crate) fn zone(&self, node: NodeId) -> u16 {
+        let zone = self.layout.member(node).map(|member| &member.zone);
+        let first = self.members().iter().position(|member| Some(&member.zone) == zone);
+        // At most 65,535 members.
+        first.unwrap_or(0) as u16
     }
 
     /// N.
@@ -77,8 +109,18 @@ impl Map {
         self.layout.replicas()
     }
 
+    /// The owners that readers ask.
     pub(crate) fn owners(&self, partition: PartitionId) -> impl ExactSizeIterator<Item = NodeId> + '_ {
         self.layout.owners(partition)
+    }
+
+    /// All owners, old and new.
+    pub(crate) fn holders(&self, partition: PartitionId) -> impl Iterator<Item = NodeId> + '_ {
+        self.layout.entry(partition).into_iter().flat_map(Entry::holders)
+    }
+
+    pub(crate) fn is_settled(&self, partition: PartitionId) -> bool {
+        self.layout.entry(partition).is_some_and(Entry::is_settled)
     }
 
     /// Who may stand in for the partition's owners, in the order of the preference list.
@@ -86,32 +128,41 @@ impl Map {
         let layout = &self.layout;
         let listed = || {
             let list = layout.preference_list(partition).into_iter();
-            list.skip(usize::from(layout.replicas())).take(FALLBACKS).collect()
+            list.filter(|node| !layout.is_holder(partition, *node)).take(FALLBACKS).collect()
         };
         Arc::clone(self.fallbacks.entry(partition).or_insert_with(listed))
     }
 
     /// Where a fallback keeps a copy for the owner of this seat; nothing if there is no such owner.
     pub(crate) fn hint_place(&self, place: &Place, seat: Seat) -> Option<Place> {
-        let owner = self.owners(place.partition).nth(usize::from(seat.slot)).filter(|_| seat.set == 0)?;
-        Some(Place { space: Space::Hints(owner), ..place.clone() })
+        let (first, second) = self.layout.entry(place.partition).map(both)?;
+        let set = if seat.set == 0 { Some(first) } else { second.filter(|_| seat.set == 1) };
+        let owner = set?.get(usize::from(seat.slot))?;
+        Some(Place { space: Space::Hints(*owner), ..place.clone() })
     }
 
-    /// The sets that a request about the partition counts over.
-    pub(crate) fn sets(&self, partition: PartitionId, need: u8) -> Sets {
-        Sets::one(self.owners(partition).collect(), need)
+    /// Whom a read of the partition asks.
+    pub(crate) fn read_sets(&self, partition: PartitionId, r: Need) -> Sets {
+        let owners = self.layout.entry(partition).map_or(&[][..], Entry::read_set);
+        Sets { now: r.set(owners), next: None }
+    }
+
+    /// Whom a write of the partition goes to: while it moves, old owners and new ones.
+    pub(crate) fn write_sets(&self, partition: PartitionId, w: Need) -> Sets {
+        let (now, next) = self.layout.entry(partition).map_or((&[][..], None), both);
+        Sets { now: w.set(now), next: next.map(|owners| w.set(owners)) }
     }
 
     pub(crate) fn epoch(&self, partition: PartitionId) -> Epoch {
-        self.epochs.get(&partition).copied().unwrap_or(Epoch::FOUNDING)
+        Epoch { generation: self.layout.generation(), number: self.layout.epoch(partition) }
     }
+}
 
-    /// Learns of an epoch; says whether it is later than the one that was known.
-    pub(crate) fn adopt(&mut self, partition: PartitionId, epoch: Epoch) -> bool {
-        let is_later = epoch > self.epoch(partition);
-        if is_later {
-            self.epochs.insert(partition, epoch);
-        }
-        is_later
+/// The owners that readers ask, and the others, if a partition moves: the sets that seats are numbered in.
+fn both(entry: &Entry) -> (&[NodeId], Option<&[NodeId]>) {
+    match entry {
+        Entry::Settled(owners) => (owners, None),
+        Entry::Joining { from, to } => (from, Some(to)),
+        Entry::Leaving { from, to } => (to, Some(from)),
     }
 }

@@ -82,7 +82,7 @@ impl Members {
 impl Node {
     /// Says where this node listens, and tells its driver where the others do. Returns what is to be stored.
     pub(crate) fn begin_gossip(&mut self, cx: &mut Cx) -> Vec<Change> {
-        for node in cx.config.others().collect::<Vec<_>>() {
+        for node in self.map.others(cx.me()).collect::<Vec<_>>() {
             let addresses = self.members.addresses(node).to_vec();
             cx.out.push(Effect::Addresses { node, addresses });
         }

@@ -4,6 +4,8 @@
 mod buckets;
 mod change;
 mod clock;
+mod deciding;
+mod layouts;
 mod lineage;
 mod map;
 mod members;
@@ -13,8 +15,10 @@ mod properties;
 pub use buckets::Scope;
 pub(crate) use buckets::{Buckets, META_PREFIX};
 pub(crate) use clock::Clock;
+pub(crate) use deciding::Deciding;
+pub(crate) use layouts::{Layouts, recovered as recovered_layout, row as layout_row};
 pub(crate) use lineage::Lineage;
-pub(crate) use map::{Epoch, Map};
+pub(crate) use map::{Epoch, Map, Need};
 pub(crate) use members::Members;
 pub(crate) use peers::{META_BOOT, Peers, boot_record};
 pub use properties::{
@@ -31,15 +35,24 @@ pub(crate) struct Node {
     pub(crate) lineage: Lineage,
     pub(crate) clock: Clock,
     pub(crate) members: Members,
+    pub(crate) layouts: Layouts,
+    deciding: Deciding,
     peers: Peers,
     changes: change::Changes,
 }
 
 impl Node {
-    pub(crate) fn new(map: Map, buckets: Buckets, lineage: Lineage, members: Members) -> Self {
+    pub(crate) fn new(
+        map: Map,
+        buckets: Buckets,
+        lineage: Lineage,
+        members: Members,
+        deciding: Deciding,
+    ) -> Self {
         let clock = Clock::new(map.layout().members().len() == 1);
         let (peers, changes) = (Peers::default(), change::Changes::default());
-        Self { map, buckets, lineage, clock, members, peers, changes }
+        let layouts = Layouts::stored(map.layout().rank());
+        Self { map, buckets, lineage, clock, members, layouts, deciding, peers, changes }
     }
 
     pub(crate) const fn peers(&self) -> &Peers {

@@ -58,8 +58,8 @@ impl Peers {
         self.peers.get(&node).map_or(Opinion::Suspect, Peer::state)
     }
 
-    fn is_connected(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.is_connected)
+    pub(crate) fn connected(&self) -> Vec<NodeId> {
+        self.peers.iter().filter(|(_, peer)| peer.is_connected).map(|(node, _)| *node).collect()
     }
 
     pub(super) fn judge(&mut self, node: NodeId, opinion: Opinion, now: u64) {
@@ -126,17 +126,16 @@ impl Node {
     }
 
     fn count_members(&self, cx: &mut Cx) {
-        let others: Vec<Opinion> = cx.config.others().map(|node| self.peers.state(node)).collect();
+        let others: Vec<Opinion> = self.map.others(cx.me()).map(|node| self.peers.state(node)).collect();
         let count = |state| others.iter().filter(|other| **other == state).count() as u64;
         (cx.stats.members_suspect, cx.stats.members_down) = (count(Opinion::Suspect), count(Opinion::Down));
         (cx.stats.gossip_messages, cx.stats.gossip_bytes) = self.members.sent();
     }
 
     fn say_hello_to_connected(&self, cx: &mut Cx, shard: &Shard) {
-        for node in cx.config.others().collect::<Vec<_>>() {
-            if self.peers.is_connected(node) {
-                self.say_hello(cx, shard, node);
-            }
+        // Those too that have joined and own nothing yet.
+        for node in self.peers.connected() {
+            self.say_hello(cx, shard, node);
         }
     }
 
@@ -147,7 +146,7 @@ impl Node {
             boot: cx.boot,
             process: cx.process,
             wall: cx.now.wall,
-            layout: self.map.layout().version(),
+            layout: self.map.layout().rank(),
             properties: self.buckets.digest(),
             keys: cx.stats.keys,
             bytes: cx.stats.bytes,
@@ -178,6 +177,7 @@ impl Node {
         if hello.properties != self.buckets.digest() {
             self.send_all_records(cx, from);
         }
+        self.on_layout_heard(cx, from, hello.layout);
         let is_answer = hello.answers == cx.boot;
         let is_new = self.peers.hello(from).is_none_or(|known| known.boot != hello.boot);
         if self.lineage.hear(from, &hello) {
@@ -235,7 +235,7 @@ impl Node {
     /// Since when no other member keeps copies for any owner of a partition; nothing if one does, or has not said so
     /// since the last loss.
     pub(crate) fn drained_since(&self, cx: &Cx, partition: PartitionId) -> Option<u64> {
-        let owners: Vec<NodeId> = self.map.owners(partition).collect();
+        let owners: Vec<NodeId> = self.map.holders(partition).collect();
         let said = |node: NodeId| {
             let peer = self.peers.peers.get(&node)?;
             let since = |owner: &NodeId| {
@@ -243,13 +243,13 @@ impl Node {
             };
             owners.iter().map(since).try_fold(0, |latest, since| Some(latest.max(since?)))
         };
-        cx.config.others().map(said).try_fold(0, |latest: u64, said| Some(latest.max(said?)))
+        self.map.others(cx.me()).map(said).try_fold(0, |latest: u64, said| Some(latest.max(said?)))
     }
 
     /// The owners of amnesiac partitions.
     fn forgetful(&self, shard: &Shard) -> Vec<NodeId> {
         let mut owners: Vec<NodeId> =
-            shard.amnesiac().flat_map(|partition| self.map.owners(partition).collect::<Vec<_>>()).collect();
+            shard.amnesiac().flat_map(|partition| self.map.holders(partition).collect::<Vec<_>>()).collect();
         owners.sort_unstable();
         owners.dedup();
         owners
@@ -264,7 +264,7 @@ impl Node {
             };
             owners.iter().all(nothing)
         };
-        cx.config.others().filter(|node| !has_said(node)).collect()
+        self.map.others(cx.me()).filter(|node| !has_said(node)).collect()
     }
 
     /// The owners that cannot be reached of partitions with something to forget.
@@ -287,7 +287,7 @@ impl Node {
         }
         let me = cx.me();
         let is_proven =
-            |partition: PartitionId| self.lineage.is_proven(self.map.layout().owners_but(partition, me));
+            |partition: PartitionId| self.lineage.is_proven(self.map.layout().holders_but(partition, me));
         shard.prove(cx, is_proven);
         if shard.all_count() {
             // Whoever waits for a quorum need not wait for the next hello.
@@ -305,16 +305,19 @@ impl Node {
     /// Whether a quorum of the owners of each partition can be reached and counts: what a request meets.
     pub(crate) fn is_ready(&self, cx: &Cx, shard: &Shard) -> bool {
         let layout = self.map.layout();
-        let quorum = usize::from(layout.replicas() / 2 + 1);
         let now = cx.now.monotonic;
-        let counting: Vec<(NodeId, &[PartitionId])> =
-            cx.config.others().filter_map(|node| Some((node, self.peers.uncounted(node, now)?))).collect();
+        let counting: Vec<(NodeId, &[PartitionId])> = self
+            .map
+            .others(cx.me())
+            .filter_map(|node| Some((node, self.peers.uncounted(node, now)?)))
+            .collect();
         layout.partitions().all(|partition| {
             let owners = layout.owners(partition);
             let counts = |node: &NodeId| match *node == cx.me() {
                 true => shard.counts(partition).is_ok(),
                 false => counting.iter().any(|(id, but)| id == node && !but.contains(&partition)),
             };
+            let quorum = owners.len() / 2 + 1;
             owners.filter(counts).count() >= quorum
         })
     }
@@ -345,7 +348,7 @@ impl Node {
 
     fn node_status(&self, cx: &Cx, shard: &Shard, id: NodeId) -> NodeStatus {
         let layout = self.map.layout();
-        let owned = layout.partitions().filter(|&partition| layout.slot_of(partition, id).is_some());
+        let owned = layout.partitions().filter(|&partition| layout.is_holder(partition, id));
         let partitions = owned.count() as u32;
         let now = cx.now.monotonic;
         if id == cx.me() {

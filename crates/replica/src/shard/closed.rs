@@ -28,16 +28,14 @@ pub(crate) type Closed = BTreeMap<PartitionId, BTreeSet<Actor>>;
 impl Shard {
     /// Those of the actors under which this node writes.
     pub(crate) fn alive(&self, partition: PartitionId, actors: &[Actor]) -> Vec<Actor> {
-        let ours = match self.partitions.get(&partition) {
-            Some(owned) => owned.tenure().actor,
-            None => self.hints.actor(partition),
-        };
-        actors.iter().copied().filter(|actor| ours == Some(*actor)).collect()
+        let had = self.partitions.get(&partition).and_then(|had| had.tenure().actor);
+        let ours = [had, self.hints.actor(partition)];
+        actors.iter().copied().filter(|actor| ours.contains(&Some(*actor))).collect()
     }
 
     /// Records that these tenures are closed, and tells the writer.
     pub(crate) fn close(&mut self, cx: &mut Cx, partition: PartitionId, actors: &[Actor], writer: Writer) {
-        let row = match self.partitions.get_mut(&partition) {
+        let row = match self.partitions.get_mut(&partition).filter(|partition| partition.is_owned()) {
             Some(owned) => owned.close(actors).then(|| owned.record()),
             None => {
                 let closed = self.closed.entry(partition).or_default();
@@ -51,7 +49,7 @@ impl Shard {
 
     /// Whether a write is one of a closed tenure, which nobody has taken before.
     pub(super) fn is_closed(&self, partition: PartitionId, dot: Dot) -> bool {
-        match self.partitions.get(&partition) {
+        match self.owned(partition) {
             Some(owned) => owned.is_closed(dot),
             None => self.closed.get(&partition).is_some_and(|closed| closed.contains(&dot.actor)),
         }
@@ -59,7 +57,7 @@ impl Shard {
 
     /// All that there is of these tenures is here.
     pub(crate) fn finish(&mut self, cx: &mut Cx, partition: PartitionId, actors: &[Actor]) {
-        if let Some(owned) = self.partitions.get_mut(&partition) {
+        if let Some(owned) = self.owned_mut(partition) {
             owned.finish(actors);
             let row = owned.record();
             self.commits.commit(cx, vec![row], Level::Synced, Class::Background);
@@ -76,7 +74,7 @@ impl Shard {
     ) -> (BTreeMap<PartitionId, BTreeSet<Actor>>, Option<PartitionId>) {
         let mut all: BTreeMap<PartitionId, BTreeSet<Actor>> = BTreeMap::new();
         let from = from.unwrap_or(PartitionId { prefix: 0, depth: 0 });
-        for (id, owned) in self.partitions.range(from..).take(SOME) {
+        for (id, owned) in self.partitions.range(from..).take(SOME).filter(|(_, had)| had.is_owned()) {
             let mut actors = self.reclaim.obstructing(*id, owned.seen(), now);
             actors.extend(owned.closing());
             actors.retain(|actor| !owned.is_known(*actor) && !owned.seen().is_finished(*actor));
@@ -89,7 +87,8 @@ impl Shard {
 
     /// The partitions that have tenures to close.
     pub(crate) fn closing(&self) -> impl Iterator<Item = PartitionId> {
-        let closing = self.partitions.iter().filter(|(_, owned)| owned.closing().next().is_some());
+        let closing =
+            self.partitions.iter().filter(|(_, had)| had.is_owned() && had.closing().next().is_some());
         closing.map(|(id, _)| *id)
     }
 }

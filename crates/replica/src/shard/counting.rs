@@ -16,7 +16,7 @@ impl Shard {
     /// Whether this node's copy of a partition counts towards R and W. What it keeps as a fallback counts if all
     /// that is its own does: a disk that may have lost the one may have lost the other.
     pub(crate) fn counts(&self, partition: PartitionId) -> Result<(), Uncounted> {
-        let own = self.partitions.get(&partition).map(Partition::counts);
+        let own = self.owned(partition).map(Partition::counts);
         let counts = own.unwrap_or_else(|| self.uncounted.map_or(Ok(()), Err));
         if planted!(CountAmnesiac) { Ok(()) } else { counts }
     }
@@ -28,7 +28,7 @@ impl Shard {
 
     /// The partitions that do not count, if they are so few; none otherwise.
     pub(crate) fn uncounted(&self, few: usize) -> Vec<PartitionId> {
-        let uncounted = self.partitions.iter().filter(|(_, owned)| owned.counts().is_err());
+        let uncounted = self.partitions.iter().filter(|(_, had)| had.is_owned() && had.counts().is_err());
         let some: Vec<_> = uncounted.map(|(id, _)| *id).take(few + 1).collect();
         if some.len() > few { Vec::new() } else { some }
     }
@@ -39,12 +39,13 @@ impl Shard {
 
     /// The partitions that may lack what they acknowledged.
     pub(crate) fn amnesiac(&self) -> impl Iterator<Item = PartitionId> {
-        self.partitions.iter().filter(|(_, owned)| owned.is_amnesiac()).map(|(id, _)| *id)
+        let amnesiac = self.partitions.iter().filter(|(_, had)| had.is_owned() && had.is_amnesiac());
+        amnesiac.map(|(id, _)| *id)
     }
 
     /// Keys that this node has of a partition.
     pub(crate) fn keys_of(&self, partition: PartitionId) -> u64 {
-        self.partitions.get(&partition).map_or(0, |owned| owned.total().count)
+        self.owned(partition).map_or(0, |owned| owned.total().count)
     }
 
     /// Data was lost: no partition counts for anything any more.
@@ -54,7 +55,8 @@ impl Shard {
         // Memory may have been put back with the disk: what it would name next may be named already.
         self.hints.lose();
         self.tenure = Tenure { actor: Some(Actor(cx.random())), born: cx.boot };
-        let mut rows = vec![lost.record, crate::node::boot_record(cx.boot)];
+        self.has_lost = true;
+        let mut rows = vec![lost.record, crate::node::boot_record(cx.boot), super::holding::lost_record()];
         for owned in self.partitions.values_mut() {
             owned.lose(Fresh { actor: Actor(cx.random()), life: cx.random(), born: cx.boot });
             rows.push(owned.record());
@@ -90,7 +92,7 @@ impl Shard {
                 }
             }
         }
-        let Some(owned) = self.partitions.get_mut(&partition) else { return false };
+        let Some(owned) = self.owned_mut(partition) else { return false };
         if lost > 0 {
             cx.stats.losses += 1;
             cx.stats.keys -= owned.leaf(leaf).count.saturating_sub(readable.count);
@@ -105,7 +107,7 @@ impl Shard {
     /// Lets amnesiac partitions count again. What was merged before stands before this in the log.
     pub(crate) fn remember(&mut self, cx: &mut Cx, partitions: &[PartitionId]) {
         let rows: Vec<Change> =
-            partitions.iter().filter_map(|id| Some(self.partitions.get_mut(id)?.remember())).collect();
+            partitions.iter().filter_map(|id| Some(self.owned_mut(*id)?.remember())).collect();
         self.commits.commit(cx, rows, Level::Synced, Class::Foreground);
         self.count_uncounted(cx);
     }
@@ -129,10 +131,10 @@ impl Shard {
         self.count_uncounted(cx);
     }
 
-    fn count_uncounted(&mut self, cx: &mut Cx) {
-        self.uncounted = self.partitions.values().find_map(|owned| owned.counts().err());
-        let count =
-            |of: fn(&Partition) -> bool| self.partitions.values().filter(|owned| of(owned)).count() as u64;
+    pub(super) fn count_uncounted(&mut self, cx: &mut Cx) {
+        let owned = || self.partitions.values().filter(|had| had.is_owned());
+        self.uncounted = owned().find_map(|owned| owned.counts().err());
+        let count = |of: fn(&Partition) -> bool| owned().filter(|owned| of(owned)).count() as u64;
         cx.stats.amnesiac_partitions = count(Partition::is_amnesiac);
         cx.stats.unproven_partitions = count(|owned| !owned.is_proven());
     }

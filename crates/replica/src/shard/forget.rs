@@ -70,7 +70,7 @@ impl Shard {
     }
 
     /// Commits that a row is gone, with what goes with that.
-    fn remove(&mut self, cx: &mut Cx, place: &Place, old: &Ready, with: Vec<Change>) {
+    pub(super) fn remove(&mut self, cx: &mut Cx, place: &Place, old: &Ready, with: Vec<Change>) {
         let changes = std::iter::once(Change::Removed { place: place.clone() }).chain(with).collect();
         let level = old.staged.map_or(Level::Written, |(_, staged)| staged);
         let sequence = self.commits.commit(cx, changes, level, Class::Background);
@@ -120,15 +120,15 @@ impl Shard {
         self.tell_when_durable((sequence, level), writer, done(level), Covered::default());
     }
 
-    // What every owner has seen.
+    // What every owner has seen, and this node shows of it.
 
     pub(crate) fn seen(&self, partition: PartitionId) -> Option<(u64, &SeenSet)> {
-        self.partitions.get(&partition).map(|owned| (owned.life(), owned.seen()))
+        self.shown(partition).map(|shown| (shown.life(), shown.seen()))
     }
 
     /// Remembers from now on what is new in a partition; see [`Self::has_gained`].
     pub(crate) fn watch(&mut self, partition: PartitionId) -> Option<usize> {
-        self.partitions.get_mut(&partition).map(super::Partition::watch)
+        self.owned_mut(partition).map(super::Partition::watch)
     }
 
     pub(crate) fn unwatch(&mut self, partition: PartitionId) {
@@ -145,12 +145,12 @@ impl Shard {
         dots: &SeenSet,
         peer: NodeId,
     ) -> bool {
-        self.partitions.get(&partition).is_none_or(|owned| owned.has_gained(since, dots, peer))
+        self.owned(partition).is_none_or(|owned| owned.has_gained(since, dots, peer))
     }
 
     /// All that another owner had when it had seen this is here now, and it has this synced.
     pub(crate) fn take_seen(&mut self, cx: &mut Cx, partition: PartitionId, peer: NodeId, seen: SeenSet) {
-        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        let Some(owned) = self.owned_mut(partition) else { return };
         if owned.take_seen(&seen) {
             let row = owned.record();
             self.commits.commit(cx, vec![row], Level::Written, Class::Background);
@@ -165,19 +165,19 @@ impl Shard {
 
     /// The owners that keep a key from forgetting what was replaced, if it has something to forget and is ours.
     pub(crate) fn blocked(&self, me: NodeId, place: &Place, object: &Object) -> Option<Vec<Blocked>> {
-        let owned = self.partitions.get(&place.partition)?;
+        let owned = self.owned(place.partition)?;
         self.reclaim.blocked(place, object, (me, owned.seen()))
     }
 
     /// How often a partition has changed, if the disk shows all of that.
     pub(crate) fn changes(&self, partition: PartitionId) -> Option<u64> {
-        let owned = self.partitions.get(&partition)?;
+        let owned = self.owned(partition)?;
         self.commits.is_all_written().then(|| owned.changes())
     }
 
     /// All objects of a partition were read, and have so many bytes.
     pub(crate) fn recount(&mut self, cx: &mut Cx, partition: PartitionId, bytes: u64) {
-        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        let Some(owned) = self.owned_mut(partition) else { return };
         let more = owned.recount(bytes);
         if more != 0 {
             cx.stats.bytes = cx.stats.bytes.saturating_add_signed(more);
@@ -244,7 +244,7 @@ impl Shard {
 
     pub(super) fn reclaim_ready(&mut self, cx: &mut Cx, place: &Place, by_clock: Option<u64>) {
         let Some(old) = self.overlay.ready(place).cloned() else { return };
-        let Some(owned) = self.partitions.get(&place.partition) else { return };
+        let Some(owned) = self.owned(place.partition) else { return };
         let is_in_floor = self.reclaim.is_in_floor(place.partition, owned.seen(), old.object.context());
         if !is_in_floor && !planted!(ReclaimEarly) {
             return self.reclaim.note(place, &old.object, cx.now.monotonic);

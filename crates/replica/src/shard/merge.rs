@@ -76,7 +76,7 @@ impl Shard {
         let Brought { mut object, stored } = brought;
         let before = object.versions().len();
         // A version that was seen here and is not here any more was replaced: it is refused from any source.
-        let owned = self.partitions.get(&place.partition).filter(|_| place.space == Space::Data);
+        let owned = self.owned(place.partition).filter(|_| place.space == Space::Data);
         let mut covered = Vec::new();
         object.versions_mut().retain(|dot, _| {
             let is_seen = owned.is_some_and(|owned| owned.has_seen(dot)) && !planted!(TakeOld);
@@ -138,7 +138,7 @@ impl Shard {
             _ => None,
         };
         match place.space {
-            Space::Data => self.partitions.get_mut(&place.partition).map(|owned| owned.see(object, from)),
+            Space::Data => self.owned_mut(place.partition).map(|owned| owned.see(object, from)),
             Space::Hints(_) => Some(Vec::new()),
         }
     }

@@ -13,6 +13,7 @@ mod counting;
 mod expiring;
 mod forget;
 mod hints;
+mod holding;
 mod merge;
 mod overlay;
 mod partition;
@@ -37,14 +38,14 @@ pub(crate) use commits::Level;
 pub(crate) use expiring::STEP as EXPIRY_STEP;
 pub use hints::Backlog;
 pub(crate) use hints::recovered as recovered_hints;
+pub(crate) use holding::has_lost;
 pub(crate) use overlay::Ready;
 pub(crate) use partition::{Fresh, Partition, Uncounted, sum_of};
-pub use record::RecordError;
+pub(crate) use record::Role;
 pub(crate) use work::{Brought, Covered, Done, Lost, RangeScan, Reader, Scanner, View, Writer};
 
 use crate::cx::Cx;
 use crate::io::{Change, Effect, LoadFailed, Page, Rows};
-use crate::node::Epoch;
 use crate::place::{Place, Space};
 use commits::Commits;
 use expiring::Expiring;
@@ -56,7 +57,12 @@ use work::{Operation, Waiter};
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Shard {
+    /// Those that this node owns, and those that it owned and still has.
     partitions: BTreeMap<PartitionId, Partition>,
+    /// Whether this directory has ever lost data: what is not there may have been.
+    has_lost: bool,
+    /// When the last tenure began that was begun with a layout.
+    born: u64,
     /// Why some partition counts for nothing, if one does.
     uncounted: Option<Uncounted>,
     hints: Hints,
@@ -79,11 +85,14 @@ impl Shard {
         others: impl Fn(PartitionId) -> Vec<NodeId>,
         (hints, closed): (BTreeMap<NodeId, Backlog>, Closed),
         tenure: Tenure,
-        seed: u64,
+        (has_lost, seed): (bool, u64),
     ) -> Self {
+        let owned = partitions.iter().filter(|(_, partition)| partition.is_owned());
         Self {
-            reclaim: Reclaim::new(partitions.keys().map(|id| (*id, others(*id)))),
+            reclaim: Reclaim::new(owned.map(|(id, _)| (*id, others(*id)))),
             partitions,
+            has_lost,
+            born: 0,
             uncounted: None,
             expiring: Expiring::default(),
             hints: Hints::new(hints),
@@ -100,35 +109,43 @@ impl Shard {
 
     // What it holds.
 
+    /// Whether this node takes a partition's writes.
     pub(crate) fn owns(&self, partition: PartitionId) -> bool {
-        self.partitions.contains_key(&partition)
+        self.owned(partition).is_some()
     }
 
-    pub(crate) fn epoch(&self, partition: PartitionId) -> Option<Epoch> {
-        self.partitions.get(&partition).map(Partition::epoch)
+    fn owned(&self, partition: PartitionId) -> Option<&Partition> {
+        self.partitions.get(&partition).filter(|partition| partition.is_owned())
+    }
+
+    fn owned_mut(&mut self, partition: PartitionId) -> Option<&mut Partition> {
+        self.partitions.get_mut(&partition).filter(|partition| partition.is_owned())
     }
 
     /// This node's tenure on a partition, its disk's life there, and the other members' tenures.
     pub(crate) fn tenures(&self, partition: PartitionId) -> (Tenure, u64, Vec<(NodeId, Tenure)>) {
         match self.partitions.get(&partition) {
-            Some(owned) => (owned.tenure(), owned.life(), owned.known()),
+            Some(had) if had.is_owned() => (had.tenure(), had.life(), had.known()),
+            // It writes as a fallback; what it still has is of this disk all the same.
+            Some(had) => (self.tenure, had.life(), Vec::new()),
             None => (self.tenure, 0, Vec::new()),
         }
     }
 
-    /// All keys of each partition, added up.
+    /// All keys of each partition that is this node's own, added up.
     pub(crate) fn totals(&self) -> impl Iterator<Item = (PartitionId, Leaf)> {
-        self.partitions.iter().map(|(id, owned)| (*id, owned.total()))
+        let owned = self.partitions.iter().filter(|(_, partition)| partition.is_owned());
+        owned.map(|(id, owned)| (*id, owned.total()))
     }
 
-    /// The leaves of a partition that are not empty.
+    /// The leaves that are not empty of a partition that this node can show.
     pub(crate) fn leaves(&self, partition: PartitionId) -> Vec<(u32, Sum)> {
-        self.partitions.get(&partition).map(Partition::leaves).unwrap_or_default()
+        self.shown(partition).map(Partition::leaves).unwrap_or_default()
     }
 
     /// One leaf of a partition.
     pub(crate) fn leaf(&self, partition: PartitionId, number: u32) -> Option<Leaf> {
-        self.partitions.get(&partition).map(|owned| owned.leaf(number))
+        self.owned(partition).map(|owned| owned.leaf(number))
     }
 
     /// What is kept for others.
@@ -138,7 +155,7 @@ impl Shard {
 
     /// Whether an owned partition has merged or overwritten a version.
     pub(crate) fn has_seen(&self, partition: PartitionId, dot: Dot) -> bool {
-        self.partitions.get(&partition).is_some_and(|owned| owned.has_seen(dot))
+        self.owned(partition).is_some_and(|owned| owned.has_seen(dot))
     }
 
     pub(crate) const fn room(&self) -> Room {
@@ -243,16 +260,9 @@ impl Shard {
         self.with(cx, place, Operation::Read(reader));
     }
 
-    /// Reads what is kept of a key for its `owners`, none of which this node is.
-    pub(crate) fn read_hints(
-        &mut self,
-        cx: &mut Cx,
-        place: &Place,
-        owners: impl Iterator<Item = NodeId>,
-        reader: Reader,
-    ) {
-        let has_some = |owner: &NodeId| self.hints.backlogs().contains_key(owner);
-        let spaces: Vec<Space> = owners.filter(has_some).map(Space::Hints).collect();
+    /// Reads what is kept of a key for its owners, none of which this node is. It may be kept for one that owns it no more.
+    pub(crate) fn read_hints(&mut self, cx: &mut Cx, place: &Place, reader: Reader) {
+        let spaces: Vec<Space> = self.hints.backlogs().keys().copied().map(Space::Hints).collect();
         let Some(read) = self.hints.begin_read(place, &reader, spaces.len()) else {
             let result = Ok(View::of(Ready::of(Object::new())));
             return self.done.push_back(Done::Read { reader, place: place.clone(), result });
@@ -324,7 +334,7 @@ impl Shard {
 
     /// Names a new write of a partition, this node's own or not.
     pub(crate) fn mint(&mut self, cx: &mut Cx, partition: PartitionId) -> Dot {
-        match self.partitions.get_mut(&partition) {
+        match self.owned_mut(partition) {
             Some(owned) => owned.mint(),
             None => self.hints.mint(cx, partition),
         }
@@ -342,19 +352,9 @@ impl Shard {
         self.tell_when_durable((sequence, level), writer, done(level), Covered::default());
     }
 
-    /// Takes a later epoch of a partition. Written to the same log as writes, before any that follows from it.
-    pub(crate) fn adopt(&mut self, cx: &mut Cx, partition: PartitionId, epoch: Epoch) {
-        let Some(owned) = self.partitions.get_mut(&partition) else { return };
-        if epoch > owned.epoch() {
-            owned.adopt(epoch);
-            let row = owned.record();
-            self.commits.commit(cx, vec![row], Level::Synced, Class::Foreground);
-        }
-    }
-
     /// Remembers what a reply says of its sender's tenure.
     pub(crate) fn learn(&mut self, partition: PartitionId, node: NodeId, tenure: Tenure) {
-        if let Some(owned) = self.partitions.get_mut(&partition) {
+        if let Some(owned) = self.owned_mut(partition) {
             owned.learn(node, tenure);
         }
     }
@@ -381,6 +381,7 @@ impl Shard {
             Operation::Bury(dots, writer) => self.bury_ready(cx, place, &dots, writer),
             Operation::Reclaim(by_clock) => self.reclaim_ready(cx, place, by_clock),
             Operation::Purge(millis) => self.purge_ready(cx, place, millis),
+            Operation::Drop => self.drop_ready(cx, place),
         }
     }
 
@@ -402,6 +403,8 @@ impl Shard {
             }
             // It is handed on, or looked at, again some time.
             Operation::Forget(_) | Operation::Reclaim(_) => {}
+            // It goes all the same: nobody needs it.
+            Operation::Drop => self.drop_unread(cx, place),
         }
     }
 
@@ -441,7 +444,7 @@ impl Shard {
             let is_seen = |dot| self.has_seen(place.partition, dot) || versions.context().covers(dot);
             let is_covered = |dot: &Dot| is_seen(*dot) && !versions.is_live(*dot);
             let covered = asked.dots.iter().copied().filter(is_covered).collect();
-            let owned = self.partitions.get(&place.partition);
+            let owned = self.owned(place.partition);
             let seen = owned.map(|owned| owned.seen().part_of(&asked.session)).unwrap_or_default();
             Box::new(Told { covered, seen, withheld: Vec::new() })
         });

@@ -69,6 +69,21 @@ impl Reclaim {
         Self { partitions, changed: BTreeSet::new(), last: None, count: 0 }
     }
 
+    /// A partition has these other owners from now on; what they have seen must be heard anew. `None` if it is not this node's
+    /// own any more.
+    pub(super) fn set_others(&mut self, partition: PartitionId, others: Option<Vec<NodeId>>) {
+        let before = self.partitions.remove(&partition);
+        let Some(others) = others else {
+            self.count -= before.map_or(0, |kept| kept.waiting.len());
+            self.changed.remove(&partition);
+            return;
+        };
+        let others = others.into_iter().map(|node| (node, None)).collect();
+        let (waiting, has_more) =
+            before.map_or((BTreeMap::new(), true), |kept| (kept.waiting, kept.has_more));
+        self.partitions.insert(partition, Kept { others, waiting, has_more });
+    }
+
     /// How many keys wait.
     pub(super) const fn len(&self) -> usize {
         self.count

@@ -7,7 +7,7 @@ use gramme_object::{Key, Object};
 use gramme_quorum::Seat;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_vclock::{Context, Dot};
-use gramme_wire::peer::{Asked, Class, RootsReply, Status, Told};
+use gramme_wire::peer::{Asked, Class, Progress, RootsReply, Status, Told};
 
 use super::{Level, Ready};
 use crate::io::{Change, LoadFailed, Page, Rows};
@@ -88,6 +88,16 @@ pub(crate) enum Writer {
     Close { to: NodeId, id: u64, partition: PartitionId },
     /// A record of bucket properties.
     Properties(Scope, (u64, u64)),
+    /// A layout, by its generation and version.
+    Layout((u32, u64)),
+    /// What this node votes on the next layout.
+    Vote,
+    /// A node that is asked how far it is with what moves.
+    Progress { to: NodeId, id: u64, progress: Box<Progress> },
+    /// A node that hands over a partition that it owns no more.
+    TakeOver { to: NodeId, id: u64, partition: PartitionId },
+    /// A copy that this node had kept for another, and that it owns itself now.
+    Own(u64),
     /// Read repair by this node: nobody waits.
     Nobody,
 }
@@ -109,6 +119,8 @@ pub(crate) enum Scanner {
     Suspect,
     /// A leaf in which something has expired is gone through.
     Expired,
+    /// A partition that is dropped is gone through.
+    Dropping(PartitionId),
     /// Another node compares.
     Range(Box<RangeScan>),
 }
@@ -154,6 +166,8 @@ pub(crate) enum Operation {
     Reclaim(Option<u64>),
     /// Drop values that have expired at this time, in milliseconds since 1970.
     Purge(u64),
+    /// Let a row go of a partition that is dropped.
+    Drop,
 }
 
 impl Operation {
@@ -162,7 +176,12 @@ impl Operation {
         match self {
             Self::Read(_) | Self::ReadHint(_) | Self::Coordinate(_) => true,
             Self::Merge { class, .. } => matches!(class, Class::Foreground),
-            Self::Forget(_) | Self::Rewrite | Self::Bury(..) | Self::Reclaim(_) | Self::Purge(_) => false,
+            Self::Forget(_)
+            | Self::Rewrite
+            | Self::Bury(..)
+            | Self::Reclaim(_)
+            | Self::Purge(_)
+            | Self::Drop => false,
         }
     }
 
@@ -177,7 +196,8 @@ impl Operation {
             | Self::Rewrite
             | Self::Bury(..)
             | Self::Reclaim(_)
-            | Self::Purge(_) => 0,
+            | Self::Purge(_)
+            | Self::Drop => 0,
         }
     }
 }

@@ -51,7 +51,7 @@ impl Bench {
         let seen =
             |partition| Seen { partition, life: header(Status::DoneSynced).life, dots: SeenSet::new() };
         let seen = self.replica.layout().partitions().map(seen).collect();
-        let reply = RootsReply { is_same: roots.is_empty(), roots, uncounted, seen };
+        let reply = RootsReply { is_same: roots.is_empty(), roots, uncounted, seen, fenced: (1, 1) };
         self.step(Input::Message { from, id, message: PeerMessage::RootsReply(reply) });
     }
 

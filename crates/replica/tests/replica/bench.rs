@@ -8,12 +8,12 @@ use gramme_replica::{
     Bounds, Change, ClientPut, ClientRequest, Config, Effect, Input, Now, Page, Place, PropertiesChange,
     PropertiesPatch, Recovered, RecoveredPartition, Replica, Response, Rows, Scope, Secrets, Space, Ticket,
 };
-use gramme_ring::{Keyspace, Member, NodeId, PartitionId, PlanRequest, plan};
+use gramme_ring::{Keyspace, Layout, Member, Move, NodeId, PartitionId, PlanRequest, Step, plan};
 use gramme_vclock::{Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
-    Asked, Class, Durability, Hello, Point, Repair, ReplyHeader, RequestHeader, Room, Standing, Start,
-    Status, Write, WriteReply,
+    Asked, Class, Durability, Hello, NewLayout, Point, Repair, ReplyHeader, RequestHeader, Room, Standing,
+    Start, Status, Write, WriteReply,
 };
 
 pub(crate) const ME: NodeId = NodeId(1);
@@ -355,6 +355,32 @@ impl Bench {
         self.step(Input::Message { from, id: 78, message: PeerMessage::Repair(repair) });
     }
 
+    pub(crate) fn partition_of(&self, key: &Key) -> PartitionId {
+        self.replica.layout().partition_of(KEYSPACE.hash(key.as_bytes()))
+    }
+
+    /// The layout that follows ours when a partition begins to move to these owners.
+    pub(crate) fn moved(&self, partition: PartitionId, to: Vec<NodeId>) -> Layout {
+        self.after(vec![(partition.prefix, Move::Begin(to))])
+    }
+
+    /// The same when it moves to its own owners in another order.
+    pub(crate) fn turned(&self, partition: PartitionId) -> Layout {
+        let mut to: Vec<NodeId> = self.replica.layout().owners(partition).collect();
+        to.rotate_left(1);
+        self.moved(partition, to)
+    }
+
+    pub(crate) fn after(&self, moves: Vec<(u32, Move)>) -> Layout {
+        let layout = self.replica.layout();
+        layout.after(&Step { moves, ..layout.step() }).expect("it follows")
+    }
+
+    pub(crate) fn tell_layout(&mut self, from: NodeId, layout: Layout) {
+        let message = PeerMessage::NewLayout(Box::new(NewLayout { layout }));
+        self.step(Input::Message { from, id: 0, message });
+    }
+
     /// The header of another coordinator's request.
     pub(crate) fn header(&self) -> RequestHeader {
         RequestHeader {
@@ -371,7 +397,7 @@ impl Bench {
     }
 
     pub(crate) fn partition(&self) -> PartitionId {
-        self.replica.layout().partition_of(KEYSPACE.hash(key().as_bytes()))
+        self.partition_of(&key())
     }
 
     /// The writes that were sent since the last time, with whom and under which number.
@@ -486,7 +512,7 @@ pub(crate) fn greeting() -> Hello {
         boot: 7,
         process: 7,
         wall: WALL,
-        layout: 1,
+        layout: (1, 1),
         properties: 0,
         keys: 0,
         bytes: 0,

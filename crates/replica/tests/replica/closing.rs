@@ -31,7 +31,13 @@ fn a_seen_set_of_a_life_that_has_ended_is_not_taken_over() {
         // C is there, and says nothing of what it has seen.
         PeerMessage::Roots(_) if to != B => {
             let (roots, uncounted, seen) = (Vec::new(), Vec::new(), Vec::new());
-            Some(PeerMessage::RootsReply(RootsReply { is_same: true, roots, uncounted, seen }))
+            Some(PeerMessage::RootsReply(RootsReply {
+                is_same: true,
+                roots,
+                uncounted,
+                seen,
+                fenced: (1, 1),
+            }))
         }
         _ if to != B => None,
         PeerMessage::Roots(Roots { seen_of, .. }) => {
@@ -42,7 +48,13 @@ fn a_seen_set_of_a_life_that_has_ended_is_not_taken_over() {
             let seen =
                 seen_of.iter().map(|&partition| Seen { partition, life: 1, dots: dots.clone() }).collect();
             let roots = vec![(partition, Sum { count: 2, sum: 99 })];
-            Some(PeerMessage::RootsReply(RootsReply { is_same: false, roots, uncounted: Vec::new(), seen }))
+            Some(PeerMessage::RootsReply(RootsReply {
+                is_same: false,
+                roots,
+                uncounted: Vec::new(),
+                seen,
+                fenced: (1, 1),
+            }))
         }
         // The second life: the row of `other` was damaged, and is gone.
         PeerMessage::Leaves(Leaves { partitions }) => {
@@ -274,6 +286,7 @@ fn every_partition_is_pulled_in_turn() {
                 roots: Vec::new(),
                 uncounted: few,
                 seen,
+                fenced: (1, 1),
             }))
         }
         _ => None,
@@ -417,7 +430,7 @@ fn what_comes_late_from_elsewhere_keeps_a_seen_set_from_being_taken_over() {
         let partition = bench.partition();
         let seen = vec![Seen { partition, life: 1, dots: seen }];
         let (roots, uncounted) = (Vec::new(), Vec::new());
-        let reply = RootsReply { is_same: true, roots, uncounted, seen };
+        let reply = RootsReply { is_same: true, roots, uncounted, seen, fenced: (1, 1) };
         bench.step(Input::Message { from: B, id, message: PeerMessage::RootsReply(reply) });
         bench.commit_all();
         bench.write_from(C, other, Context::new());

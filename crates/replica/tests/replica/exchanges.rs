@@ -61,6 +61,7 @@ impl Bench {
                 roots: vec![(partition, OTHER)],
                 uncounted: Vec::new(),
                 seen: Vec::new(),
+                fenced: (1, 1),
             }),
             PeerMessage::Leaves(_) => {
                 let mut leaves: Vec<_> =
@@ -185,8 +186,13 @@ fn a_busy_replica_is_compared_with_soon() {
     while bench.now < 5 * MINUTE {
         for (from, id, message) in std::mem::take(&mut bench.sent) {
             if message.name() == "Roots" {
-                let reply =
-                    RootsReply { is_same: true, roots: Vec::new(), uncounted: Vec::new(), seen: Vec::new() };
+                let reply = RootsReply {
+                    is_same: true,
+                    roots: Vec::new(),
+                    uncounted: Vec::new(),
+                    seen: Vec::new(),
+                    fenced: (1, 1),
+                };
                 bench.step(Input::Message { from, id, message: PeerMessage::RootsReply(reply) });
             }
         }

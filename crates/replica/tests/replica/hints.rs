@@ -379,6 +379,14 @@ fn a_copy_that_is_stale_goes_at_the_epoch_that_was_told() {
     let (_, id, _) = bench.handed_on().pop().expect("a copy");
     let header = gramme_wire::peer::ReplyHeader { epoch: 2, ..header(Status::Stale) };
     bench.step(Input::Message { from: owner, id, message: PeerMessage::HintReply(HintReply { header }) });
+    assert!(
+        bench
+            .sent
+            .iter()
+            .any(|(to, _, message)| *to == owner && matches!(message, PeerMessage::AskLayout(_)))
+    );
+    let later = bench.turned(bench.partition_of(&key));
+    bench.tell_layout(owner, later);
     bench.step(Input::PeerUp(owner));
     let epochs = bench.sent.iter().filter_map(|(.., message)| match message {
         PeerMessage::Hint(hint) => Some(hint.header.epoch),

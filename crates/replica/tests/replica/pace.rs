@@ -230,6 +230,7 @@ fn an_exchange_goes_on_when_the_rate_is_raised() {
                 roots: vec![(partition, sum)],
                 uncounted: Vec::new(),
                 seen: Vec::new(),
+                fenced: (1, 1),
             }),
             PeerMessage::Leaves(_) => PeerMessage::LeavesReply(LeavesReply {
                 leaves: vec![PartitionLeaves {

@@ -125,7 +125,13 @@ impl Bench {
 pub(crate) fn same(roots: &Roots, dots: &SeenSet) -> PeerMessage {
     let seen = |&partition: &_| Seen { partition, life: 0, dots: dots.clone() };
     let seen = roots.seen_of.iter().map(seen).collect();
-    PeerMessage::RootsReply(RootsReply { is_same: true, roots: Vec::new(), uncounted: Vec::new(), seen })
+    PeerMessage::RootsReply(RootsReply {
+        is_same: true,
+        roots: Vec::new(),
+        uncounted: Vec::new(),
+        seen,
+        fenced: (1, 1),
+    })
 }
 
 pub(crate) fn put_row(bench: &mut Bench, key: &Key, object: &Object, id: u64) {

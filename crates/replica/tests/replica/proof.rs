@@ -138,7 +138,10 @@ fn an_older_epoch_is_stale() {
     let header = RequestHeader { generation: 0, epoch: 9, ..bench.header() };
     let read = Read { header, key: key(), withhold: 0, asked: None };
     bench.step(Input::Message { from: C, id: 1, message: PeerMessage::Read(read) });
-    let [(C, 1, PeerMessage::ReadReply(reply))] = bench.sent.as_slice() else { panic!("{:?}", bench.sent) };
+    let [(C, _, PeerMessage::NewLayout(_)), (C, 1, PeerMessage::ReadReply(reply))] = bench.sent.as_slice()
+    else {
+        panic!("{:?}", bench.sent)
+    };
     assert_eq!((reply.header.status, reply.header.generation), (Status::Stale, 1));
 }
 

@@ -142,7 +142,7 @@ fn a_put_is_handed_on_until_an_owner_takes_it_and_never_to_two() {
     assert_eq!(node, third[0].0);
 }
 
-/// A replica that knows a later epoch refuses; the same dot goes out again at that epoch, and is counted anew.
+/// A replica that knows a later epoch refuses; with the layout of that the same dot goes out again, and is counted anew.
 #[test]
 fn a_put_goes_on_with_the_same_dot_at_a_later_epoch() {
     let mut bench = bench(3);
@@ -159,18 +159,23 @@ fn a_put_goes_on_with_the_same_dot_at_a_later_epoch() {
         })
     };
     bench.step(Input::Message { from: B, id: first[0].1, message: reply(later(Status::Stale)) });
+    assert!(bench.writes().is_empty(), "the number alone does not say who owns what");
+    let partition = bench.partition();
+    let turned = bench.turned(partition);
+    bench.tell_layout(B, turned);
     let again = bench.writes();
     assert_eq!(again.len(), 2);
     assert!(again.iter().all(|(_, _, write)| write.dot == first[0].2.dot && write.header.epoch == 2));
     // What was acknowledged at the old epoch does not count at the new one.
-    bench.step(Input::Message { from: C, id: first[0].1, message: reply(header(Status::DoneSynced)) });
+    bench.step(Input::Message { from: C, id: first[0].1, message: reply(later(Status::DoneSynced)) });
     bench.commit_all();
     assert!(bench.replies.is_empty(), "{:?}", bench.replies);
-    bench.step(Input::Message { from: C, id: first[0].1, message: reply(later(Status::DoneSynced)) });
+    bench.step(Input::Message { from: C, id: again[0].1, message: reply(later(Status::DoneSynced)) });
     assert!(matches!(bench.answer(), Response::Put(Ok(stored)) if stored.receipt.acks == 2));
     // The later epoch is durable: the next start knows it.
     let mut next = started(3, bench.disk.clone(), BOUNDS);
-    let read = Read { header: next.header(), key: key(), withhold: 0, asked: None };
+    let read =
+        Read { header: RequestHeader { epoch: 1, ..next.header() }, key: key(), withhold: 0, asked: None };
     next.step(Input::Message { from: C, id: 1, message: PeerMessage::Read(read) });
     let stale = |message: &PeerMessage| matches!(message, PeerMessage::ReadReply(reply) if reply.header.status == Status::Stale);
     assert!(next.sent.iter().any(|(_, _, message)| stale(message)), "{:?}", next.sent);

@@ -169,7 +169,7 @@ fn told_of_a_replacement(by: &Object) -> Bench {
             _ if to != B || !bench.live().contains(&value.dot) => return None,
             PeerMessage::Roots(_) => {
                 let (roots, uncounted, seen) = (vec![(partition, sum)], Vec::new(), Vec::new());
-                PeerMessage::RootsReply(RootsReply { is_same: false, roots, uncounted, seen })
+                PeerMessage::RootsReply(RootsReply { is_same: false, roots, uncounted, seen, fenced: (1, 1) })
             }
             PeerMessage::Leaves(_) => {
                 let leaves = vec![PartitionLeaves { partition, life: 0, leaves: vec![(leaf, sum)] }];

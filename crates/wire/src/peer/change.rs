@@ -44,14 +44,15 @@ messages! {
         pub keeps: bool,
     }
 
-    /// Asks an owner to take over all that the sender has of a partition that is not its own any more.
-    pub struct Drain {
+    /// Asks an owner to take over all that the sender has, and has seen, of a partition: one that is not the sender's own any
+    /// more, or of which the owner has missed something.
+    pub struct TakeOver {
         /// The request.
         pub header: RequestHeader,
     }
 
-    /// Answers [`Drain`], once all of it is there durably.
-    pub struct DrainReply {
+    /// Answers [`TakeOver`], once all of that is there durably.
+    pub struct TakeOverReply {
         /// How it went.
         pub header: ReplyHeader,
     }

@@ -13,12 +13,12 @@ pub(super) fn put_needs(
     put: &peer::Put,
     properties: &Properties,
     replicas: u8,
-) -> Result<(u8, PutNeeds), PutError> {
-    let need = put.w.resolve_positive(replicas, properties.w)?;
+) -> Result<PutNeeds, PutError> {
+    put.w.resolve_positive(replicas, properties.w)?;
     let primaries = put.pw.resolve(replicas, properties.pw)?;
     let synced = put.dw.resolve(replicas, Threshold::Count(0))?;
     let least = u8::from(properties.durability == BucketDurability::OneOfN);
-    Ok((need, PutNeeds { primaries, synced: synced.max(least) }))
+    Ok(PutNeeds { primaries, synced: synced.max(least) })
 }
 
 pub(super) fn check_siblings(put: &Put, object: &Object, stored: usize) -> Result<(), PutError> {
