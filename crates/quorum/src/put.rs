@@ -38,11 +38,12 @@ pub struct Ack {
 pub struct PutNeeds {
     /// Acknowledgements of owners, of each set.
     pub primaries: u8,
-    /// Acknowledgements that would survive a loss of power.
+    /// Acknowledgements that would survive a loss of power, of each set.
     pub synced: u8,
 }
 
-/// What was known when a put was answered.
+/// What was known when a put was answered. While the partition moves it is counted over old owners and new ones, and this is of
+/// those that have fewer: whoever reads asks only one of the two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
     /// Acknowledgements that count.
@@ -155,11 +156,8 @@ impl PutRequest {
     /// Whether every owner has acknowledged, each acknowledgement counts, and each would survive a loss of power.
     #[must_use]
     pub fn is_unanimous(&self) -> bool {
-        let is_synced = |member: &Member<Ack>| {
-            let synced = matches!(&member.heard, Some(Heard::Answer(ack)) if ack.synced);
-            synced && self.counts(member)
-        };
-        self.roll.members.iter().filter(|member| member.is_owner).all(is_synced)
+        let mut owners = self.roll.members.iter().filter(|member| member.is_owner);
+        owners.all(|member| self.is_synced(member))
     }
 
     /// Whether this replica has not been heard yet.
@@ -213,7 +211,6 @@ impl PutRequest {
     }
 
     fn is_satisfied(&self) -> bool {
-        let receipt = self.receipt();
         let is_reached = if planted!(CountTwice) {
             // One node that sits in both sets, and each node, counts for two.
             2 * self.acks().count() >= usize::from(self.shortfall().needed)
@@ -224,19 +221,15 @@ impl PutRequest {
         };
         let has_owners =
             self.roll.fills(self.needs.primaries, |member| member.is_owner && self.counts(member));
-        is_reached && has_owners && receipt.synced >= self.needs.synced
+        is_reached && has_owners && self.roll.fills(self.needs.synced, |member| self.is_synced(member))
     }
 
     fn is_hopeless(&self) -> bool {
         let may = |member: &Member<Ack>| member.heard.is_none() || self.counts(member);
-        let may_sync = |member: &Member<Ack>| match &member.heard {
-            None => true,
-            Some(Heard::Answer(ack)) => ack.synced && self.counts(member),
-            Some(Heard::Failure(_)) => false,
-        };
+        let may_sync = |member: &Member<Ack>| member.heard.is_none() || self.is_synced(member);
         !self.roll.is_within_reach(may, is_gone)
             || !self.roll.fills(self.needs.primaries, |member| member.is_owner && may(member))
-            || self.roll.possible(may_sync, is_gone) < usize::from(self.needs.synced)
+            || !self.roll.could_fill(self.needs.synced, may_sync, is_gone)
     }
 
     fn acks(&self) -> impl Iterator<Item = &Ack> {
@@ -258,6 +251,11 @@ impl PutRequest {
         is_good(member) && (member.is_owner || !self.roll.owner_of(member).is_some_and(has_lost))
     }
 
+    /// Whether a member has acknowledged, that counts, and it would survive a loss of power.
+    fn is_synced(&self, member: &Member<Ack>) -> bool {
+        matches!(&member.heard, Some(Heard::Answer(ack)) if ack.synced) && self.counts(member)
+    }
+
     fn is_over(&self, ack: &Ack) -> bool {
         let others = self.acks().filter(|other| other.node != ack.node);
         let mut known = others.flat_map(|other| &other.known).filter(|(node, _)| *node == ack.node);
@@ -267,7 +265,8 @@ impl PutRequest {
     fn receipt(&self) -> Receipt {
         let mut receipt = Receipt::default();
         let mut zones = [0; MAX_ZONES];
-        for member in self.roll.distinct(|member| self.counts(member)) {
+        let set = self.roll.weakest(|member| self.counts(member));
+        for member in self.roll.distinct(|member| member.sits_in(set) && self.counts(member)) {
             let Some(Heard::Answer(ack)) = &member.heard else { continue };
             let counted = usize::from(receipt.zones);
             if counted < MAX_ZONES && !zones[..counted].contains(&ack.zone) {
@@ -278,9 +277,8 @@ impl PutRequest {
             receipt.primaries += u8::from(member.is_owner);
             receipt.fallbacks += u8::from(!member.is_owner);
         }
-        let is_synced =
-            |member: &Member<Ack>| matches!(&member.heard, Some(Heard::Answer(ack)) if ack.synced);
-        let synced = self.roll.distinct(|member| self.counts(member) && is_synced(member));
+        let is_counted = |member: &Member<Ack>| member.sits_in(set) && self.is_synced(member);
+        let synced = self.roll.distinct(is_counted);
         receipt.synced = synced.count() as u8;
         receipt
     }

@@ -83,6 +83,13 @@ pub(crate) struct Roll<T> {
     pub(crate) answered: bool,
 }
 
+impl<T> Member<T> {
+    /// Whether it has a seat in a set.
+    pub(crate) const fn sits_in(&self, set: usize) -> bool {
+        self.seats[set] != 0
+    }
+}
+
 impl<T> Roll<T> {
     pub(crate) fn new(sets: &Sets) -> Self {
         let mut roll = Self {
@@ -221,6 +228,13 @@ impl<T> Roll<T> {
         (0..SETS).all(|set| seats[set].count_ones() >= u32::from(self.need[set]))
     }
 
+    /// The set of which those that `counts` picks fill the fewest seats: what is known of both.
+    pub(crate) fn weakest(&self, counts: impl Fn(&Member<T>) -> bool) -> usize {
+        let seats = self.seats_of(counts);
+        let sets = (0..SETS).filter(|&set| self.all[set] != 0);
+        sets.min_by_key(|&set| seats[set].count_ones()).unwrap_or(0)
+    }
+
     /// Whether those that `counts` picks fill so many seats of each set, or all of one that has fewer.
     pub(crate) fn fills(&self, need: u8, counts: impl Fn(&Member<T>) -> bool) -> bool {
         let seats = self.seats_of(counts);
@@ -233,22 +247,30 @@ impl<T> Roll<T> {
         counts: impl Fn(&Member<T>) -> bool,
         is_gone: impl Fn(&Heard<T>) -> bool,
     ) -> bool {
+        self.could_have(|set| u32::from(self.need[set]), counts, is_gone)
+    }
+
+    /// The same for so many of each set, or all of one that has fewer.
+    pub(crate) fn could_fill(
+        &self,
+        need: u8,
+        counts: impl Fn(&Member<T>) -> bool,
+        is_gone: impl Fn(&Heard<T>) -> bool,
+    ) -> bool {
+        self.could_have(|set| u32::from(need).min(self.all[set].count_ones()), counts, is_gone)
+    }
+
+    fn could_have(
+        &self,
+        need: impl Fn(usize) -> u32,
+        counts: impl Fn(&Member<T>) -> bool,
+        is_gone: impl Fn(&Heard<T>) -> bool,
+    ) -> bool {
         let (seats, vacant) = (self.seats_of(counts), self.vacancies(is_gone));
         (0..SETS).all(|set| {
             let more = (vacant[set] & !seats[set]).count_ones().min(u32::from(self.spares));
-            seats[set].count_ones() + more >= u32::from(self.need[set])
+            seats[set].count_ones() + more >= need(set)
         })
-    }
-
-    /// How many members `counts` picks and could still be brought, each seat once.
-    pub(crate) fn possible(
-        &self,
-        counts: impl Fn(&Member<T>) -> bool,
-        is_gone: impl Fn(&Heard<T>) -> bool,
-    ) -> usize {
-        let vacant: u32 = self.vacancies(is_gone).iter().map(|seats| seats.count_ones()).sum();
-        let more = vacant.min(u32::from(self.spares)) as usize;
-        self.distinct(counts).count() + more
     }
 
     /// The members that `counts` picks, less those who stand in where another has filled the seat: once a hinted copy

@@ -62,8 +62,9 @@ impl Replica {
         };
         let changed: Vec<PartitionId> = layout.partitions().filter(is_changed).collect();
         self.cx.stats.layouts += 1;
+        self.planning.on_layout(&mut self.cx, before, &layout);
         self.shard.take_layout(&mut self.cx, &layout, layout_row(&layout));
-        self.node.set_layout(&mut self.cx, layout);
+        self.node.set_layout(&mut self.cx, &mut self.shard, layout);
         self.node.prove(&mut self.cx, &mut self.shard);
         let (exchanges, mut around) = self.split_exchanges();
         exchanges.on_layout(&mut around, &changed);

@@ -15,6 +15,7 @@ mod io;
 mod node;
 mod pace;
 mod place;
+mod plan;
 mod replica;
 mod request;
 mod scrub;
@@ -32,6 +33,7 @@ pub use node::{
     BucketDurability, DEFAULT_TYPE, LWW_TYPE, Properties, PropertiesChange, PropertiesPatch, Scope,
 };
 pub use place::{Place, Space};
+pub use plan::{PlanChange, PlanCommand, PlanError, PlanNode, PlanView};
 pub use replica::Replica;
 pub use request::{
     Blocked, ClientPut, ClientRequest, Cursor, Exchange, Explained, Found, Held, Holder, KeysPage, Loss,

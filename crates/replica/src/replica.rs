@@ -16,6 +16,7 @@ use crate::handoff::HandingOn;
 use crate::io::{Effect, Input, LoadFailed, Now, Page, Ticket};
 use crate::node::Node;
 use crate::pace;
+use crate::plan::Planning;
 use crate::request::{ClientRequest, PropertiesError, Response};
 use crate::scrub::Scrub;
 use crate::shard::{Done, Reader, Scanner, Shard, Writer};
@@ -33,6 +34,7 @@ pub struct Replica {
     pub(crate) handing_on: HandingOn,
     pub(crate) exchanges: Exchanges,
     pub(crate) transfers: Transfers,
+    pub(crate) planning: Planning,
     pub(crate) early: Early,
     pub(crate) scrub: Scrub,
     pub(crate) purge: Purge,
@@ -214,6 +216,16 @@ impl Replica {
                 }
                 around.cx.reply(ticket, Response::Losses(losses));
             }
+            ClientRequest::Admit { node: joined, addresses } => {
+                let Around { cx, node, shard } = around;
+                node.admit(cx, shard, joined, addresses);
+                cx.reply(ticket, Response::Admitted);
+            }
+            ClientRequest::Plan(command) => {
+                let Self { cx, node, shard, planning, .. } = self;
+                let step = planning.on_command(&mut Around { cx, node, shard }, ticket, command);
+                self.propose(step);
+            }
             ClientRequest::Status => {
                 let mut status = around.node.status(around.cx, around.shard);
                 let now = around.cx.now.monotonic;
@@ -356,8 +368,13 @@ impl Replica {
         let Self { cx, node, shard, exchanges, transfers, .. } = self;
         let mut around = Around { cx, node, shard };
         exchanges.pull_what_moves(&mut around);
-        if let Some(step) = transfers.on_timer(&mut around, exchanges) {
-            let decided = node.propose(cx, shard, &step);
+        let step = transfers.on_timer(&mut around, exchanges);
+        self.propose(step);
+    }
+
+    fn propose(&mut self, step: Option<gramme_ring::Step>) {
+        if let Some(step) = step {
+            let decided = self.node.propose(&mut self.cx, &mut self.shard, &step);
             self.take_decided(decided);
         }
     }
@@ -410,6 +427,10 @@ impl Replica {
                     let decided = self.node.on_deciding_timer(&mut self.cx, &mut self.shard);
                     self.take_decided(decided);
                 }
+                Timer::Plan => {
+                    let step = self.planning.on_timer(&mut self.cx);
+                    self.propose(step);
+                }
                 timer => self.on_part_timer(timer),
             }
         }
@@ -440,7 +461,7 @@ impl Replica {
             Timer::Explain(id) => coordinator.on_explain_deadline(&mut around, id),
             Timer::List(id) => coordinator.on_list_deadline(around.cx, id),
             Timer::Properties(id) => around.node.on_property_change_deadline(around.cx, id),
-            Timer::Transfer | Timer::Deciding => {}
+            Timer::Transfer | Timer::Deciding | Timer::Plan => {}
         }
     }
 

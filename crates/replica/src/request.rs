@@ -10,6 +10,7 @@ use gramme_wire::peer::Room;
 
 use crate::node::{Properties, PropertiesChange, Scope};
 use crate::place::Place;
+use crate::plan::{PlanCommand, PlanError, PlanView};
 use crate::shard::Backlog;
 
 /// A client's request to this node.
@@ -70,6 +71,15 @@ pub enum ClientRequest {
     Losses,
     /// An administrator accepts that what this node has lost, and nobody else has, is gone: it counts again.
     AcceptLoss,
+    /// A node has joined, and listens there.
+    Admit {
+        /// Which.
+        node: NodeId,
+        /// Its addresses.
+        addresses: Vec<String>,
+    },
+    /// Plan a change of who owns what, or have it decided.
+    Plan(PlanCommand),
 }
 
 impl ClientRequest {
@@ -86,6 +96,8 @@ impl ClientRequest {
             Self::Status => "Status",
             Self::Losses => "Losses",
             Self::AcceptLoss => "AcceptLoss",
+            Self::Admit { .. } => "Admit",
+            Self::Plan(_) => "Plan",
         }
     }
 }
@@ -139,6 +151,10 @@ pub enum Response {
     Explained(Result<Explained, GetError>),
     /// To a question for losses, and to their acceptance: the partitions that may lack something.
     Losses(Vec<Loss>),
+    /// To the word that a node has joined.
+    Admitted,
+    /// To a command about a plan: what it comes to.
+    Plan(Result<PlanView, PlanError>),
 }
 
 /// A partition of this node that may lack what it acknowledged, and what is not known of it.

@@ -22,6 +22,7 @@ use crate::io::{Effect, Now, Recovered, RecoveredPartition};
 use crate::node::{
     Buckets, Deciding, Lineage, META_BOOT, META_PREFIX, Map, Members, Node, boot_record, recovered_layout,
 };
+use crate::plan::Planning;
 use crate::replica::Replica;
 use crate::scrub::Scrub;
 use crate::shard::{Backlog, Fresh, Partition, Role, Shard, has_lost, recovered_closed, recovered_hints};
@@ -106,9 +107,19 @@ impl Replica {
         let coordinator = Coordinator::default();
         let (handing_on, exchanges) = (HandingOn::new(), Exchanges::new());
         let (scrub, purge) = (Scrub::new(), Purge::new());
-        let (transfers, early) = (Transfers::default(), Early::default());
-        let mut replica =
-            Self { cx, node, shard, coordinator, handing_on, exchanges, transfers, early, scrub, purge };
+        let mut replica = Self {
+            cx,
+            node,
+            shard,
+            coordinator,
+            handing_on,
+            exchanges,
+            transfers: Transfers::default(),
+            planning: Planning::default(),
+            early: Early::default(),
+            scrub,
+            purge,
+        };
         replica.begin();
         out.append(&mut replica.cx.out);
         Ok(replica)

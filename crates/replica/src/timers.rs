@@ -19,6 +19,8 @@ pub(crate) enum Timer {
     Transfer,
     /// The decision on the next layout.
     Deciding,
+    /// A plan that is being decided.
+    Plan,
     /// Look for copies that can be handed on.
     HandoffRound,
     /// The handing on of copies.

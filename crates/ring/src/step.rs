@@ -98,6 +98,17 @@ impl Layout {
             .collect()
     }
 
+    /// As this, with one node in the place of another: what a plan starts from that replaces a node and moves nothing else.
+    #[must_use]
+    pub fn renamed(&self, old: NodeId, new: NodeId) -> Self {
+        let mut next = self.clone();
+        for held in &mut next.partitions {
+            let owners = held.entry.read_set().iter().map(|&owner| if owner == old { new } else { owner });
+            held.entry = Entry::Settled(owners.collect());
+        }
+        next
+    }
+
     /// The roster without these members, which are gone for good.
     #[must_use]
     pub fn roster_without(&self, gone: &BTreeSet<NodeId>) -> Roster {

@@ -79,10 +79,13 @@ pub(crate) const fn timeout_of(request: &ClientRequest) -> u32 {
         | ClientRequest::Explain { timeout, .. }
         | ClientRequest::SetProperties { timeout, .. } => *timeout,
         ClientRequest::Put(put) => put.timeout,
+        // A decision has its own.
+        ClientRequest::Plan(_) => 10_000,
         ClientRequest::Properties(_)
         | ClientRequest::Status
         | ClientRequest::Losses
-        | ClientRequest::AcceptLoss => 0,
+        | ClientRequest::AcceptLoss
+        | ClientRequest::Admit { .. } => 0,
     }
 }
 
@@ -416,6 +419,8 @@ pub(crate) fn misconduct(request: &ClientRequest, response: &Response, replicas:
         (ClientRequest::SetProperties { .. }, Response::SetProperties(_))
         | (ClientRequest::Properties(_), Response::Properties(_))
         | (ClientRequest::Status, Response::Status(_))
+        | (ClientRequest::Plan(_), Response::Plan(_))
+        | (ClientRequest::Admit { .. }, Response::Admitted)
         | (ClientRequest::Losses | ClientRequest::AcceptLoss, Response::Losses(_)) => None,
         _ => return Some(format!("{response:?} answers {request:?}")),
     };

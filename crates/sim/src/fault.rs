@@ -88,6 +88,8 @@ faults! {
     Crowd = "crowd",
     /// A bucket's properties are changed.
     PropertyChange = "property-change",
+    /// Nodes are added, or given other weights, and partitions move.
+    RingChange = "ring-change",
 }
 
 impl Fault {

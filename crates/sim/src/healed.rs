@@ -29,6 +29,14 @@ pub struct Healed {
     pub rows_lost: u64,
     /// Values that had expired and were dropped.
     pub purged: u64,
+    /// Layouts that were decided.
+    pub layouts: u64,
+    /// Partitions that were handed over and dropped.
+    pub dropped: u64,
+    /// Gets and puts that began again because their partitions had other owners.
+    pub restarted: u64,
+    /// Requests that came to a node before the layout that they were of.
+    pub early: u64,
 }
 
 impl Healed {
@@ -46,6 +54,10 @@ impl Healed {
         self.late += other.late;
         self.rows_lost += other.rows_lost;
         self.purged += other.purged;
+        self.layouts += other.layouts;
+        self.dropped += other.dropped;
+        self.restarted += other.restarted;
+        self.early += other.early;
     }
 }
 
@@ -53,12 +65,14 @@ impl fmt::Display for Healed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { stood_in, alone, handed_on, exchanges, brought, remembered, .. } = self;
         let Self { forgotten, closed, buried, late, rows_lost, purged, .. } = self;
+        let Self { layouts, dropped, restarted, early, .. } = self;
         write!(
             f,
             "{stood_in} writes acknowledged by fallbacks too, {alone} by them alone; {handed_on} hinted copies \
              handed on; {exchanges} ranges compared, {brought} objects brought; {remembered} nodes count again; \
              {forgotten} keys have forgotten their past, {closed} tenures closed, {buried} versions ended that were \
-             replaced elsewhere, {late} pulls with something late; {rows_lost} damaged rows dropped, {purged} values that had expired"
+             replaced elsewhere, {late} pulls with something late; {rows_lost} damaged rows dropped, {purged} values that had expired; {layouts} layouts decided, \
+             {dropped} partitions handed over, {restarted} requests begun again and {early} held for that"
         )
     }
 }

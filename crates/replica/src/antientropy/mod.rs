@@ -39,7 +39,7 @@ use crate::shard::{Level, Writer, digest_of};
 use crate::timers::Timer;
 use amnesia::Proof;
 use closing::Closing;
-use moving::Moving;
+use moving::{Moving, arrives};
 use pull::{Pulls, Whole};
 use task::Task;
 
@@ -253,13 +253,14 @@ impl Exchanges {
             true => Vec::new(),
             false => differing(&around.shared_with(peer), &reply.roots),
         };
-        self.choose_moving(around, peer, &mut differing);
         // Those that were not answered come first the next time.
         let last = reply.seen.last().map(|seen| seen.partition).or_else(|| self.pulls.last_of(peer));
         if let Some(last) = last {
             self.asked_up_to.insert(peer, last);
         }
+        self.add_left(around, peer, &mut differing);
         let whole = self.pulls.on_roots(around, peer, reply, &differing);
+        self.choose_moving(around, peer, &mut differing);
         self.step(around, Input::Roots { peer, differing });
         self.on_whole(around, &whole);
     }
@@ -402,7 +403,8 @@ impl Exchanges {
         let layout = around.node.map.layout();
         let to_forget = around.shard.reclaiming().map(|(id, _)| id);
         let all = around.shard.amnesiac().chain(to_forget).chain(around.shard.closing());
-        let shared = all.filter(|id| layout.is_holder(*id, peer));
+        // One that has little yet has nothing to teach.
+        let shared = all.filter(|id| layout.is_holder(*id, peer) && !arrives(layout, *id, peer));
         let all: BTreeSet<PartitionId> = shared.chain(self.moving.wanted(around, peer)).collect();
         let shared: Vec<_> = all.into_iter().collect();
         let from = self.asked_up_to.get(&peer).map_or(0, |last| shared.partition_point(|id| id <= last));

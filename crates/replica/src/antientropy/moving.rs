@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use gramme_antientropy::Input;
 use gramme_gossip::Opinion;
-use gramme_ring::{Entry, NodeId, PartitionId};
+use gramme_ring::{Entry, Layout, NodeId, PartitionId};
 use gramme_transfer::Arrivals;
 use gramme_wire::peer::{Status, TakeOver};
 
@@ -131,23 +131,32 @@ impl Exchanges {
         self.pull_what_moves(around);
     }
 
-    /// Of the partitions that differ, leaves out what is not to be copied now, or by this exchange, and adds what the peer owns
-    /// no more.
+    /// Adds what is pulled from a peer that owns it no more to the partitions that differ.
+    pub(super) fn add_left(&self, around: &Around<'_>, peer: NodeId, differing: &mut Vec<PartitionId>) {
+        let layout = around.node.map.layout();
+        differing.extend(self.pulls.of(peer).filter(|partition| !layout.is_holder(*partition, peer)));
+    }
+
+    /// Of the partitions that differ, leaves out what is not to be copied now, or by this exchange. A pull of one that is left
+    /// out is none: that it differs was noted before.
     pub(super) fn choose_moving(&self, around: &Around<'_>, peer: NodeId, differing: &mut Vec<PartitionId>) {
         let (layout, me) = (around.node.map.layout(), around.cx.me());
         differing.retain(|partition| {
-            let arrives = |node: NodeId| match layout.entry(*partition) {
-                Some(Entry::Joining { from, to }) => to.contains(&node) && !from.contains(&node),
-                _ => false,
-            };
-            if arrives(me) {
+            if self.pulls.of(peer).any(|id| id == *partition) {
+                true
+            } else if arrives(layout, *partition, me) {
                 self.moving.arrivals.has_taken(*partition, peer)
-                    || self.pulls.of(peer).any(|id| id == *partition)
             } else {
-                !arrives(peer)
+                !arrives(layout, *partition, peer)
             }
         });
-        let left = self.pulls.of(peer).filter(|partition| !layout.is_holder(*partition, peer));
-        differing.extend(left);
+    }
+}
+
+/// Whether a partition moves to a node that has nothing of it yet.
+pub(super) fn arrives(layout: &Layout, partition: PartitionId, node: NodeId) -> bool {
+    match layout.entry(partition) {
+        Some(Entry::Joining { from, to }) => to.contains(&node) && !from.contains(&node),
+        _ => false,
     }
 }

@@ -189,9 +189,13 @@ impl Node {
     }
 
     /// Takes a layout that is in force from now on.
-    pub(crate) fn set_layout(&mut self, cx: &mut Cx, layout: Layout) {
+    pub(crate) fn set_layout(&mut self, cx: &mut Cx, shard: &mut Shard, layout: Layout) {
         self.map.set_layout(layout);
         self.deciding.on_layout();
+        let rows = self.admit_members(cx);
+        if !rows.is_empty() {
+            shard.commit_and_tell(cx, rows, Level::Written, Writer::Nobody);
+        }
         let known = self.map.others(cx.me()).collect::<Vec<_>>();
         for node in known {
             let addresses = self.members.addresses(node).to_vec();

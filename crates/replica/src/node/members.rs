@@ -51,6 +51,10 @@ impl Members {
             Record::joined(member.id, 0, addresses)
         };
         let mut records: Vec<_> = config.layout.members().iter().map(founder).collect();
+        if !config.layout.is_member(config.node) {
+            // It has joined, and owns nothing yet.
+            records.push(founder(&gramme_ring::Member::new(config.node)));
+        }
         for (_, value) in meta.iter().filter(|(name, _)| name.starts_with(META_PREFIX)) {
             records.push(decode(value.clone())?);
         }
@@ -88,6 +92,29 @@ impl Node {
         }
         let addresses = cx.config.addresses.get(&cx.me()).cloned().unwrap_or_default();
         self.hear(cx, Heard::Publish { addresses, details: Bytes::new() })
+    }
+
+    /// Those that a layout names are members, whether they have said so here or not, and those that it has removed are none.
+    pub(super) fn admit_members(&mut self, cx: &mut Cx) -> Vec<Change> {
+        let layout = self.map.layout();
+        let is_new = |node: &NodeId| self.members.gossip.record(*node).is_none();
+        let new: Vec<NodeId> = layout.members().iter().map(|member| member.id).filter(is_new).collect();
+        let is_there = |node: &NodeId| self.members.gossip.record(*node).is_none_or(Record::is_member);
+        let removed: Vec<NodeId> = layout.roster().removed.iter().copied().filter(is_there).collect();
+        let version = layout.version();
+        let mut rows = Vec::new();
+        for node in new {
+            rows.extend(self.hear(cx, Heard::Admit(Record::joined(node, 0, Vec::new()))));
+        }
+        for node in removed {
+            rows.extend(self.hear(cx, Heard::Remove { node, at: version }));
+        }
+        rows
+    }
+
+    /// Whoever has joined is known from now on, and where it listens.
+    pub(crate) fn admit(&mut self, cx: &mut Cx, shard: &mut Shard, node: NodeId, addresses: Vec<String>) {
+        self.gossip(cx, shard, Heard::Admit(Record::joined(node, 0, addresses)));
     }
 
     pub(crate) fn on_gossip_timer(&mut self, cx: &mut Cx, shard: &mut Shard) {

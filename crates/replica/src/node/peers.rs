@@ -322,6 +322,12 @@ impl Node {
         })
     }
 
+    /// Bytes of objects that all members have, as they said last.
+    pub(crate) fn bytes_of_all(&self, cx: &Cx) -> u64 {
+        let said = |node| self.peers.hello(node).map_or(0, |hello| hello.bytes);
+        cx.stats.bytes + self.map.others(cx.me()).map(said).sum::<u64>()
+    }
+
     pub(crate) fn status(&self, cx: &Cx, shard: &Shard) -> Status {
         let layout = self.map.layout();
         let nodes = layout.members().iter().map(|member| self.node_status(cx, shard, member.id)).collect();

@@ -34,6 +34,7 @@ impl Cluster {
     pub(crate) fn found(&mut self) {
         (0..self.members()).for_each(|node| self.start(node));
         self.turn_until(self.now + 500_000);
+        self.admit_all();
         for (kind, durability) in
             [(Kind::OneOfN, BucketDurability::OneOfN), (Kind::Buffered, BucketDurability::Buffered)]
         {
@@ -211,8 +212,10 @@ impl Cluster {
     /// What was kept for others reaches them, and replicas become equal, though nobody reads anything.
     fn demand_healing(&mut self) {
         let until = self.now + HEALED_WITHIN;
+        self.refresh_layout();
         while self.unhealed().is_some() && self.now < until {
             self.turn_until(self.now + 1_000_000);
+            self.refresh_layout();
             // Damage is found late, perhaps.
             self.accept_losses();
         }
@@ -231,8 +234,8 @@ impl Cluster {
             Some(Broken::NoProgress(format!("node {node} has all that it lost, and counts for nothing")))
         };
         let expiring = || self.unpurged();
-        self.kept()
-            .map(kept)
+        self.unmoved()
+            .or_else(|| self.kept().map(kept))
             .or_else(unequal)
             .or_else(forgetful)
             .or_else(expiring)
@@ -279,7 +282,7 @@ impl Cluster {
             object.map(|object| object.versions().dots().collect()).unwrap_or_default()
         };
         (0..self.keys.len()).find_map(|number| {
-            let owners = self.history.keys[number].owners.iter().copied();
+            let owners = self.owners(number).into_iter();
             let shown: Vec<_> = owners.map(|node| (node, dots(node, &self.keys[number].key))).collect();
             let is_equal = shown.windows(2).all(|pair| pair[0].1 == pair[1].1);
             (!is_equal).then(|| format!("the replicas of key {number} differ: {shown:?}"))
@@ -342,7 +345,7 @@ impl Cluster {
                 this.replica.as_ref().is_none_or(|replica| replica.stats().amnesiac_partitions > 0);
             !is_amnesiac && stored.is_none_or(|stored| Object::decode(stored).is_ok())
         };
-        self.history.keys[number].owners.iter().copied().filter(is_healthy).collect()
+        self.owners(number).into_iter().filter(is_healthy).collect()
     }
 
     fn take_last_read(&mut self, key: usize, r: u8, sent: u64, ticket: Ticket) {

@@ -11,6 +11,7 @@ mod finish;
 mod listing;
 mod nemesis;
 mod nodes;
+mod ring;
 mod traffic;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -71,6 +72,8 @@ struct Node {
     starts_alone: bool,
     /// A commit of this process failed: it must end.
     has_failed: bool,
+    /// The layout that it was last seen with.
+    rank: (u32, u64),
     /// Its process has been told to end, and why.
     fatal: Option<&'static str>,
 }
@@ -82,6 +85,7 @@ struct Randomness {
     clients: Rng,
     starts: Rng,
     listings: Rng,
+    ring: Rng,
 }
 
 pub(crate) struct Cluster {
@@ -89,7 +93,10 @@ pub(crate) struct Cluster {
     random: Randomness,
     now: u64,
     queue: Queue,
+    /// The layout of the founding; where the ring changes, the latest that was looked at.
     layout: Layout,
+    /// Every layout that any node has had.
+    layouts: BTreeMap<(u32, u64), Layout>,
     keys: Vec<NamedKey>,
     nodes: Vec<Node>,
     copy: Option<clones::Twin>,
@@ -154,7 +161,12 @@ pub fn run(settings: Settings) -> Outcome {
 impl Cluster {
     pub(crate) fn new(settings: Settings) -> Self {
         let Settings { seed, nodes, replicas, depth, .. } = settings;
-        let members: Vec<_> = (0..nodes).map(|node| Member::new(id_of(node))).collect();
+        // Where the ring changes some have joined and own nothing yet.
+        let founders = match settings.faults.has(Fault::RingChange) {
+            true => rand::RngExt::random_range(&mut fork(seed, "founders"), usize::from(replicas)..=nodes),
+            false => nodes,
+        };
+        let members: Vec<_> = (0..founders).map(|node| Member::new(id_of(node))).collect();
         let request = PlanRequest { members: &members, replicas, depth, previous: None };
         let layout = match plan(&request) {
             Ok(planned) => planned.layout,
@@ -166,6 +178,7 @@ impl Cluster {
             clients: fork(seed, "clients"),
             starts: fork(seed, "starts"),
             listings: fork(seed, "listings"),
+            ring: fork(seed, "ring"),
         };
         let (keys, records) = name_keys(settings.keys, &layout, &mut random.clients);
         let router = Router::new(layout.clone());
@@ -178,6 +191,7 @@ impl Cluster {
             now: 1_000_000,
             queue: Queue::default(),
             layout,
+            layouts: BTreeMap::new(),
             keys,
             // One place more, for a copy of one of them.
             nodes: (0..=nodes).map(|_| Node::new()).collect(),
@@ -209,6 +223,7 @@ impl Cluster {
 
     fn outcome(mut self) -> Outcome {
         (0..self.members()).for_each(|node| self.note_forgotten(node));
+        self.healed.layouts = self.layouts.len().saturating_sub(1) as u64;
         Outcome {
             history: self.history,
             counts: self.counts,
@@ -299,6 +314,7 @@ impl Node {
             is_amnesiac: false,
             starts_alone: false,
             has_failed: false,
+            rank: (0, 0),
             fatal: None,
         }
     }

@@ -41,6 +41,7 @@ impl Cluster {
             Fault::ClusterPowerLoss => 100_000..3_000_000,
             Fault::Away => 200_000..5_000_000,
             Fault::BitFlip | Fault::PropertyChange | Fault::Crowd => 100_000..2_000_000,
+            Fault::RingChange => 300_000..6_000_000,
             // Once in a run.
             Fault::DiskLost | Fault::RolledBack | Fault::Cloned => 100_000..1_500_000,
             _ => return,
@@ -106,6 +107,7 @@ impl Cluster {
             Fault::Cloned => return self.clone_directory(lasts),
             Fault::Crowd if is_running => self.crowd(node),
             Fault::PropertyChange => self.change_properties(node),
+            Fault::RingChange if is_running => self.change_ring(node),
             _ => {}
         }
         self.strike_later(fault);

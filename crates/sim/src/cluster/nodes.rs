@@ -86,6 +86,9 @@ impl Cluster {
             self.healed.rows_lost += stats.rows_lost;
             self.healed.purged += stats.values_purged;
             self.healed.late += stats.pulls_late;
+            self.healed.dropped += stats.partitions_dropped;
+            self.healed.restarted += stats.puts_restarted + stats.gets_restarted;
+            self.healed.early += stats.requests_early;
         }
     }
 
@@ -221,6 +224,7 @@ impl Cluster {
             self.probe(node);
         }
         self.nodes[node].is_amnesiac = is_amnesiac;
+        self.check_layout(node);
         self.nodes[node].was_amnesiac |= is_amnesiac;
         let staged = self.nodes[node].replica.as_ref().map_or(0, |replica| replica.stats().staged_batches);
         if staged > self.settings.staged as u64 + RECORDS {
@@ -411,7 +415,7 @@ impl Cluster {
 }
 
 /// Where a node listens.
-fn address_of(node: usize) -> String {
+pub(super) fn address_of(node: usize) -> String {
     format!("10.0.0.{node}:1")
 }
 

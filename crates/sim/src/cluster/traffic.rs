@@ -137,6 +137,12 @@ impl Cluster {
         self.hand_over(Asker::Nobody, node, ticket, request);
     }
 
+    /// A request whose answer nobody looks at.
+    pub(super) fn ask_nobody(&mut self, node: usize, request: ClientRequest) {
+        let ticket = self.ticket();
+        self.hand_over(Asker::Nobody, node, ticket, request);
+    }
+
     /// A request that no client waits for: its answer is kept.
     pub(crate) fn ask_directly(&mut self, node: usize, request: ClientRequest) -> Ticket {
         let ticket = self.ticket();
@@ -146,6 +152,10 @@ impl Cluster {
 
     /// Asks all owners of a key, one of which has just lost data: it cannot be answered.
     pub(super) fn probe(&mut self, node: usize) {
+        if self.has(Fault::RingChange) {
+            // Who owns what is known to the nodes alone.
+            return;
+        }
         let owned = self.layout.partitions().filter(|id| self.layout.slot_of(*id, self.id(node)).is_some());
         let amnesiac = self.nodes[node].replica.as_ref().map(|replica| replica.stats().amnesiac_partitions);
         if amnesiac != Some(owned.count() as u64) {

@@ -1,0 +1,121 @@
+//! Changes of who owns what, and the layout that the nodes have agreed on.
+
+use gramme_replica::{ClientRequest, PlanChange, PlanCommand};
+use gramme_ring::{Layout, Member, NodeId, PartitionId};
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+
+use super::{Cluster, id_of, node_of};
+use crate::fault::Fault;
+use crate::history::Broken;
+
+/// Weights that members are given.
+const WEIGHTS: [u32; 5] = [0, 0, 50, 100, 300];
+
+impl Cluster {
+    /// An administrator changes something at one node, and has it decided; now and then takes back what is under way.
+    pub(super) fn change_ring(&mut self, node: usize) {
+        self.counts.note(Fault::RingChange);
+        if self.random.ring.random_range(0..8) == 0 {
+            self.ask_nobody(node, ClientRequest::Plan(PlanCommand::Cancel));
+            return;
+        }
+        let Some(replica) = &self.nodes[node].replica else { return };
+        let layout = replica.layout().clone();
+        let mut changes = Vec::new();
+        for _ in 0..self.random.ring.random_range(1..4) {
+            changes.extend(self.some_change(&layout));
+        }
+        self.ask_nobody(node, ClientRequest::Plan(PlanCommand::Stage(changes)));
+        self.ask_nobody(node, ClientRequest::Plan(PlanCommand::Commit));
+    }
+
+    /// Those that own nothing yet have joined.
+    pub(super) fn admit_all(&mut self) {
+        let outside = (0..self.members()).filter(|node| !self.layout.is_member(id_of(*node)));
+        for node in outside.collect::<Vec<_>>() {
+            let addresses = vec![super::nodes::address_of(node)];
+            self.ask_nobody(0, ClientRequest::Admit { node: id_of(node), addresses });
+        }
+    }
+
+    fn some_change(&mut self, layout: &Layout) -> Option<PlanChange> {
+        let outside = (0..self.members()).map(id_of).filter(|id| !layout.is_member(*id));
+        let outside: Vec<_> = outside.collect();
+        let rng = &mut self.random.ring;
+        let weight = *WEIGHTS.choose(rng)?;
+        match outside.choose(rng) {
+            Some(&id) if rng.random_range(0..2) == 0 => Some(PlanChange::Add(Member::new(id))),
+            _ => Some(PlanChange::Weight(layout.members().choose(rng)?.id, weight)),
+        }
+    }
+
+    /// The latest layout that any node has.
+    pub(super) fn refresh_layout(&mut self) {
+        let layouts = self.nodes.iter().filter_map(|node| Some(node.replica.as_ref()?.layout()));
+        let latest = layouts.max_by_key(|layout| layout.rank());
+        let Some(latest) = latest.filter(|latest| latest.rank() > self.layout.rank()).cloned() else {
+            return;
+        };
+        self.layout = latest;
+        for (named, record) in self.keys.iter().zip(&mut self.history.keys) {
+            // All that ever owned it: whatever has happened to one of them may concern it.
+            let partition = self.layout.partition_of(named.hash);
+            let owners = self.layout.holders_but(partition, NodeId(0)).map(node_of);
+            let new: Vec<usize> = owners.filter(|owner| !record.owners.contains(owner)).collect();
+            record.owners.extend(new);
+        }
+    }
+
+    /// The nodes that own a key now.
+    pub(super) fn owners(&self, key: usize) -> Vec<usize> {
+        self.layout.owners(self.layout.partition_of(self.keys[key].hash)).map(node_of).collect()
+    }
+
+    /// What moves ends, everybody knows of it, and what is a node's own no more is gone from its disk.
+    pub(super) fn unmoved(&self) -> Option<Broken> {
+        let moving = self.layout.moving().count();
+        if moving > 0 {
+            return Some(Broken::NoProgress(format!(
+                "{moving} partitions still move: {:?}",
+                self.layout.moving().next()
+            )));
+        }
+        let behind = |node: &usize| {
+            self.nodes[*node].replica.as_ref().is_some_and(|replica| replica.layout() != &self.layout)
+        };
+        if let Some(node) = (0..self.members()).find(behind) {
+            return Some(Broken::NoProgress(format!("node {node} has not heard of the layout")));
+        }
+        let foreign = |node: usize| {
+            let partition = |key: &gramme_object::Key| -> PartitionId {
+                self.layout.partition_of(super::keyspace().hash(key.as_bytes()))
+            };
+            let mut keys = self.nodes[node].disk.objects().keys();
+            let key = keys.find(|key| !self.layout.is_holder(partition(key), id_of(node)))?;
+            Some(Broken::Unbounded(format!("node {node} keeps {key:?}, which it does not own any more")))
+        };
+        (0..self.members()).find_map(foreign)
+    }
+
+    /// A layout, once decided, is the same for all.
+    pub(super) fn check_layout(&mut self, node: usize) {
+        let this = &mut self.nodes[node];
+        let Some(layout) = this.replica.as_ref().map(gramme_replica::Replica::layout) else { return };
+        let rank = layout.rank();
+        if std::mem::replace(&mut this.rank, rank) == rank {
+            return;
+        }
+        if std::env::var("DBG").is_ok() {
+            eprintln!(
+                "{} node {node} layout {rank:?} {:?}",
+                self.now,
+                layout.partitions().map(|p| (p.prefix, layout.entry(p).cloned())).take(3).collect::<Vec<_>>()
+            );
+        }
+        let known = self.layouts.entry(rank).or_insert_with(|| layout.clone());
+        if known != layout {
+            self.broken(Broken::Unequal(format!("node {node} has another layout {rank:?} than others")));
+        }
+    }
+}
