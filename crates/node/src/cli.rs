@@ -36,12 +36,19 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Let a node that lost data count again, and give up what nobody else has
     AcceptLoss(AcceptLossArgs),
+    /// Stage a change of who owns what, look at what it comes to, and have it decided
+    Plan(PlanArgs),
+    /// Show partitions on their way from old owners to new ones
+    Transfers(TransfersArgs),
     /// Drive load against a cluster and measure it
     Bench(BenchArgs),
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct DevArgs {
+    #[command(subcommand)]
+    pub(crate) what: Option<DevWhat>,
     /// How many nodes to found (default 3)
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) nodes: Option<u16>,
@@ -54,6 +61,108 @@ pub(crate) struct DevArgs {
     /// The storage engine of a new cluster: sled, redb or memory
     #[arg(long, default_value = "sled")]
     pub(crate) engine: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DevWhat {
+    /// Add a node to a running throwaway cluster, and wait until it has its share
+    Add {
+        /// The cluster's directory; else the cluster that was started last
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// What fails with it: replicas are spread over zones
+        #[arg(long, default_value = "")]
+        zone: String,
+        /// Its capacity relative to the others'
+        #[arg(long, default_value_t = 100)]
+        weight: u32,
+    },
+    /// Let a node of a running throwaway cluster hand over all that it owns, and go
+    Remove {
+        /// Its name, as n4, or its id
+        node: String,
+        /// The cluster's directory; else the cluster that was started last
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(subcommand)]
+    pub(crate) what: PlanWhat,
+    #[command(flatten)]
+    pub(crate) endpoint: Endpoint,
+    /// Show the node's answer as it is
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanWhat {
+    /// Let a node that has joined own partitions
+    Add {
+        /// Its id
+        node: String,
+        /// What fails with it: a rack, a room. Replicas are spread over zones
+        #[arg(long, default_value = "")]
+        zone: String,
+        /// Its capacity relative to the others'
+        #[arg(long, default_value_t = 100)]
+        weight: u32,
+    },
+    /// Let a node hand over all that it owns, and go
+    Remove {
+        /// Its id
+        node: String,
+    },
+    /// Let a node take the place of another, which goes; nothing else moves for that
+    Replace {
+        /// Who goes
+        old: String,
+        /// Who comes
+        new: String,
+    },
+    /// Give a node another weight
+    Weight {
+        /// Its id
+        node: String,
+        /// Its capacity relative to the others'
+        weight: u32,
+    },
+    /// Put a node into another zone
+    Zone {
+        /// Its id
+        node: String,
+        /// The zone's name
+        zone: String,
+    },
+    /// Keep every key so many times
+    Replicas {
+        /// N
+        n: u8,
+    },
+    /// Show what is staged, and what it comes to
+    Show,
+    /// Have it decided
+    Commit,
+    /// Forget what is staged
+    Abort,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TransfersArgs {
+    #[command(flatten)]
+    pub(crate) endpoint: Endpoint,
+    /// Show it again every second, until nothing moves
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Let go back what has not arrived
+    #[arg(long, conflicts_with = "watch")]
+    pub(crate) cancel: bool,
+    /// Show the node's answer as it is
+    #[arg(long, conflicts_with_all = ["watch", "cancel"])]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -54,6 +54,21 @@ pub(crate) fn found(
     Ok(())
 }
 
+/// Founds one node more of a cluster: what joins it will find it, and be found.
+pub(crate) fn found_another(
+    directory: &Path,
+    plot: &Plot,
+    authority: &Authority,
+    mut file: RingFile,
+    engine: EngineKind,
+) -> anyhow::Result<NodeId> {
+    let issued = authority.issue_node()?;
+    let node = issued.node.context("a node's certificate names it")?;
+    file.ring.addresses.push((node, vec![plot.quic.to_string()]));
+    found_node(&directory.join(&plot.name), plot, &issued, authority, &file, engine)?;
+    Ok(node)
+}
+
 fn found_node(
     directory: &Path,
     plot: &Plot,

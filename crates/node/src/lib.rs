@@ -44,6 +44,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => commands::status::run(&args),
         Command::Explain(args) => commands::explain::run(&args),
         Command::AcceptLoss(args) => commands::accept_loss::run(&args),
+        Command::Plan(args) => commands::plan::run(&args),
+        Command::Transfers(args) => commands::plan::transfers(&args),
         Command::Bench(args) => commands::bench::run(&args),
     };
     match result {

@@ -44,6 +44,10 @@ impl Operation {
             | ClientRequest::SetProperties { .. }
             | ClientRequest::Losses
             | ClientRequest::AcceptLoss
+            | ClientRequest::Admit { .. }
+            | ClientRequest::Plan(_)
+            | ClientRequest::Ring
+            | ClientRequest::Transfers
             | ClientRequest::Explain { .. }
             | ClientRequest::Status => Self::other,
         }
@@ -98,7 +102,12 @@ impl Metrics {
             Response::Properties(result) => result.is_err(),
             Response::SetProperties(result) => result.is_err(),
             Response::Explained(result) => result.is_err(),
-            Response::Status(_) | Response::Losses(_) => false,
+            Response::Plan(result) => result.is_err(),
+            Response::Status(_)
+            | Response::Losses(_)
+            | Response::Admitted
+            | Response::Ring(_)
+            | Response::Transfers(_) => false,
         };
         let result = if failed { Result::error } else { Result::ok };
         self.latency.get_or_create(&Labels { operation, result }).observe(took.as_secs_f64());

@@ -53,7 +53,7 @@ impl Replica {
             return;
         }
         if layout.is_removed(self.cx.me()) {
-            self.cx.out.push(Effect::Fatal("this node was removed from the cluster"));
+            self.cx.out.push(Effect::Removed);
             return;
         }
         let is_changed = |partition: &PartitionId| {

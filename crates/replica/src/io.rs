@@ -181,6 +181,8 @@ pub enum Effect {
     },
     /// Call with [`Input::Timer`] at this monotonic time. Replaces the time asked for before.
     SetTimer(u64),
+    /// This node was removed from the cluster, and is refused from now on: the process ends.
+    Removed,
     /// The replica cannot go on: the process must end. What was not yet answered has an unknown outcome.
     Fatal(&'static str),
 }

@@ -42,3 +42,4 @@ pub use request::{
 pub use shard::Backlog;
 pub use start::StartError;
 pub use stats::Stats;
+pub use transfer::{TransferNode, TransfersView};

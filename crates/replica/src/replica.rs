@@ -221,6 +221,14 @@ impl Replica {
                 node.admit(cx, shard, joined, addresses);
                 cx.reply(ticket, Response::Admitted);
             }
+            ClientRequest::Ring => {
+                let layout = Box::new(around.node.map.layout().clone());
+                around.cx.reply(ticket, Response::Ring(layout));
+            }
+            ClientRequest::Transfers => {
+                let Self { cx, node, shard, exchanges, transfers, .. } = self;
+                transfers.on_question(&mut Around { cx, node, shard }, exchanges, ticket);
+            }
             ClientRequest::Plan(command) => {
                 let Self { cx, node, shard, planning, .. } = self;
                 let step = planning.on_command(&mut Around { cx, node, shard }, ticket, command);
@@ -356,7 +364,9 @@ impl Replica {
             PeerMessage::AskProgress(ask) => {
                 Around { cx, node, shard }.on_ask_progress(exchanges, from, id, &ask);
             }
-            PeerMessage::Progress(progress) => transfers.on_progress(cx.now.monotonic, from, &progress),
+            PeerMessage::Progress(progress) => {
+                transfers.on_progress(&mut Around { cx, node, shard }, from, &progress);
+            }
             PeerMessage::TakeOverReply(reply) => {
                 transfers.on_take_over_reply(&mut Around { cx, node, shard }, from, id, &reply);
             }
@@ -427,6 +437,10 @@ impl Replica {
                     let decided = self.node.on_deciding_timer(&mut self.cx, &mut self.shard);
                     self.take_decided(decided);
                 }
+                Timer::Asked => {
+                    let Self { cx, node, shard, transfers, .. } = self;
+                    transfers.on_asked_timer(&mut Around { cx, node, shard });
+                }
                 Timer::Plan => {
                     let step = self.planning.on_timer(&mut self.cx);
                     self.propose(step);
@@ -461,7 +475,7 @@ impl Replica {
             Timer::Explain(id) => coordinator.on_explain_deadline(&mut around, id),
             Timer::List(id) => coordinator.on_list_deadline(around.cx, id),
             Timer::Properties(id) => around.node.on_property_change_deadline(around.cx, id),
-            Timer::Transfer | Timer::Deciding | Timer::Plan => {}
+            Timer::Transfer | Timer::Deciding | Timer::Plan | Timer::Asked => {}
         }
     }
 
@@ -475,6 +489,12 @@ impl Replica {
     #[must_use]
     pub const fn stats(&self) -> &Stats {
         &self.cx.stats
+    }
+
+    /// This node.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.cx.me()
     }
 
     /// The layout in force.

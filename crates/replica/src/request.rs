@@ -4,7 +4,7 @@ use bytes::Bytes;
 use gramme_gossip::Opinion;
 use gramme_object::{Content, Expiry, Key, Object};
 use gramme_quorum::{Failure, GetError, PutError, Receipt, Threshold};
-use gramme_ring::{NodeId, PartitionId};
+use gramme_ring::{Layout, NodeId, PartitionId};
 use gramme_vclock::Dot;
 use gramme_wire::peer::Room;
 
@@ -12,6 +12,7 @@ use crate::node::{Properties, PropertiesChange, Scope};
 use crate::place::Place;
 use crate::plan::{PlanCommand, PlanError, PlanView};
 use crate::shard::Backlog;
+use crate::transfer::TransfersView;
 
 /// A client's request to this node.
 #[derive(Clone, Debug)]
@@ -80,6 +81,10 @@ pub enum ClientRequest {
     },
     /// Plan a change of who owns what, or have it decided.
     Plan(PlanCommand),
+    /// Who belongs to the cluster, and who owns what.
+    Ring,
+    /// How far partitions are that move. All members are asked, for half a second at most.
+    Transfers,
 }
 
 impl ClientRequest {
@@ -98,6 +103,8 @@ impl ClientRequest {
             Self::AcceptLoss => "AcceptLoss",
             Self::Admit { .. } => "Admit",
             Self::Plan(_) => "Plan",
+            Self::Ring => "Ring",
+            Self::Transfers => "Transfers",
         }
     }
 }
@@ -155,6 +162,10 @@ pub enum Response {
     Admitted,
     /// To a command about a plan: what it comes to.
     Plan(Result<PlanView, PlanError>),
+    /// To a question for the ring.
+    Ring(Box<Layout>),
+    /// To a question for transfers.
+    Transfers(TransfersView),
 }
 
 /// A partition of this node that may lack what it acknowledged, and what is not known of it.

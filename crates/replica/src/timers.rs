@@ -21,6 +21,8 @@ pub(crate) enum Timer {
     Deciding,
     /// A plan that is being decided.
     Plan,
+    /// Who was asked how far it is has had its time.
+    Asked,
     /// Look for copies that can be handed on.
     HandoffRound,
     /// The handing on of copies.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gramme_gossip::Opinion;
-use gramme_ring::{NodeId, PartitionId};
+use gramme_ring::{Entry, NodeId, PartitionId};
 use gramme_transfer::{Departures, Rank, Report, Stages};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{AskProgress, Class, Progress, Status, TakeOver, TakeOverReply};
@@ -16,7 +16,8 @@ use gramme_wire::peer::{AskProgress, Class, Progress, Status, TakeOver, TakeOver
 use crate::antientropy::Exchanges;
 use crate::coordinator::{Around, failure};
 use crate::cx::Cx;
-use crate::io::{LoadFailed, Page};
+use crate::io::{LoadFailed, Page, Ticket};
+use crate::request::Response;
 use crate::serve::{reply_header, request_header};
 use crate::shard::{Level, Writer};
 use crate::timers::Timer;
@@ -27,6 +28,42 @@ const INTERVAL: u64 = 250_000;
 const TTL: u64 = 5_000_000;
 /// How long after a failure an owner is asked again, in microseconds.
 const AGAIN: u64 = 2_000_000;
+/// How long it is waited for the word of others when somebody asks, in microseconds.
+const WAIT: u64 = 500_000;
+
+/// How far partitions are that move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransfersView {
+    /// The generation and version of the layout.
+    pub layout: (u32, u64),
+    /// Partitions whose new owners are being filled.
+    pub joining: usize,
+    /// Partitions that readers ask of their new owners, and whose old ones are not let go yet.
+    pub leaving: usize,
+    /// Each member.
+    pub nodes: Vec<TransferNode>,
+}
+
+/// How far a member is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransferNode {
+    /// Which.
+    pub id: NodeId,
+    /// What this node thinks of it.
+    pub state: Opinion,
+    /// Whether it is to leave.
+    pub is_leaving: bool,
+    /// Whether it has said anything in the last seconds.
+    pub has_answered: bool,
+    /// Whether it has the present layout on its disk.
+    pub has_layout: bool,
+    /// Partitions that it is to own and did not own before.
+    pub arriving: usize,
+    /// Those of them of which it has everything.
+    pub complete: usize,
+    /// Whether it has something that is not its own: partitions to hand over, copies for others.
+    pub keeps: bool,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -37,6 +74,9 @@ pub(crate) struct Transfers {
     asked: BTreeMap<u64, (PartitionId, NodeId, Rank)>,
     /// The partition whose rows are being dropped.
     dropping: Option<PartitionId>,
+    /// Who wants to know how far everything is, since when, and whose word is missing.
+    questions: Vec<Ticket>,
+    missing: BTreeSet<NodeId>,
     is_set: bool,
 }
 
@@ -77,19 +117,84 @@ impl Transfers {
         let (me, now) = (around.cx.me(), around.cx.now.monotonic);
         let own = report_of(&progress(around, exchanges));
         self.stages.on_report(now, me, own);
-        for node in around.node.map.others(me).collect::<Vec<_>>() {
-            let id = around.cx.next_request();
-            let layout = around.node.map.layout().rank();
-            let ask = PeerMessage::AskProgress(AskProgress { layout });
-            around.cx.send_as(Class::Background, node, id, TTL, ask);
-        }
+        ask(around, around.node.map.others(me).collect());
         let peers = around.node.peers();
         let is_there = |node| node == me || peers.state(node) == Opinion::Alive;
         self.stages.next(now, around.node.map.layout(), is_there).filter(|_| !around.node.is_deciding())
     }
 
-    pub(crate) fn on_progress(&mut self, now: u64, from: NodeId, progress: &Progress) {
-        self.stages.on_report(now, from, report_of(progress));
+    pub(crate) fn on_progress(&mut self, around: &mut Around<'_>, from: NodeId, progress: &Progress) {
+        self.stages.on_report(around.cx.now.monotonic, from, report_of(progress));
+        if self.missing.remove(&from) && self.missing.is_empty() {
+            self.answer(around);
+        }
+    }
+
+    /// Somebody wants to know how far everything is.
+    pub(crate) fn on_question(&mut self, around: &mut Around<'_>, exchanges: &Exchanges, ticket: Ticket) {
+        let (me, now) = (around.cx.me(), around.cx.now.monotonic);
+        self.stages.on_report(now, me, report_of(&progress(around, exchanges)));
+        self.questions.push(ticket);
+        if self.missing.is_empty() {
+            let peers = around.node.peers();
+            let there = around.node.map.others(me).filter(|node| peers.state(*node) == Opinion::Alive);
+            self.missing = there.collect();
+            ask(around, self.missing.iter().copied().collect());
+            around.cx.timers.set(now + WAIT, Timer::Asked);
+        }
+        if self.missing.is_empty() {
+            self.answer(around);
+        }
+    }
+
+    /// Those who have not answered are not waited for.
+    pub(crate) fn on_asked_timer(&mut self, around: &mut Around<'_>) {
+        self.missing.clear();
+        self.answer(around);
+    }
+
+    fn answer(&mut self, around: &mut Around<'_>) {
+        for ticket in std::mem::take(&mut self.questions) {
+            let view = self.view(around);
+            around.cx.reply(ticket, Response::Transfers(view));
+        }
+    }
+
+    fn view(&self, around: &Around<'_>) -> TransfersView {
+        let Around { cx, node, .. } = around;
+        let layout = node.map.layout();
+        let count = |of: fn(&Entry) -> bool| layout.moving().filter(|(_, entry)| of(entry)).count();
+        let view_of = |id: NodeId| {
+            let report = self.stages.report(cx.now.monotonic, id);
+            let arrives = |entry: &Entry| match entry {
+                Entry::Joining { from, to } | Entry::Leaving { from, to } => {
+                    to.contains(&id) && !from.contains(&id)
+                }
+                Entry::Settled(_) => false,
+            };
+            let arriving: Vec<_> = layout.moving().filter(|(_, entry)| arrives(entry)).collect();
+            let is_complete = |(partition, entry): &&(PartitionId, &Entry)| {
+                // Readers ask the new owners only once they have everything.
+                matches!(entry, Entry::Leaving { .. })
+                    || report.is_some_and(|report| report.complete.contains(partition))
+            };
+            TransferNode {
+                id,
+                state: if id == cx.me() { Opinion::Alive } else { node.peers().state(id) },
+                is_leaving: layout.roster().leaving.contains(&id),
+                has_answered: report.is_some(),
+                has_layout: report.is_some_and(|report| report.layout == layout.rank()),
+                arriving: arriving.len(),
+                complete: arriving.iter().filter(is_complete).count(),
+                keeps: report.is_some_and(|report| report.keeps),
+            }
+        };
+        TransfersView {
+            layout: layout.rank(),
+            joining: count(|entry| matches!(entry, Entry::Joining { .. })),
+            leaving: count(|entry| matches!(entry, Entry::Leaving { .. })),
+            nodes: layout.members().iter().map(|member| view_of(member.id)).collect(),
+        }
     }
 
     // What this node owns no more.
@@ -174,6 +279,16 @@ impl Transfers {
                 shard.scan_dropped(cx, partition, Some(next));
             }
         }
+    }
+}
+
+/// Asks nodes how far they are.
+fn ask(around: &mut Around<'_>, nodes: Vec<NodeId>) {
+    let layout = around.node.map.layout().rank();
+    for node in nodes {
+        let id = around.cx.next_request();
+        let ask = PeerMessage::AskProgress(AskProgress { layout });
+        around.cx.send_as(Class::Background, node, id, TTL, ask);
     }
 }
 

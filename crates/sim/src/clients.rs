@@ -85,7 +85,9 @@ pub(crate) const fn timeout_of(request: &ClientRequest) -> u32 {
         | ClientRequest::Status
         | ClientRequest::Losses
         | ClientRequest::AcceptLoss
+        | ClientRequest::Ring
         | ClientRequest::Admit { .. } => 0,
+        ClientRequest::Transfers => 1_000,
     }
 }
 

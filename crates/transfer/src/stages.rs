@@ -65,7 +65,9 @@ impl Stages {
         (step.roster.is_some() || !step.moves.is_empty()).then_some(step)
     }
 
-    fn report(&self, now: u64, node: NodeId) -> Option<&Report> {
+    /// What a node said in the last seconds.
+    #[must_use]
+    pub fn report(&self, now: u64, node: NodeId) -> Option<&Report> {
         let (report, at) = self.reports.get(&node)?;
         (now.saturating_sub(*at) < STALE).then_some(report)
     }

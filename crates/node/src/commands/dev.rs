@@ -13,8 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{DevArgs, Endpoint};
+use crate::cli::{DevArgs, DevWhat, Endpoint};
 use crate::commands::cluster_file::{ClusterFile, NodeEntry, forget_last, record_last};
+use crate::commands::dev_ring;
 use crate::commands::get::write_out;
 use crate::commands::node::PARENT;
 use crate::commands::ports;
@@ -31,6 +32,11 @@ const END: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(args: &DevArgs) -> anyhow::Result<()> {
+    match &args.what {
+        None => {}
+        Some(DevWhat::Add { dir, zone, weight }) => return dev_ring::add(dir.as_deref(), zone, *weight),
+        Some(DevWhat::Remove { node, dir }) => return dev_ring::remove(node, dir.as_deref()),
+    }
     let temporary = match args.dir {
         Some(_) => None,
         None => Some(tempfile::Builder::new().prefix("gramme-dev-").tempdir()?),
@@ -79,7 +85,7 @@ fn lock(directory: &Path) -> anyhow::Result<File> {
 }
 
 /// The directories of the nodes of a cluster that was founded in `directory` before, in order.
-fn node_directories(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub(crate) fn node_directories(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut numbered = Vec::new();
     let mut others = 0;
     for entry in fs::read_dir(directory)? {
@@ -269,7 +275,12 @@ async fn run_nodes(
     loop {
         tokio::select! {
             () = &mut told_to_end => break,
-            () = tokio::time::sleep(POLL) => report_ended(&mut running.0),
+            () = tokio::time::sleep(POLL) => {
+                report_ended(&mut running.0);
+                if adopt(directory, &mut running.0)? {
+                    describe(directory, &path, &running.0)?;
+                }
+            }
         }
     }
     eprintln!("stopping");
@@ -316,6 +327,17 @@ fn announce(directory: &Path, path: &Path, running: &[Running]) -> anyhow::Resul
             entry.pid.to_string(),
         ]);
     }
+    describe(directory, path, running)?;
+    if let Err(error) = record_last(path) {
+        eprintln!("gramme: commands will not find this cluster by themselves: {error:#}");
+    }
+    let program = program_as_typed();
+    let try_next = format!("{program} put fruit/apple red && {program} get fruit/apple");
+    write_out(format!("{}\n\ntry: {try_next}\nready\n", table.trim_fmt()).as_bytes())
+}
+
+/// Writes what runs to `cluster.json`.
+fn describe(directory: &Path, path: &Path, running: &[Running]) -> anyhow::Result<()> {
     let first = running.first().context("a cluster has nodes")?;
     let ring = crate::ring_file::RingFile::read(&first.config.ring)?;
     let cluster = ClusterFile {
@@ -325,13 +347,21 @@ fn announce(directory: &Path, path: &Path, running: &[Running]) -> anyhow::Resul
         key: directory.join("client.key"),
         nodes: running.iter().map(|node| node.entry.clone()).collect(),
     };
-    cluster.write(path)?;
-    if let Err(error) = record_last(path) {
-        eprintln!("gramme: commands will not find this cluster by themselves: {error:#}");
+    cluster.write(path)
+}
+
+/// Starts nodes that were added to the directory, and forgets those that were removed from it. Says whether there were any.
+fn adopt(directory: &Path, running: &mut Vec<Running>) -> anyhow::Result<bool> {
+    let before = running.len();
+    running.retain(|node| node.entry.dir.exists() || node.ended.is_none());
+    let mut is_changed = running.len() < before;
+    for path in node_directories(directory)? {
+        if !running.iter().any(|node| node.entry.dir == path) {
+            running.push(Running::start(&path)?);
+            is_changed = true;
+        }
     }
-    let program = program_as_typed();
-    let try_next = format!("{program} put fruit/apple red && {program} get fruit/apple");
-    write_out(format!("{}\n\ntry: {try_next}\nready\n", table.trim_fmt()).as_bytes())
+    Ok(is_changed)
 }
 
 /// How this program can be called again from where its user stands.

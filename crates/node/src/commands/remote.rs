@@ -110,7 +110,7 @@ impl Remote {
         for (name, value) in &call.headers {
             request = request.header(*name, value);
         }
-        let mut response = if call.method == "PUT" {
+        let mut response = if matches!(call.method, "PUT" | "POST") {
             self.agent.run(request.body(&call.body[..])?)?
         } else {
             self.agent.run(request.body(())?)?

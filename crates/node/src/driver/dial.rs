@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use gramme_ring::NodeId;
 use gramme_transport::{Endpoint, Protocol};
-use rand::RngExt;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -26,6 +26,27 @@ const SECOND: std::ops::Range<u64> = 2_000..4_000;
 pub(crate) struct Target {
     pub(crate) addresses: Vec<String>,
     pub(crate) is_connected: bool,
+}
+
+/// Keeps connections to peers, more of them as they become known. Nobody dials for a driver that is gone.
+pub(crate) struct Dialling {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) me: NodeId,
+    pub(crate) rng: StdRng,
+    pub(crate) tasks: tokio::task::JoinSet<()>,
+}
+
+impl Dialling {
+    pub(crate) fn keep_connected(&mut self, peer: NodeId, target: &watch::Sender<Target>) {
+        let is_first = self.me < peer;
+        // Of background connections only one end dials.
+        let background = is_first.then_some(Protocol::Background);
+        for protocol in std::iter::once(Protocol::Node).chain(background) {
+            let dialler = Dialler { endpoint: self.endpoint.clone(), protocol, peer, is_first };
+            let rng = StdRng::from_seed(self.rng.random());
+            self.tasks.spawn(dialler.keep_connected(target.subscribe(), rng));
+        }
+    }
 }
 
 /// Keeps one kind of connection to one peer.
@@ -61,7 +82,7 @@ impl Dialler {
     async fn is_wanted(&self, target: &mut watch::Receiver<Target>, rng: &mut StdRng) -> bool {
         if self.protocol == Protocol::Background {
             // Only this end dials those, and knows by itself when one is gone.
-            return true;
+            return target.has_changed().is_ok();
         }
         loop {
             if target.wait_for(|target| !target.is_connected).await.is_err() {

@@ -13,15 +13,15 @@ use gramme_object::limits;
 use gramme_replica::{Bounds, ClientRequest, LEAF_BITS, Now, Replica, Response};
 use gramme_ring::{Keyspace, NodeId};
 use gramme_storage::{Options, Store};
-use gramme_transport::{Credentials, Endpoint, LinkEvent, Protocol, Role};
+use gramme_transport::{Credentials, Endpoint, LinkEvent, Role};
 use gramme_wire::client::RingReply;
 use gramme_wire::peer::Room;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::dial::{Dialler, Target};
+use super::dial::{Dialling, Target};
 use super::disk::{self, Disk};
 use super::peers::Peers;
 use super::readers::Readers;
@@ -258,12 +258,13 @@ pub(super) const EVENTS: usize = 1_024;
 /// How long the thread may take to bind its socket.
 const START: Duration = Duration::from_secs(10);
 
-/// The node that the certificate names; it must be one of the ring's.
+/// The node that the certificate names. One that the ring does not know has joined since, and says where it listens.
 fn node_of(config: &Config, credentials: &Credentials, ring: &RingReply) -> anyhow::Result<NodeId> {
     let Role::Node(node) = *credentials.role() else {
         bail!("{} is a client's certificate, not a node's", config.cert.display());
     };
-    if ring.layout.members().iter().all(|member| member.id != node) {
+    let is_known = ring.layout.is_member(node) || ring.addresses.iter().any(|(id, _)| *id == node);
+    if !is_known {
         let (cert, ring) = (config.cert.display(), config.ring.display());
         bail!("{cert} names node {node}, which is not in the ring {ring}");
     }
@@ -313,11 +314,13 @@ impl Core {
             timer: None,
             peers: Peers::new(me),
             targets,
+            dialling: None,
             ring,
             pending: BTreeMap::new(),
             native: BTreeMap::new(),
             next_ticket: 0,
             fatal: None,
+            is_removed: false,
             room: Room::Enough,
             is_amnesiac: false,
             is_clock_off: false,
@@ -359,25 +362,15 @@ fn live(
 
 /// A driver on an endpoint, until it is told to stop or cannot go on.
 pub(super) async fn drive(
-    core: Core,
+    mut core: Core,
     parts: Parts,
     endpoint: Endpoint,
     link_queue: mpsc::Receiver<LinkEvent>,
 ) -> Result<(), String> {
-    let Parts { node, ask_queue, stopped, mut rng, .. } = parts;
-    // Dropped with this future: nobody dials for a driver that is gone.
-    let mut dialling = tokio::task::JoinSet::new();
-    for (&peer, target) in &core.targets {
-        let mut dial = |protocol| {
-            let dialler = Dialler { endpoint: endpoint.clone(), protocol, peer, is_first: node < peer };
-            let rng = StdRng::from_seed(rng.random());
-            dialling.spawn(dialler.keep_connected(target.subscribe(), rng));
-        };
-        dial(Protocol::Node);
-        if node < peer {
-            dial(Protocol::Background);
-        }
-    }
+    let Parts { node: me, ask_queue, stopped, rng, .. } = parts;
+    let mut dialling = Dialling { endpoint: endpoint.clone(), me, rng, tasks: tokio::task::JoinSet::new() };
+    core.targets.iter().for_each(|(peer, target)| dialling.keep_connected(*peer, target));
+    core.dialling = Some(dialling);
     run(core, endpoint, link_queue, ask_queue, stopped).await
 }
 

@@ -212,7 +212,11 @@ impl Core {
     fn on_client_message(&mut self, link: &Link, id: u64, message: ClientMessage) {
         match native::asked(message, self.shared.max_value_bytes) {
             Some(Asked::Request(request)) => self.ask(request, Asker::Native { link: link.clone(), id }),
-            Some(Asked::Ring) => reply(link, id, &ClientMessage::RingReply(self.ring.clone())),
+            Some(Asked::Ring) => {
+                let layout = self.replica.layout().clone();
+                let ring = client::RingReply { layout, ..self.ring.clone() };
+                reply(link, id, &ClientMessage::RingReply(ring));
+            }
             Some(Asked::Refused(response)) => self.answer_native(link, id, response),
             None => link.close("a reply without a request"),
         }

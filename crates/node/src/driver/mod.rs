@@ -31,7 +31,7 @@ pub(crate) use disk::Disk;
 pub(crate) use handle::{Ask, Driver, Handle, Shared, start};
 
 use crate::metrics::Operation;
-use dial::Target;
+use dial::{Dialling, Target};
 use peers::Peers;
 use readers::{Job, Readers};
 use watchdog::Doing;
@@ -72,6 +72,8 @@ struct Core {
     peers: Peers,
     /// Whom to keep connected to, and where.
     targets: BTreeMap<NodeId, watch::Sender<Target>>,
+    /// Dials them, once there is an endpoint.
+    dialling: Option<Dialling>,
     /// What clients are told of the cluster.
     ring: RingReply,
     pending: BTreeMap<Ticket, Pending>,
@@ -79,6 +81,8 @@ struct Core {
     native: BTreeMap<(LinkId, u64), Ticket>,
     next_ticket: u64,
     fatal: Option<&'static str>,
+    /// Whether this node was removed from the cluster.
+    is_removed: bool,
     room: Room,
     /// Whether it has been said that data is missing, and that the clock is off.
     is_amnesiac: bool,
@@ -135,21 +139,39 @@ impl Core {
             Effect::Commit { changes, sync, .. } => self.disk.commit(changes, sync),
             Effect::Addresses { node, addresses } => self.note_addresses(node, addresses),
             Effect::SetTimer(at) => self.timer = Some(at),
+            Effect::Removed => self.is_removed = true,
             Effect::Fatal(why) => self.fatal = Some(why),
         }
     }
 
     /// A node listens elsewhere: it is dialled there from now on, and clients are told.
     fn note_addresses(&mut self, node: NodeId, addresses: Vec<String>) {
-        if let Some(known) = self.ring.addresses.iter_mut().find(|(id, _)| *id == node)
-            && known.1 != addresses
-        {
-            tracing::info!(peer = %node, ?addresses, "listens there from now on");
-            known.1.clone_from(&addresses);
+        match self.ring.addresses.iter_mut().find(|(id, _)| *id == node) {
+            Some(known) if known.1 == addresses => {}
+            Some(known) => {
+                tracing::info!(peer = %node, ?addresses, "listens there from now on");
+                known.1.clone_from(&addresses);
+            }
+            None => self.ring.addresses.push((node, addresses.clone())),
+        }
+        if node == self.replica.id() || self.replica.layout().is_removed(node) {
+            return;
+        }
+        if !self.targets.contains_key(&node) {
+            let target = watch::Sender::new(Target::default());
+            self.dialling.iter_mut().for_each(|dialling| dialling.keep_connected(node, &target));
+            self.targets.insert(node, target);
         }
         if let Some(target) = self.targets.get(&node) {
             target.send_modify(|target| target.addresses = addresses);
         }
+    }
+
+    /// Nobody dials nodes any more that were removed.
+    fn forget_removed(&mut self) {
+        let layout = self.replica.layout();
+        self.targets.retain(|node, _| !layout.is_removed(*node));
+        self.ring.addresses.retain(|(node, _)| !layout.is_removed(*node));
     }
 
     fn answer(&mut self, ticket: Ticket, response: Response) {
@@ -178,6 +200,7 @@ impl Core {
 
     fn housekeeping(&mut self) {
         self.decide_peers();
+        self.forget_removed();
         let room = self.disk.room();
         if std::mem::replace(&mut self.room, room) != room {
             tracing::warn!(?room, "what the disk has room for has changed");
@@ -240,7 +263,7 @@ async fn run(
             _ = &mut stop => break,
         }
         core.turn();
-        if core.fatal.is_some() {
+        if core.fatal.is_some() || core.is_removed {
             break;
         }
     }
@@ -254,6 +277,9 @@ async fn run(
             Err(why.to_owned())
         }
         None => {
+            if core.is_removed {
+                tracing::warn!("this node was removed from the cluster; its directory can be deleted");
+            }
             core.readers.stop();
             core.disk.close();
             Ok(())

@@ -83,7 +83,11 @@ pub(crate) fn answer(ring: u64, response: Response) -> Option<ClientMessage> {
         | Response::SetProperties(_)
         | Response::Status(_)
         | Response::Explained(_)
-        | Response::Losses(_) => {
+        | Response::Losses(_)
+        | Response::Admitted
+        | Response::Plan(_)
+        | Response::Ring(_)
+        | Response::Transfers(_) => {
             return None;
         }
     })

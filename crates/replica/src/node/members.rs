@@ -4,7 +4,7 @@
 //! gossiped holds: it is stored record by record, so that a start knows what the last one knew. What this node
 //! thinks of the others only ever decides whom it asks first, and who stands in for whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use gramme_codec::{Codec, DecodeError};
@@ -46,15 +46,16 @@ impl Members {
         incarnation: u64,
         seed: [u8; 32],
     ) -> Result<Self, DecodeError> {
-        let founder = |member: &gramme_ring::Member| {
-            let addresses = config.addresses.get(&member.id).cloned().unwrap_or_default();
-            Record::joined(member.id, 0, addresses)
+        let founder = |node: NodeId| {
+            let addresses = config.addresses.get(&node).cloned().unwrap_or_default();
+            Record::joined(node, 0, addresses)
         };
-        let mut records: Vec<_> = config.layout.members().iter().map(founder).collect();
-        if !config.layout.is_member(config.node) {
-            // It has joined, and owns nothing yet.
-            records.push(founder(&gramme_ring::Member::new(config.node)));
-        }
+        // Those that have an address have joined, whether they own anything yet or not; so has this node.
+        let joined = config.addresses.keys().copied().chain([config.node]);
+        let all: BTreeSet<NodeId> =
+            config.layout.members().iter().map(|member| member.id).chain(joined).collect();
+        let gone = |node: &NodeId| config.layout.is_removed(*node);
+        let mut records: Vec<_> = all.into_iter().filter(|node| !gone(node)).map(founder).collect();
         for (_, value) in meta.iter().filter(|(name, _)| name.starts_with(META_PREFIX)) {
             records.push(decode(value.clone())?);
         }
@@ -86,7 +87,15 @@ impl Members {
 impl Node {
     /// Says where this node listens, and tells its driver where the others do. Returns what is to be stored.
     pub(crate) fn begin_gossip(&mut self, cx: &mut Cx) -> Vec<Change> {
-        for node in self.map.others(cx.me()).collect::<Vec<_>>() {
+        let known: Vec<NodeId> = self
+            .members
+            .gossip
+            .records()
+            .filter(|record| record.is_member())
+            .map(|record| record.node)
+            .collect();
+        let me = cx.me();
+        for node in known.into_iter().filter(|node| *node != me) {
             let addresses = self.members.addresses(node).to_vec();
             cx.out.push(Effect::Addresses { node, addresses });
         }

@@ -13,6 +13,7 @@
 //! | `expires` | when a value expires, as a header |
 //! | `props` | properties of buckets and types |
 //! | `admin` | status, health, figures |
+//! | `ring` | who owns what, and changing it |
 //! | `error` | every error's status, code and body |
 
 mod accept;
@@ -28,12 +29,14 @@ mod params;
 mod path;
 mod props;
 mod render;
+mod ring;
 mod server;
 
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{Method, Version, header};
 use axum::response::Response;
+use gramme_replica::PlanCommand;
 
 use crate::driver::Handle;
 use crate::interfaces::http::error::HttpError;
@@ -105,6 +108,19 @@ async fn route(handle: &Handle, request: Request) -> Result<Response, HttpError>
         (Resource::AcceptLoss, Method::GET | Method::HEAD) => admin::losses(handle, false).await,
         (Resource::AcceptLoss, Method::POST) => admin::losses(handle, true).await,
         (Resource::AcceptLoss, _) => Err(HttpError::method("GET, HEAD, POST")),
+        (Resource::Plan, Method::GET | Method::HEAD) => ring::plan(handle, PlanCommand::Show).await,
+        (Resource::Plan, Method::POST) => ring::stage(handle, &parts, body).await,
+        (Resource::Plan, Method::DELETE) => ring::plan(handle, PlanCommand::Discard).await,
+        (Resource::Plan, _) => Err(HttpError::method("GET, HEAD, POST, DELETE")),
+        (Resource::Commit, Method::POST) => ring::plan(handle, PlanCommand::Commit).await,
+        (Resource::Commit, _) => Err(HttpError::method("POST")),
+        (Resource::Transfers, Method::GET | Method::HEAD) => ring::transfers(handle).await,
+        (Resource::Transfers, Method::DELETE) => ring::plan(handle, PlanCommand::Cancel).await,
+        (Resource::Transfers, _) => Err(HttpError::method("GET, HEAD, DELETE")),
+        (Resource::Ring, Method::GET | Method::HEAD) => ring::get(handle).await,
+        (Resource::Ring, _) => Err(HttpError::method("GET, HEAD")),
+        (Resource::Members, Method::POST) => ring::admit(handle, &parts, body).await,
+        (Resource::Members, _) => Err(HttpError::method("POST")),
         (Resource::Admin(page), Method::GET | Method::HEAD) => admin::get(handle, page).await,
         (Resource::Admin(_), _) => Err(HttpError::method("GET, HEAD")),
     }

@@ -46,6 +46,16 @@ pub(super) enum Resource {
     Explain(ObjectName),
     /// What a node has lost is to be accepted as lost.
     AcceptLoss,
+    /// What is planned for the ring.
+    Plan,
+    /// The plan is to be decided.
+    Commit,
+    /// What moves.
+    Transfers,
+    /// Who belongs to the cluster, and who owns what.
+    Ring,
+    /// A node that joins.
+    Members,
 }
 
 const PAGES: [(&str, Page); 7] = [
@@ -58,6 +68,15 @@ const PAGES: [(&str, Page); 7] = [
     ("/readyz", Page::Readyz),
 ];
 
+const ADMIN: [(&str, Resource); 6] = [
+    ("/admin/accept-loss", Resource::AcceptLoss),
+    ("/admin/plan", Resource::Plan),
+    ("/admin/plan/commit", Resource::Commit),
+    ("/admin/transfers", Resource::Transfers),
+    ("/admin/ring", Resource::Ring),
+    ("/admin/members", Resource::Members),
+];
+
 pub(super) fn parse(path: &str) -> Result<Resource, HttpError> {
     if let Some((_, page)) = PAGES.iter().find(|(known, _)| *known == path) {
         return Ok(Resource::Admin(*page));
@@ -65,8 +84,8 @@ pub(super) fn parse(path: &str) -> Result<Resource, HttpError> {
     if let Some(name) = path.strip_prefix("/admin/explain/") {
         return explain(name);
     }
-    if path == "/admin/accept-loss" {
-        return Ok(Resource::AcceptLoss);
+    if let Some((_, resource)) = ADMIN.iter().find(|(known, _)| *known == path) {
+        return Ok(resource.clone());
     }
     let unknown = || HttpError::no_such_resource(path);
     let segments: Vec<&str> = path.strip_prefix('/').ok_or_else(unknown)?.split('/').collect();
