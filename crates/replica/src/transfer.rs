@@ -248,7 +248,7 @@ impl Transfers {
         if self.dropping.is_none() && !shard.is_full(cx, Class::Background) {
             self.dropping = shard.next_to_drop();
             if let Some(partition) = self.dropping {
-                shard.scan_dropped(cx, partition, None);
+                shard.scan_dropped(cx, partition);
             }
         }
     }
@@ -267,18 +267,10 @@ impl Transfers {
         for place in page.rows.iter().map(|(place, _)| place).chain(&page.unreadable) {
             shard.drop_row(cx, place);
         }
-        match page.next {
-            // Some may have been staged and not been there; the next pass finds them.
-            None if page.rows.is_empty() && page.unreadable.is_empty() => {
-                shard.end_dropping(cx, node.map.layout(), partition);
-                self.drop_next(around);
-            }
-            None => self.drop_next(around),
-            Some(next) => {
-                self.dropping = Some(partition);
-                shard.scan_dropped(cx, partition, Some(next));
-            }
+        if page.rows.is_empty() && page.unreadable.is_empty() {
+            shard.end_dropping(cx, node.map.layout(), partition);
         }
+        self.drop_next(around);
     }
 }
 
@@ -307,7 +299,8 @@ fn progress(around: &Around<'_>, exchanges: &Exchanges) -> Progress {
     let peers = node.peers();
     let is_moving = |partition: &PartitionId| !node.map.is_settled(*partition);
     let uncounted = |partition: &PartitionId| is_moving(partition) && shard.counts(*partition).is_err();
-    let is_there = |id: NodeId| peers.state(id) == Opinion::Alive;
+    let now = around.cx.now.monotonic;
+    let is_there = |id: NodeId, partition: PartitionId| peers.is_sound(id, partition, now);
     let mut complete = exchanges.arrivals().complete(fenced, is_there);
     complete.retain(|partition| !uncounted(partition));
     let uncounted = shard.totals().map(|(id, _)| id).filter(uncounted).collect();

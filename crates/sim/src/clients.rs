@@ -141,6 +141,11 @@ pub(crate) fn key(number: usize, kind: Kind) -> Key {
 }
 
 impl Client {
+    /// It hears who owns what.
+    pub(crate) fn learn(&mut self, layout: &gramme_ring::Layout) {
+        self.router.set_layout(layout.clone());
+    }
+
     pub(crate) fn new(number: usize, keys: usize, replicas: u8, router: Router) -> Self {
         Self {
             number,

@@ -95,6 +95,10 @@ pub(crate) struct Disk {
     /// Whether an event that writes, or syncs, is on its way.
     pub(crate) is_writing: bool,
     pub(crate) is_syncing: bool,
+    /// Whether somebody waits for the sync that is under way.
+    is_urgent: bool,
+    /// The number of that sync.
+    pub(crate) sync: u64,
     snapshot: Option<Image>,
 }
 
@@ -124,8 +128,19 @@ impl Disk {
     /// Begins a sync of what is written; says whether somebody waits for it.
     pub(crate) fn begin_sync(&mut self) -> bool {
         self.syncing_through = self.written_through;
+        self.sync += 1;
         self.is_syncing = true;
+        self.is_urgent = self.is_waited_for();
+        self.is_urgent
+    }
+
+    fn is_waited_for(&self) -> bool {
         self.unsynced.iter().any(|batch| batch.sync)
+    }
+
+    /// Whether a sync is under way that nothing can hurry.
+    pub(crate) fn is_busy_syncing(&self) -> bool {
+        self.is_syncing && (self.is_urgent || !self.is_waited_for())
     }
 
     /// Whether something written waits for a sync.

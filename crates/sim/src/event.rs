@@ -31,6 +31,7 @@ pub(crate) enum Event {
     Synced {
         node: usize,
         life: u64,
+        sync: u64,
     },
     /// A client does something.
     Client(usize),

@@ -33,6 +33,8 @@ pub struct Healed {
     pub layouts: u64,
     /// Partitions that were handed over and dropped.
     pub dropped: u64,
+    /// Members that handed over everything and went.
+    pub removed: u64,
     /// Gets and puts that began again because their partitions had other owners.
     pub restarted: u64,
     /// Requests that came to a node before the layout that they were of.
@@ -57,6 +59,7 @@ impl Healed {
         self.layouts += other.layouts;
         self.dropped += other.dropped;
         self.restarted += other.restarted;
+        self.removed += other.removed;
         self.early += other.early;
     }
 }
@@ -65,14 +68,14 @@ impl fmt::Display for Healed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { stood_in, alone, handed_on, exchanges, brought, remembered, .. } = self;
         let Self { forgotten, closed, buried, late, rows_lost, purged, .. } = self;
-        let Self { layouts, dropped, restarted, early, .. } = self;
+        let Self { layouts, dropped, removed, restarted, early, .. } = self;
         write!(
             f,
             "{stood_in} writes acknowledged by fallbacks too, {alone} by them alone; {handed_on} hinted copies \
              handed on; {exchanges} ranges compared, {brought} objects brought; {remembered} nodes count again; \
              {forgotten} keys have forgotten their past, {closed} tenures closed, {buried} versions ended that were \
              replaced elsewhere, {late} pulls with something late; {rows_lost} damaged rows dropped, {purged} values that had expired; {layouts} layouts decided, \
-             {dropped} partitions handed over, {restarted} requests begun again and {early} held for that"
+             {dropped} partitions handed over, {removed} members gone, {restarted} requests begun again and {early} held for that"
         )
     }
 }

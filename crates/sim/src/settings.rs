@@ -100,7 +100,7 @@ fn some_faults(rng: &mut Rng) -> FaultSet {
     let destructive: Vec<_> = faults.iter().filter(|fault| fault.is_destructive()).collect();
     let kept = rng.random_range(0..=destructive.len());
     for (at, fault) in destructive.iter().enumerate() {
-        if at != kept || faults.has(Fault::RingChange) {
+        if at != kept {
             faults = faults.without(*fault);
         }
     }

@@ -58,13 +58,14 @@ impl Arrivals {
     }
 
     /// What is to be taken from a peer now. A node that has nothing of a partition takes it from one old owner first, or it
-    /// would be sent everything by all of them: from one that goes, if it `is_there`.
-    pub fn wanted(&self, peer: NodeId, is_there: impl Fn(NodeId) -> bool) -> Vec<PartitionId> {
+    /// would be sent everything by all of them: from one that goes, if it `is_there` and its copy counts.
+    pub fn wanted(&self, peer: NodeId, is_there: impl Fn(NodeId, PartitionId) -> bool) -> Vec<PartitionId> {
         let wants = |(partition, arrival): &(&PartitionId, &Arrival)| {
             let is_source =
                 Some(peer) != self.me && arrival.from.contains(&peer) && !arrival.taken.contains(&peer);
             let has_some = !arrival.taken.is_empty() || self.me.is_some_and(|me| arrival.from.contains(&me));
-            is_source && (has_some || arrival.first(**partition, &is_there) == Some(peer))
+            let is_there = |node| is_there(node, **partition);
+            is_source && (has_some || arrival.first(**partition, is_there) == Some(peer))
         };
         self.of.iter().filter(wants).map(|(partition, _)| *partition).collect()
     }
@@ -93,17 +94,18 @@ impl Arrivals {
     }
 
     /// The partitions of which this node has everything: of so many old owners that every write is among them, itself counted
-    /// if it is one and has the layout durably (`fenced`), and of all that are there.
-    pub fn complete(&self, fenced: Rank, is_there: impl Fn(NodeId) -> bool) -> Vec<PartitionId> {
-        let is_complete = |arrival: &Arrival| {
+    /// if it is one and has the layout durably (`fenced`), and of all that are there and count.
+    pub fn complete(&self, fenced: Rank, is_there: impl Fn(NodeId, PartitionId) -> bool) -> Vec<PartitionId> {
+        let is_complete = |partition: PartitionId, arrival: &Arrival| {
             let has = |node: &NodeId| {
                 arrival.taken.contains(node) || Some(*node) == self.me && fenced >= arrival.epoch
             };
             let taken = arrival.from.iter().filter(|node| has(node)).count();
             let from = arrival.from.len();
             taken >= Entry::sources(from, Quorums::majority(from))
-                && arrival.from.iter().all(|node| has(node) || !is_there(*node))
+                && arrival.from.iter().all(|node| has(node) || !is_there(*node, partition))
         };
-        self.of.iter().filter(|(_, arrival)| is_complete(arrival)).map(|(partition, _)| *partition).collect()
+        let complete = self.of.iter().filter(|(partition, arrival)| is_complete(**partition, arrival));
+        complete.map(|(partition, _)| *partition).collect()
     }
 }

@@ -34,13 +34,13 @@ fn arrivals(me: NodeId, layout: &Layout) -> Arrivals {
 fn a_new_owner_needs_everything_of_enough_old_ones_and_of_all_that_are_there() {
     let layout = joining();
     let mut arrivals = arrivals(D, &layout);
-    let wanted = |arrivals: &Arrivals, of: NodeId| arrivals.wanted(of, |node| node != C) == [P];
+    let wanted = |arrivals: &Arrivals, of: NodeId| arrivals.wanted(of, |node, _| node != C) == [P];
     assert!(wanted(&arrivals, A) && !wanted(&arrivals, B), "at first of A alone, which goes");
-    assert!(arrivals.wanted(B, |node| node != A) == [P] || arrivals.wanted(C, |node| node != A) == [P]);
+    assert!(arrivals.wanted(B, |node, _| node != A) == [P] || arrivals.wanted(C, |node, _| node != A) == [P]);
     arrivals.on_taken(P, A, layout.rank());
     assert!(!wanted(&arrivals, A) && wanted(&arrivals, B) && !wanted(&arrivals, D));
     let complete = |arrivals: &Arrivals, away: &[NodeId]| {
-        !arrivals.complete(layout.rank(), |node| !away.contains(&node)).is_empty()
+        !arrivals.complete(layout.rank(), |node, _| !away.contains(&node)).is_empty()
     };
     assert!(!complete(&arrivals, &[B, C]), "one of three may miss a write that the other two have");
     arrivals.on_taken(P, B, layout.rank());
@@ -56,10 +56,10 @@ fn a_new_owner_needs_everything_of_enough_old_ones_and_of_all_that_are_there() {
 fn an_old_owner_that_stays_counts_itself_once_it_is_fenced() {
     let layout = joining();
     let mut arrivals = arrivals(B, &layout);
-    assert!(arrivals.wanted(B, |_| true).is_empty() && arrivals.wanted(C, |_| true) == [P]);
+    assert!(arrivals.wanted(B, |_, _| true).is_empty() && arrivals.wanted(C, |_, _| true) == [P]);
     arrivals.on_taken(P, A, layout.rank());
-    assert_eq!(arrivals.complete(settled().rank(), |node| node != C), []);
-    assert_eq!(arrivals.complete(layout.rank(), |node| node != C), [P]);
+    assert_eq!(arrivals.complete(settled().rank(), |node, _| node != C), []);
+    assert_eq!(arrivals.complete(layout.rank(), |node, _| node != C), [P]);
 }
 
 #[test]
@@ -69,14 +69,14 @@ fn a_copy_of_before_the_fence_or_of_another_change_does_not_count() {
     for source in [A, B, C] {
         arrivals.on_taken(P, source, settled().rank());
     }
-    assert_eq!(arrivals.complete(layout.rank(), |_| true), []);
+    assert_eq!(arrivals.complete(layout.rank(), |_, _| true), []);
     for source in [A, B, C] {
         arrivals.on_taken(P, source, layout.rank());
     }
     let again = after(&after(&layout, Move::Abort), Move::Begin(vec![B, C, D]));
     arrivals.on_layout(D, &again);
-    assert_eq!(arrivals.complete(again.rank(), |_| true), [], "it was written in between");
-    assert_eq!(arrivals.wanted(A, |_| true), [P]);
+    assert_eq!(arrivals.complete(again.rank(), |_, _| true), [], "it was written in between");
+    assert_eq!(arrivals.wanted(A, |_, _| true), [P]);
 }
 
 #[test]

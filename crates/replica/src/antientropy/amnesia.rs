@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gramme_plant::planted;
 use gramme_ring::{NodeId, PartitionId};
 
+use super::moving::arrives;
 use super::pull::Whole;
 use crate::coordinator::Around;
 use crate::request::Loss;
@@ -56,7 +57,9 @@ impl Proof {
                 let began = self.whole.get(&(partition, *peer));
                 began.is_some_and(|began| drained.is_none_or(|drained| *began >= drained))
             };
-            let others = node.map.layout().holders_but(partition, cx.me());
+            let layout = node.map.layout();
+            let others =
+                layout.holders_but(partition, cx.me()).filter(|peer| !arrives(layout, partition, *peer));
             let not_compared: BTreeSet<NodeId> = others.filter(|peer| !is_compared(peer)).collect();
             Loss {
                 partition,
@@ -79,7 +82,10 @@ impl Proof {
             }
             let Some(drained) = node.drained_since(cx, *partition) else { return false };
             let is_whole = |peer| self.whole.get(&(*partition, peer)).is_some_and(|began| *began >= drained);
-            layout.holders_but(*partition, me).all(is_whole)
+            // A new owner has nothing that the old ones have not.
+            let mut others =
+                layout.holders_but(*partition, me).filter(|peer| !arrives(layout, *partition, *peer));
+            others.all(is_whole)
         };
         let proven: Vec<PartitionId> =
             shard.amnesiac().filter(|partition| planted!(RememberEarly) || is_proven(partition)).collect();

@@ -458,6 +458,11 @@ pub(crate) fn leaf_range(partition: PartitionId, leaf: u32) -> (u64, u64) {
     (first, first | ((1 << width) - 1))
 }
 
+/// The first and the last place of a partition.
+pub(crate) fn range_of(partition: PartitionId) -> (u64, u64) {
+    (leaf_range(partition, 0).0, leaf_range(partition, (1 << LEAF_BITS) - 1).1)
+}
+
 /// One digest of many sums.
 fn digest_of_all(sums: &[(PartitionId, Sum)]) -> u128 {
     let mut hasher = blake3::Hasher::new();

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 
 use gramme_antientropy::Input;
-use gramme_gossip::Opinion;
 use gramme_ring::{Entry, Layout, NodeId, PartitionId};
 use gramme_transfer::Arrivals;
 use gramme_wire::peer::{Status, TakeOver};
@@ -56,7 +55,9 @@ impl Moving {
         peer: NodeId,
     ) -> impl Iterator<Item = PartitionId> + 'a {
         let peers = around.node.peers();
-        let arrivals = self.arrivals.wanted(peer, move |node| peers.state(node) == Opinion::Alive);
+        let now = around.cx.now.monotonic;
+        let arrivals =
+            self.arrivals.wanted(peer, move |node, partition| peers.is_sound(node, partition, now));
         let drains =
             self.drains.keys().filter(move |(from, _)| *from == peer).map(|(_, partition)| *partition);
         arrivals.into_iter().chain(drains)

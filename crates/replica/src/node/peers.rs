@@ -94,6 +94,12 @@ impl Peers {
         (hello.counts || !hello.uncounted.is_empty()).then_some(&hello.uncounted)
     }
 
+    /// Whether a node answers, and has not said lately that its copy of a partition counts for nothing.
+    pub(crate) fn is_sound(&self, node: NodeId, partition: PartitionId, now: u64) -> bool {
+        let Some(hello) = self.said_lately(node, now) else { return self.state(node) == Opinion::Alive };
+        hello.counts || !hello.uncounted.is_empty() && !hello.uncounted.contains(&partition)
+    }
+
     fn said_lately(&self, node: NodeId, now: u64) -> Option<&Hello> {
         let peer = self.peers.get(&node).filter(|peer| peer.state() == Opinion::Alive)?;
         let lately = peer.hello.as_ref().filter(|(_, at)| now.saturating_sub(*at) < STALE);

@@ -126,9 +126,11 @@ impl Shard {
         self.of_role(Role::Dropping).next()
     }
 
-    /// Reads the next rows of a partition that is dropped.
-    pub(crate) fn scan_dropped(&mut self, cx: &mut Cx, partition: PartitionId, after: Option<Place>) {
-        self.scan(cx, partition, after, ROWS, Scanner::Dropping(partition));
+    /// Reads the first rows of a partition that is dropped, once all that was staged of it is written: what was on its way
+    /// when it was left, and the removal of those that were read before.
+    pub(crate) fn scan_dropped(&mut self, cx: &mut Cx, partition: PartitionId) {
+        let (first, last) = crate::antientropy::range_of(partition);
+        self.scan_range(cx, (partition, first, last), ROWS, Scanner::Dropping(partition));
     }
 
     /// Lets a row go of a partition that is dropped.

@@ -296,7 +296,8 @@ impl Cluster {
         let kept = |(node, target): (usize, usize)| {
             (node, target, self.nodes[node].disk.hints_for(id_of(target)).len())
         };
-        pairs.map(kept).find(|(.., kept)| *kept > 0)
+        let is_there = |(node, _): &(usize, usize)| !self.nodes[*node].is_removed;
+        pairs.filter(is_there).map(kept).find(|(.., kept)| *kept > 0)
     }
 
     /// Reads every key from all replicas that have it, several times, through different nodes.
@@ -304,7 +305,8 @@ impl Cluster {
         // The first pass repairs; what is read from then on must be the same.
         for pass in 0..=PASSES {
             for number in 0..self.keys.len() {
-                let node = (number + pass) % self.members();
+                let there = self.there();
+                let node = there[(number + pass) % there.len()];
                 let all = self.healthy_owners(number).len() as u8;
                 let key = self.keys[number].key.clone();
                 let request = ClientRequest::Get {
@@ -424,7 +426,8 @@ impl Cluster {
     /// no acknowledged change may be gone.
     fn compare_tables(&mut self) {
         let (mut properties, mut members) = (Vec::new(), Vec::new());
-        for node in 0..self.members() {
+        let there = self.there();
+        for &node in &there {
             let ticket = self.ask_directly(node, ClientRequest::Status);
             if let Some(Response::Status(status)) = self.answers.remove(&ticket) {
                 properties.push(status.properties);
@@ -441,7 +444,7 @@ impl Cluster {
             }
         }
         for kind in Kind::ALL {
-            let ticket = self.ask_directly(0, ClientRequest::Properties(scope_of(kind)));
+            let ticket = self.ask_directly(there[0], ClientRequest::Properties(scope_of(kind)));
             if let Some(Response::Properties(Ok(properties))) = self.answers.remove(&ticket) {
                 self.history.properties.push((kind, Some(properties.max_siblings)));
             }

@@ -131,7 +131,7 @@ impl Cluster {
 
     /// Lists every bucket, and every type, through every node.
     pub(super) fn compare_listings(&mut self) {
-        for node in 0..self.members() {
+        for node in self.there() {
             for kind in Kind::ALL {
                 for is_whole_type in [false, true] {
                     self.ask_page(Listing::new(node, kind, is_whole_type, true), None);

@@ -72,6 +72,10 @@ struct Node {
     starts_alone: bool,
     /// A commit of this process failed: it must end.
     has_failed: bool,
+    /// It was removed from the cluster.
+    is_removed: bool,
+    /// Its process has just been told so.
+    is_told: bool,
     /// The layout that it was last seen with.
     rank: (u32, u64),
     /// Its process has been told to end, and why.
@@ -256,7 +260,7 @@ impl Cluster {
             }
             Event::Timer { node, life } => self.timer(node, life),
             Event::Written { node, life } => self.written(node, life),
-            Event::Synced { node, life } => self.synced(node, life),
+            Event::Synced { node, life, sync } => self.synced(node, life, sync),
             Event::Client(client) => self.client(client),
             Event::Request { client, node, life, ticket, request } => {
                 if life.is_none_or(|life| self.is_alive(node, life)) {
@@ -315,6 +319,8 @@ impl Node {
             starts_alone: false,
             has_failed: false,
             rank: (0, 0),
+            is_removed: false,
+            is_told: false,
             fatal: None,
         }
     }

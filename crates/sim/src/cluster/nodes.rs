@@ -29,7 +29,9 @@ impl Cluster {
 
     /// Starts a node on what its disk holds, if it is not running.
     pub(crate) fn start(&mut self, node: usize) {
-        let is_gone = node == self.members() && self.copy.is_none();
+        // Nobody starts a node that was removed, but by mistake.
+        let is_removed = self.nodes[node].is_removed && self.left == 0;
+        let is_gone = node == self.members() && self.copy.is_none() || is_removed;
         if self.nodes[node].replica.is_some() || is_gone {
             return;
         }
@@ -243,6 +245,10 @@ impl Cluster {
     /// Ends the processes that have said that they cannot go on.
     fn end_doomed(&mut self) {
         for node in 0..self.nodes.len() {
+            if self.nodes[node].is_removed && self.nodes[node].replica.is_some() && self.nodes[node].is_told {
+                self.nodes[node].is_told = false;
+                self.stop(node);
+            }
             if let Some(why) = self.nodes[node].fatal.take() {
                 if !self.nodes[node].has_failed {
                     self.broken(Broken::Misbehaved(format!("node {node} ends for no reason: {why}")));
@@ -298,6 +304,10 @@ impl Cluster {
                     self.queue.push(at, Event::Timer { node, life });
                 }
                 Effect::Addresses { .. } => {}
+                Effect::Removed => {
+                    self.healed.removed += u64::from(!self.nodes[node].is_removed);
+                    (self.nodes[node].is_removed, self.nodes[node].is_told) = (true, true);
+                }
                 Effect::Fatal(why) => self.nodes[node].fatal = Some(why),
             }
         }
@@ -336,18 +346,19 @@ impl Cluster {
             return;
         }
         let disk = &mut self.nodes[node].disk;
-        if disk.is_syncing || !disk.needs_sync() {
+        if disk.is_busy_syncing() || !disk.needs_sync() {
             return;
         }
-        // What nobody waits for is synced within a second.
+        // What nobody waits for is synced within a second, or with what somebody waits for.
         let is_urgent = disk.begin_sync();
         let range = if is_urgent { 200..3_000 } else { 300_000..1_000_000 };
         let after = self.random.disk.random_range(range) + disk.slowness * 4;
-        self.schedule(after, Event::Synced { node, life });
+        let sync = self.nodes[node].disk.sync;
+        self.schedule(after, Event::Synced { node, life, sync });
     }
 
-    pub(super) fn synced(&mut self, node: usize, life: u64) {
-        if !self.is_alive(node, life) {
+    pub(super) fn synced(&mut self, node: usize, life: u64, sync: u64) {
+        if !self.is_alive(node, life) || self.nodes[node].disk.sync != sync {
             return;
         }
         match self.nodes[node].disk.end_sync() {

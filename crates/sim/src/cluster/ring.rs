@@ -16,6 +16,11 @@ impl Cluster {
     /// An administrator changes something at one node, and has it decided; now and then takes back what is under way.
     pub(super) fn change_ring(&mut self, node: usize) {
         self.counts.note(Fault::RingChange);
+        let gone = (0..self.members()).find(|node| self.nodes[*node].is_removed);
+        if let Some(gone) = gone.filter(|_| self.random.ring.random_range(0..6) == 0) {
+            // Somebody starts it again, who has not heard of it.
+            return self.start(gone);
+        }
         if self.random.ring.random_range(0..8) == 0 {
             self.ask_nobody(node, ClientRequest::Plan(PlanCommand::Cancel));
             return;
@@ -40,14 +45,20 @@ impl Cluster {
     }
 
     fn some_change(&mut self, layout: &Layout) -> Option<PlanChange> {
-        let outside = (0..self.members()).map(id_of).filter(|id| !layout.is_member(*id));
+        let is_outside = |id: &NodeId| !layout.is_member(*id) && !layout.is_removed(*id);
+        let outside = (0..self.members()).map(id_of).filter(is_outside);
         let outside: Vec<_> = outside.collect();
         let rng = &mut self.random.ring;
         let weight = *WEIGHTS.choose(rng)?;
-        match outside.choose(rng) {
-            Some(&id) if rng.random_range(0..2) == 0 => Some(PlanChange::Add(Member::new(id))),
-            _ => Some(PlanChange::Weight(layout.members().choose(rng)?.id, weight)),
-        }
+        let member = layout.members().choose(rng)?.id;
+        let zone = ["", "a", "b", "c"].choose(rng).map(|zone| (*zone).to_owned())?;
+        Some(match outside.choose(rng) {
+            Some(&id) if rng.random_range(0..2) == 0 => PlanChange::Add(Member { zone, ..Member::new(id) }),
+            Some(&new) if rng.random_range(0..4) == 0 => PlanChange::Replace { old: member, new },
+            _ if rng.random_range(0..6) == 0 => PlanChange::Remove(member),
+            _ if rng.random_range(0..4) == 0 => PlanChange::Zone(member, zone),
+            _ => PlanChange::Weight(member, weight),
+        })
     }
 
     /// The latest layout that any node has.
@@ -65,6 +76,24 @@ impl Cluster {
             let new: Vec<usize> = owners.filter(|owner| !record.owners.contains(owner)).collect();
             record.owners.extend(new);
         }
+    }
+
+    /// A client hears now and then, from one node, who owns what.
+    pub(super) fn tell_of_ring(&mut self, client: usize) {
+        if !self.has(Fault::RingChange) || self.random.ring.random_range(0..50) != 0 {
+            return;
+        }
+        let there: Vec<usize> =
+            (0..self.members()).filter(|node| self.nodes[*node].replica.is_some()).collect();
+        let Some(node) = there.choose(&mut self.random.ring) else { return };
+        if let Some(replica) = &self.nodes[*node].replica {
+            self.clients[client].learn(replica.layout());
+        }
+    }
+
+    /// The nodes that were not removed.
+    pub(super) fn there(&self) -> Vec<usize> {
+        (0..self.members()).filter(|node| !self.nodes[*node].is_removed).collect()
     }
 
     /// The nodes that own a key now.

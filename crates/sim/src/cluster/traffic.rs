@@ -279,6 +279,7 @@ impl Cluster {
 
     /// An answer reaches its client.
     pub(super) fn answer(&mut self, client: usize, ticket: Ticket, response: &Response) {
+        self.tell_of_ring(client);
         if let Some(operation) = self.clients[client].take(self.now, ticket, response) {
             self.go_on(client, operation);
         }
@@ -313,6 +314,7 @@ impl Cluster {
 
     /// A client's patience ends.
     pub(super) fn patience(&mut self, client: usize, operation: Ticket) {
+        self.tell_of_ring(client);
         if self.clients[client].give_up(operation, self.now) {
             self.rest(client);
         }
