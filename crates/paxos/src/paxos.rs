@@ -1,6 +1,7 @@
 //! One decision as one node sees it: its vote, its proposal if it has one, and what was decided.
 
 use bytes::Bytes;
+use gramme_plant::planted;
 use gramme_ring::NodeId;
 use rand::{Rng, RngExt};
 
@@ -139,7 +140,10 @@ impl<R: Rng> Paxos<R> {
         }
     }
 
-    const fn majority(&self) -> usize {
+    fn majority(&self) -> usize {
+        if planted!(DecideAlone) {
+            return 1;
+        }
         self.config.voters.len() / 2 + 1
     }
 

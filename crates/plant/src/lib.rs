@@ -102,6 +102,28 @@ bugs! {
     ServeStale,
     /// hear a node that was removed
     HearRemoved,
+    /// drop a partition before its owners have it
+    DropUnconfirmed,
+    /// show a partition to others while it is dropped
+    ShowDropping,
+    /// let readers ask new owners before they have everything
+    ReadNewEarly,
+    /// take a new owner for complete at once
+    CompleteEarly,
+    /// take a new owner for complete after one old owner's copy
+    OneSource,
+    /// count a copy that began before its source was fenced
+    CountUnfenced,
+    /// count a layout before it is on the disk
+    FenceEarly,
+    /// keep what was copied under a change that was taken back
+    KeepTaken,
+    /// carry acknowledgements over from an earlier epoch
+    CarryAcks,
+    /// take over what another has seen without comparing
+    PullUncompared,
+    /// decide on a layout without a majority
+    DecideAlone,
 }
 
 static ACTIVE: AtomicUsize = AtomicUsize::new(usize::MAX);

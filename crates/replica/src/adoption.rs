@@ -4,6 +4,7 @@
 //! the epoch there, too. Requests under way whose partitions have other owners now begin again and count from zero. What was
 //! asked here under this layout, by nodes that had it earlier, has waited, and is done now.
 
+use gramme_plant::planted;
 use gramme_ring::{Layout, NodeId, PartitionId};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::RequestHeader;
@@ -64,6 +65,9 @@ impl Replica {
         self.cx.stats.layouts += 1;
         self.planning.on_layout(&mut self.cx, before, &layout);
         self.shard.take_layout(&mut self.cx, &layout, layout_row(&layout));
+        if planted!(FenceEarly) {
+            self.node.layouts.on_stored(layout.rank());
+        }
         self.node.set_layout(&mut self.cx, &mut self.shard, layout);
         self.node.prove(&mut self.cx, &mut self.shard);
         let (exchanges, mut around) = self.split_exchanges();

@@ -110,7 +110,7 @@ impl Replica {
             Done::Written { writer: Writer::Layout(rank), .. } => {
                 self.node.layouts.on_stored(rank);
                 let Self { cx, node, shard, transfers, .. } = self;
-                return transfers.on_fenced(&Around { cx, node, shard });
+                return transfers.on_fenced(&mut Around { cx, node, shard });
             }
             Done::Written { writer: Writer::Progress { to, id, progress }, .. } => {
                 return self.cx.send_as(Class::Background, to, id, 0, PeerMessage::Progress(*progress));

@@ -115,7 +115,7 @@ impl Scrub {
             let is_full = now >= self.next;
             let mut left = around.shard.take_forgetful();
             if is_full {
-                left.extend(around.shard.totals().map(|(id, _)| id));
+                left.extend(around.shard.all_shown());
                 self.next = now + around.cx.config.scrub_every;
             }
             let total = left.len();

@@ -135,7 +135,7 @@ impl Replica {
         exchanges.on_layout(&mut around, &[]);
         let Self { cx, node, shard, transfers, .. } = self;
         transfers.on_layout(cx);
-        transfers.on_fenced(&Around { cx, node, shard });
+        transfers.on_fenced(&mut Around { cx, node, shard });
         let now = self.cx.now.monotonic;
         self.cx.timers.set(now, Timer::Hello);
         self.cx.timers.set(now, Timer::HandoffRound);

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gramme_gossip::Opinion;
+use gramme_plant::planted;
 use gramme_ring::{Entry, NodeId, PartitionId};
 use gramme_transfer::{Departures, Rank, Report, Stages};
 use gramme_wire::PeerMessage;
@@ -90,9 +91,13 @@ impl Transfers {
     }
 
     /// The layout in force is on the disk: from here on nothing comes to what is not this node's own.
-    pub(crate) fn on_fenced(&mut self, around: &Around<'_>) {
+    pub(crate) fn on_fenced(&mut self, around: &mut Around<'_>) {
         if around.node.layouts.fenced() == around.node.map.layout().rank() {
             self.departures.on_layout(around.node.map.layout(), around.shard.left());
+        }
+        if planted!(DropUnconfirmed) {
+            let left: Vec<_> = around.shard.left().collect();
+            left.into_iter().for_each(|partition| around.shard.begin_dropping(around.cx, partition));
         }
     }
 
@@ -301,7 +306,10 @@ fn progress(around: &Around<'_>, exchanges: &Exchanges) -> Progress {
     let uncounted = |partition: &PartitionId| is_moving(partition) && shard.counts(*partition).is_err();
     let now = around.cx.now.monotonic;
     let is_there = |id: NodeId, partition: PartitionId| peers.is_sound(id, partition, now);
-    let mut complete = exchanges.arrivals().complete(fenced, is_there);
+    let mut complete = match planted!(CompleteEarly) {
+        true => node.map.layout().moving().map(|(partition, _)| partition).collect(),
+        false => exchanges.arrivals().complete(fenced, is_there),
+    };
     complete.retain(|partition| !uncounted(partition));
     let uncounted = shard.totals().map(|(id, _)| id).filter(uncounted).collect();
     Progress { layout: fenced, complete, uncounted, keeps: shard.has_foreign() }

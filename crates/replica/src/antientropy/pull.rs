@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gramme_plant::planted;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::peer::{RootsReply, Seen};
 
@@ -125,7 +126,7 @@ impl Pulls {
                 pull.seen = Some(seen.clone());
                 pull.counts = !uncounted.contains(&seen.partition);
                 pull.fenced = reply.fenced;
-                if !differing.contains(&seen.partition) {
+                if !differing.contains(&seen.partition) || planted!(PullUncompared) {
                     pull.left = Left::Leaves(0);
                 }
             }

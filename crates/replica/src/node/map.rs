@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gramme_object::Key;
+use gramme_plant::planted;
 use gramme_quorum::{ReplicaSet, Seat, Sets, Threshold};
 use gramme_ring::{Entry, Keyspace, Layout, Member, NodeId, PartitionId};
 
@@ -143,7 +144,10 @@ impl Map {
 
     /// Whom a read of the partition asks.
     pub(crate) fn read_sets(&self, partition: PartitionId, r: Need) -> Sets {
-        let owners = self.layout.entry(partition).map_or(&[][..], Entry::read_set);
+        let owners = match self.layout.entry(partition) {
+            Some(Entry::Joining { to, .. }) if planted!(ReadNewEarly) => to,
+            entry => entry.map_or(&[][..], Entry::read_set),
+        };
         Sets { now: r.set(owners), next: None }
     }
 

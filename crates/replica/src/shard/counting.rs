@@ -7,7 +7,7 @@ use gramme_ring::PartitionId;
 use gramme_vclock::Actor;
 use gramme_wire::peer::Class;
 
-use super::{Fresh, Level, Lost, Partition, Shard, Uncounted};
+use super::{Fresh, Level, Lost, Partition, Role, Shard, Uncounted};
 use crate::cx::Cx;
 use crate::io::Change;
 use crate::place::Place;
@@ -34,7 +34,7 @@ impl Shard {
     }
 
     pub(crate) fn all_proven(&self) -> bool {
-        self.partitions.values().all(Partition::is_proven)
+        self.partitions.values().filter(|had| had.is_owned()).all(Partition::is_proven)
     }
 
     /// The partitions that may lack what they acknowledged.
@@ -92,7 +92,10 @@ impl Shard {
                 }
             }
         }
-        let Some(owned) = self.owned_mut(partition) else { return false };
+        let Some(owned) = self.partitions.get_mut(&partition).filter(|had| had.role() != Role::Dropping)
+        else {
+            return false;
+        };
         if lost > 0 {
             cx.stats.losses += 1;
             cx.stats.keys -= owned.leaf(leaf).count.saturating_sub(readable.count);
@@ -114,7 +117,7 @@ impl Shard {
 
     /// Lets those partitions count of which `is_proven` says so.
     pub(crate) fn prove(&mut self, cx: &mut Cx, is_proven: impl Fn(PartitionId) -> bool) {
-        for (id, owned) in self.partitions.iter_mut().filter(|(_, owned)| !owned.is_proven()) {
+        for (id, owned) in self.partitions.iter_mut().filter(|(_, had)| had.is_owned() && !had.is_proven()) {
             if is_proven(*id) {
                 owned.prove();
             }

@@ -109,6 +109,9 @@ impl Shard {
             return self.tell(writer, Status::DiskError);
         };
         let level = Level::Written;
+        if !self.owns(place.partition) {
+            return self.tell(writer, Status::NotOwner);
+        }
         if !dots.iter().any(|dot| old.object.versions().is_live(*dot)) {
             return self.tell(writer, done(level));
         }
@@ -231,7 +234,9 @@ impl Shard {
     }
 
     pub(super) fn purge_ready(&mut self, cx: &mut Cx, place: &Place, millis: u64) {
-        let Some(old) = self.overlay.ready(place).cloned() else { return };
+        let Some(old) = self.overlay.ready(place).cloned().filter(|_| self.owns(place.partition)) else {
+            return;
+        };
         let mut object = (*old.object).clone();
         let purged = object.purge(millis);
         if purged > 0 {

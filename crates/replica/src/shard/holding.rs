@@ -10,6 +10,7 @@
 
 use bytes::Bytes;
 use gramme_codec::Codec;
+use gramme_plant::planted;
 use gramme_ring::{Layout, NodeId, PartitionId};
 use gramme_vclock::Actor;
 use gramme_wire::peer::Class;
@@ -36,12 +37,17 @@ pub(crate) fn has_lost(meta: &std::collections::BTreeMap<Bytes, Bytes>) -> bool 
 impl Shard {
     /// A partition that this node may show to others: its own, or one that it has not begun to drop.
     pub(super) fn shown(&self, partition: PartitionId) -> Option<&Partition> {
-        self.partitions.get(&partition).filter(|had| had.role() != Role::Dropping)
+        self.partitions.get(&partition).filter(|had| had.role() != Role::Dropping || planted!(ShowDropping))
     }
 
     /// Whether this node has a partition that it may show to others.
     pub(crate) fn shows(&self, partition: PartitionId) -> bool {
         self.shown(partition).is_some()
+    }
+
+    /// Partitions whose rows others may be shown.
+    pub(crate) fn all_shown(&self) -> impl Iterator<Item = PartitionId> {
+        self.partitions.iter().filter(|(_, had)| had.role() != Role::Dropping).map(|(id, _)| *id)
     }
 
     /// Partitions that are not this node's own any more, and that it has not begun to drop.

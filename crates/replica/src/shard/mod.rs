@@ -145,7 +145,7 @@ impl Shard {
 
     /// One leaf of a partition.
     pub(crate) fn leaf(&self, partition: PartitionId, number: u32) -> Option<Leaf> {
-        self.owned(partition).map(|owned| owned.leaf(number))
+        self.shown(partition).map(|shown| shown.leaf(number))
     }
 
     /// What is kept for others.

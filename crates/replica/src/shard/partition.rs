@@ -161,6 +161,10 @@ impl Partition {
     /// Its rows go from now on. What they were is not known here any more, and whoever has asked what is here asked another
     /// disk: what this one has seen is not what it has.
     pub(crate) fn begin_dropping(&mut self, life: u64) -> Change {
+        if planted!(ShowDropping) {
+            self.role = Role::Dropping;
+            return self.record();
+        }
         (self.role, self.life, self.seen) = (Role::Dropping, life, SeenSet::new());
         self.closing.clear();
         self.record()

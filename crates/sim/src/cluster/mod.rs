@@ -167,7 +167,11 @@ impl Cluster {
         let Settings { seed, nodes, replicas, depth, .. } = settings;
         // Where the ring changes some have joined and own nothing yet.
         let founders = match settings.faults.has(Fault::RingChange) {
-            true => rand::RngExt::random_range(&mut fork(seed, "founders"), usize::from(replicas)..=nodes),
+            // Whose disk was lost does not vote any more: the others must be a majority.
+            true => rand::RngExt::random_range(
+                &mut fork(seed, "founders"),
+                usize::from(replicas).max(3.min(nodes))..=nodes,
+            ),
             false => nodes,
         };
         let members: Vec<_> = (0..founders).map(|node| Member::new(id_of(node))).collect();

@@ -55,7 +55,7 @@ impl Cluster {
         Some(match outside.choose(rng) {
             Some(&id) if rng.random_range(0..2) == 0 => PlanChange::Add(Member { zone, ..Member::new(id) }),
             Some(&new) if rng.random_range(0..4) == 0 => PlanChange::Replace { old: member, new },
-            _ if rng.random_range(0..6) == 0 => PlanChange::Remove(member),
+            _ if rng.random_range(0..6) == 0 && layout.members().len() > 3 => PlanChange::Remove(member),
             _ if rng.random_range(0..4) == 0 => PlanChange::Zone(member, zone),
             _ => PlanChange::Weight(member, weight),
         })
