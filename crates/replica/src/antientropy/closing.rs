@@ -231,9 +231,8 @@ impl Around<'_> {
     /// Whether this node keeps something for an owner of a partition, or for one that was, or has owned it itself and not
     /// handed it over yet.
     fn keeps_for_owners(&self, partition: PartitionId) -> bool {
-        let layout = self.node.map.layout();
-        let is_owner = |target: &NodeId| layout.is_holder(partition, *target) || !layout.is_member(*target);
-        self.shard.has_left(partition) || self.shard.backlogs().keys().any(is_owner)
+        let owned = |target: &NodeId| self.node.map.may_have_owned(partition, *target);
+        self.shard.has_left(partition) || self.shard.backlogs().keys().any(owned)
     }
 
     /// Another node asks about tenures, or to close them.

@@ -120,6 +120,11 @@ impl Map {
         self.layout.entry(partition).into_iter().flat_map(Entry::holders)
     }
 
+    /// Whether a node owns a partition, or may have owned it before: who did is not remembered.
+    pub(crate) fn may_have_owned(&self, partition: PartitionId, node: NodeId) -> bool {
+        self.layout.is_holder(partition, node) || self.layout.epoch(partition) > 1
+    }
+
     pub(crate) fn is_settled(&self, partition: PartitionId) -> bool {
         self.layout.entry(partition).is_some_and(Entry::is_settled)
     }

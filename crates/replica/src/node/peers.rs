@@ -241,7 +241,8 @@ impl Node {
     /// Since when no other member keeps copies for any owner of a partition; nothing if one does, or has not said so
     /// since the last loss.
     pub(crate) fn drained_since(&self, cx: &Cx, partition: PartitionId) -> Option<u64> {
-        let owners: Vec<NodeId> = self.map.holders(partition).collect();
+        let members = self.map.members().iter().map(|member| member.id);
+        let owners: Vec<NodeId> = members.filter(|id| self.map.may_have_owned(partition, *id)).collect();
         let said = |node: NodeId| {
             let peer = self.peers.peers.get(&node)?;
             let since = |owner: &NodeId| {
