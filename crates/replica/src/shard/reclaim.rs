@@ -82,6 +82,8 @@ impl Reclaim {
         let (waiting, has_more) =
             before.map_or((BTreeMap::new(), true), |kept| (kept.waiting, kept.has_more));
         self.partitions.insert(partition, Kept { others, waiting, has_more });
+        // Where there is no other owner nobody else has to be heard.
+        self.changed.insert(partition);
     }
 
     /// How many keys wait.
