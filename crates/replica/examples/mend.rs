@@ -216,6 +216,7 @@ impl Pair {
             Effect::SetTimer(due) => self.nodes[at].timer = due,
             Effect::Reply { .. } | Effect::Addresses { .. } => {}
             Effect::Fatal(why) => unreachable!("{why}"),
+            Effect::Removed => unreachable!("nobody removes it"),
         }
     }
 

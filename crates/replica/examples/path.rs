@@ -178,6 +178,7 @@ impl Cluster {
                 }
                 Effect::Scan { .. } | Effect::SetTimer(_) | Effect::Addresses { .. } => {}
                 Effect::Fatal(why) => panic!("{why}"),
+                Effect::Removed => panic!("nobody removes it"),
             }
         }
         self.nodes[at].effects = effects;

@@ -92,7 +92,8 @@ impl Shard {
                 None if is_owned => rows.push(self.begin(cx, partition)),
                 _ => {}
             }
-            if self.owns(partition) {
+            if let Some(owned) = self.owned_mut(partition) {
+                owned.forget_others(|node| layout.is_holder(partition, node));
                 let others: Vec<NodeId> = layout.holders_but(partition, me).collect();
                 self.reclaim.set_others(partition, Some(others));
             } else {

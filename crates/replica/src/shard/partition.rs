@@ -345,6 +345,11 @@ impl Partition {
         }
     }
 
+    /// Only these own it: what is known of others is of nobody's present tenure.
+    pub(crate) fn forget_others(&mut self, is_owner: impl Fn(NodeId) -> bool) {
+        self.known.retain(|node, _| is_owner(*node));
+    }
+
     /// The other members' tenures.
     pub(crate) fn known(&self) -> Vec<(NodeId, Tenure)> {
         self.known.iter().map(|(node, tenure)| (*node, *tenure)).collect()

@@ -215,6 +215,7 @@ impl Bench {
                 }
                 Effect::SetTimer(at) => self.timer = at,
                 Effect::Fatal(why) => panic!("{why}"),
+                Effect::Removed => panic!("nobody removes it"),
             }
         }
     }
