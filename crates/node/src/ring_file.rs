@@ -1,7 +1,7 @@
 //! The ring as a node finds it on its disk: who there is, who owns what, and the cluster's secrets.
 //!
 //! ```text
-//! "GRMRING1" | u8 secret's id | secret (32) | ring reply (see gramme-wire) | u32 CRC-32
+//! "GRMRING2" | u8 secret's id | secret (32) | ring reply (see gramme-wire) | u32 CRC-32
 //! ```
 
 use std::fs;
@@ -15,7 +15,7 @@ use gramme_codec::Codec;
 use gramme_replica::Secrets;
 use gramme_wire::client::RingReply;
 
-const MAGIC: &[u8; 8] = b"GRMRING1";
+const MAGIC: &[u8; 8] = b"GRMRING2";
 
 /// A cluster's ring and secrets.
 #[derive(Clone, Debug)]
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn golden() {
         let hex: String = file().encode().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, include_str!("../tests/golden/ring-1.hex").trim());
+        assert_eq!(hex, include_str!("../tests/golden/ring-2.hex").trim());
         let bytes = Bytes::from(file().encode());
         assert_eq!(RingFile::decode(&bytes).expect("its own bytes").ring, file().ring);
         for end in 0..bytes.len() {

@@ -8,9 +8,9 @@
 use gramme_codec::DecodeError;
 
 /// The version that this software writes.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// The oldest version whose messages it still understands.
-pub const OLDEST: u8 = 1;
+pub const OLDEST: u8 = 2;
 
 /// Why bytes are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

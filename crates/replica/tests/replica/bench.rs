@@ -509,7 +509,7 @@ pub(crate) fn client_put(value: &str) -> ClientPut {
 
 pub(crate) fn greeting() -> Hello {
     Hello {
-        versions: (1, 1),
+        versions: (2, 2),
         boot: 7,
         process: 7,
         wall: WALL,

@@ -170,7 +170,7 @@ fn a_node_with_a_fast_clock_coordinates_no_last_write_wins_puts() {
 #[test]
 fn a_version_that_we_cannot_speak_to_is_asked_nothing_and_not_cut_off() {
     let mut bench = bench(4);
-    let hello = Hello { versions: (2, 3), ..greeting() };
+    let hello = Hello { versions: (3, 4), ..greeting() };
     let foreign = bench.foreign_key();
     let owner = bench.owners_of(&foreign)[0];
     for node in bench.owners_of(&foreign) {

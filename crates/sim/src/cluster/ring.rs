@@ -69,13 +69,6 @@ impl Cluster {
             return;
         };
         self.layout = latest;
-        for (named, record) in self.keys.iter().zip(&mut self.history.keys) {
-            // All that ever owned it: whatever has happened to one of them may concern it.
-            let partition = self.layout.partition_of(named.hash);
-            let owners = self.layout.holders_but(partition, NodeId(0)).map(node_of);
-            let new: Vec<usize> = owners.filter(|owner| !record.owners.contains(owner)).collect();
-            record.owners.extend(new);
-        }
     }
 
     /// A client hears now and then, from one node, who owns what.
@@ -142,8 +135,20 @@ impl Cluster {
                 layout.partitions().map(|p| (p.prefix, layout.entry(p).cloned())).take(3).collect::<Vec<_>>()
             );
         }
-        let known = self.layouts.entry(rank).or_insert_with(|| layout.clone());
-        if known != layout {
+        let known = match self.layouts.get(&rank) {
+            Some(known) => known == layout,
+            None => {
+                // All that ever owned a key: whatever has happened to one of them may concern it.
+                for (named, record) in self.keys.iter().zip(&mut self.history.keys) {
+                    let owners = layout.holders_but(layout.partition_of(named.hash), NodeId(0)).map(node_of);
+                    let new: Vec<usize> = owners.filter(|owner| !record.owners.contains(owner)).collect();
+                    record.owners.extend(new);
+                }
+                self.layouts.insert(rank, layout.clone());
+                true
+            }
+        };
+        if !known {
             self.broken(Broken::Unequal(format!("node {node} has another layout {rank:?} than others")));
         }
     }
