@@ -98,8 +98,6 @@ bugs! {
     ForgetSession,
     /// count again after a loss before everything was pulled
     RememberEarly,
-    /// take requests of an epoch that is over
-    ServeStale,
     /// hear a node that was removed
     HearRemoved,
     /// drop a partition before its owners have it

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use gramme_object::{Key, Object};
-use gramme_plant::planted;
 use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{
@@ -136,7 +135,7 @@ impl Around<'_> {
         let partition = header.partition;
         // Compared as numbers: an older coordinator must not act on what this replica has left behind. A fallback obeys too.
         let (ours, theirs) = (self.node.map.epoch(partition), epoch_of(header));
-        if theirs < ours && !planted!(ServeStale) {
+        if theirs < ours {
             self.node.send_layout(self.cx, from);
             return Err(Status::Stale);
         }

@@ -92,6 +92,24 @@ impl Dev {
         self.directory.join("cluster.json")
     }
 
+    /// Reads anew which nodes there are: some were added, or have gone.
+    pub(crate) fn refresh(&mut self) -> anyhow::Result<()> {
+        let before: Vec<Value> = self.cluster["nodes"].as_array().cloned().unwrap_or_default();
+        let mut restarted: Vec<_> =
+            before.iter().map(|node| node["id"].clone()).zip(std::mem::take(&mut self.restarted)).collect();
+        self.cluster = serde_json::from_slice(&std::fs::read(self.cluster_json())?)?;
+        for at in 0..self.nodes() {
+            let of_it = restarted.iter().position(|(id, _)| *id == self.node(at)["id"]);
+            self.restarted.push(of_it.and_then(|at| restarted.swap_remove(at).1));
+        }
+        // Those that have gone have ended by themselves.
+        restarted
+            .into_iter()
+            .filter_map(|(_, child)| child)
+            .try_for_each(|mut child| child.wait().map(drop))?;
+        Ok(())
+    }
+
     pub(crate) fn nodes(&self) -> usize {
         self.cluster["nodes"].as_array().map_or(0, Vec::len)
     }

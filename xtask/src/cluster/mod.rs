@@ -20,6 +20,7 @@ mod processes;
 mod protocol;
 mod proxy;
 mod riak;
+mod ring;
 mod syscalls;
 
 use std::path::Path;
@@ -58,7 +59,7 @@ pub(crate) struct Programs {
 
 type Test = fn(&Programs) -> anyhow::Result<()>;
 
-const TESTS: [(&str, Test); 16] = [
+const TESTS: [(&str, Test); 17] = [
     ("interface", interface::run),
     ("riak", riak::run),
     ("protocol", protocol::run),
@@ -72,6 +73,7 @@ const TESTS: [(&str, Test); 16] = [
     ("forgetting", forgetting::run),
     ("lifecycle", lifecycle::run),
     ("moves", moves::run),
+    ("ring", ring::run),
     ("syscalls", syscalls::run),
     ("disks", disks::run),
     ("jepsen", jepsen::short),

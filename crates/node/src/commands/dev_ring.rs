@@ -27,6 +27,8 @@ use crate::ring_file::RingFile;
 /// How long a node may take to start, and to end.
 const START: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
+/// How often a change is tried that others come before.
+const ATTEMPTS: u32 = 100;
 /// A decision may take ten seconds.
 const PATIENCE: Duration = Duration::from_secs(12);
 
@@ -126,10 +128,21 @@ pub(crate) fn remove(name: &str, directory: Option<&Path>) -> anyhow::Result<()>
 
 /// Stages a change, says what it comes to, and has it decided.
 fn change(remote: &Remote, change: &Value) -> anyhow::Result<()> {
-    let view = plan::post(remote, std::slice::from_ref(change))?;
-    write_out(plan::render(&serde_json::from_slice(&view)?).as_bytes())?;
-    remote.admin("POST", "/admin/plan/commit")?;
-    write_out(b"decided\n")
+    for attempt in 1.. {
+        let view = plan::post(remote, std::slice::from_ref(change))?;
+        let commit = Call { method: "POST", path: "/admin/plan/commit".to_owned(), ..Call::default() };
+        let answer = remote.call(&commit)?;
+        // Another layout was decided since: what it comes to is looked at again.
+        if answer.status == 409 && attempt < ATTEMPTS {
+            remote.admin("DELETE", "/admin/plan").ok();
+            std::thread::sleep(POLL);
+            continue;
+        }
+        ensure!(answer.status == 200, answer.error());
+        write_out(plan::render(&serde_json::from_slice(&view)?).as_bytes())?;
+        return write_out(b"decided\n");
+    }
+    Ok(())
 }
 
 /// Waits until nothing moves, and says now and then how far it is.
