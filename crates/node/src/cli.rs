@@ -116,6 +116,11 @@ pub(crate) enum PlanWhat {
         /// Its id
         node: String,
     },
+    /// Let a node go that never comes back, owns nothing, and need not hand over what it may still have
+    Forget {
+        /// Its id
+        node: String,
+    },
     /// Let a node take the place of another, which goes; nothing else moves for that
     Replace {
         /// Who goes

@@ -42,8 +42,8 @@ pub struct PutNeeds {
     pub synced: u8,
 }
 
-/// What was known when a put was answered. While the partition moves it is counted over old owners and new ones, and this is of
-/// those that have fewer: whoever reads asks only one of the two.
+/// What was known when a put was answered. While the partition moves it is counted over old owners and new ones, and each number
+/// is the smaller of the two: whoever reads asks only one of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
     /// Acknowledgements that count.
@@ -56,6 +56,15 @@ pub struct Receipt {
     pub zones: u8,
     /// That would survive a loss of power.
     pub synced: u8,
+}
+
+impl Receipt {
+    /// What holds of both.
+    fn smaller(self, other: Self) -> Self {
+        let (acks, primaries) = (self.acks.min(other.acks), self.primaries.min(other.primaries));
+        let (zones, synced) = (self.zones.min(other.zones), self.synced.min(other.synced));
+        Self { acks, primaries, fallbacks: acks - primaries, zones, synced }
+    }
 }
 
 gramme_codec::structs! { Receipt { acks: u8, primaries: u8, fallbacks: u8, zones: u8, synced: u8 } }
@@ -263,9 +272,13 @@ impl PutRequest {
     }
 
     fn receipt(&self) -> Receipt {
+        let of_set = |set| self.receipt_of(set);
+        self.roll.sets().map(of_set).reduce(Receipt::smaller).unwrap_or_default()
+    }
+
+    fn receipt_of(&self, set: usize) -> Receipt {
         let mut receipt = Receipt::default();
         let mut zones = [0; MAX_ZONES];
-        let set = self.roll.weakest(|member| self.counts(member));
         for member in self.roll.distinct(|member| member.sits_in(set) && self.counts(member)) {
             let Some(Heard::Answer(ack)) = &member.heard else { continue };
             let counted = usize::from(receipt.zones);
@@ -275,11 +288,10 @@ impl PutRequest {
             }
             receipt.acks += 1;
             receipt.primaries += u8::from(member.is_owner);
-            receipt.fallbacks += u8::from(!member.is_owner);
         }
+        receipt.fallbacks = receipt.acks - receipt.primaries;
         let is_counted = |member: &Member<Ack>| member.sits_in(set) && self.is_synced(member);
-        let synced = self.roll.distinct(is_counted);
-        receipt.synced = synced.count() as u8;
+        receipt.synced = self.roll.distinct(is_counted).count() as u8;
         receipt
     }
 

@@ -228,11 +228,9 @@ impl<T> Roll<T> {
         (0..SETS).all(|set| seats[set].count_ones() >= u32::from(self.need[set]))
     }
 
-    /// The set of which those that `counts` picks fill the fewest seats: what is known of both.
-    pub(crate) fn weakest(&self, counts: impl Fn(&Member<T>) -> bool) -> usize {
-        let seats = self.seats_of(counts);
-        let sets = (0..SETS).filter(|&set| self.all[set] != 0);
-        sets.min_by_key(|&set| seats[set].count_ones()).unwrap_or(0)
+    /// The sets that there are, by number.
+    pub(crate) fn sets(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..SETS).filter(|&set| self.all[set] != 0)
     }
 
     /// Whether those that `counts` picks fill so many seats of each set, or all of one that has fewer.

@@ -14,8 +14,9 @@ use crate::node::layout_row;
 use crate::replica::Replica;
 use crate::serve::epoch_of;
 
-/// Requests that wait for a layout, and how long, in microseconds. More are lost, as messages are.
+/// Requests that wait for a layout, their bytes, and how long, in microseconds. More are lost, as messages are.
 const WAITING: usize = 4_096;
+const BYTES: usize = 64 << 20;
 const PATIENCE: u64 = 5_000_000;
 
 /// Requests of a later epoch than is known here.
@@ -40,7 +41,8 @@ impl Replica {
     pub(crate) fn keep_early(&mut self, from: NodeId, id: u64, message: PeerMessage) {
         let now = self.cx.now.monotonic;
         self.early.waiting.retain(|(until, ..)| *until > now);
-        if self.early.waiting.len() < WAITING {
+        let bytes: usize = self.early.waiting.iter().map(|(.., message)| size(message)).sum();
+        if self.early.waiting.len() < WAITING && bytes + size(&message) <= BYTES {
             self.cx.stats.requests_early += 1;
             self.early.waiting.push((now + PATIENCE, from, id, message));
         }
@@ -64,7 +66,7 @@ impl Replica {
         let changed: Vec<PartitionId> = layout.partitions().filter(is_changed).collect();
         self.cx.stats.layouts += 1;
         self.planning.on_layout(&mut self.cx, before, &layout);
-        self.shard.take_layout(&mut self.cx, &layout, layout_row(&layout));
+        self.shard.take_layout(&mut self.cx, &layout, &changed, layout_row(&layout));
         if planted!(FenceEarly) {
             self.node.layouts.on_stored(layout.rank());
         }
@@ -79,5 +81,17 @@ impl Replica {
         for (_, from, id, message) in std::mem::take(&mut self.early.waiting) {
             self.on_message(from, id, message);
         }
+    }
+}
+
+/// About how many bytes a request holds.
+fn size(message: &PeerMessage) -> usize {
+    match message {
+        PeerMessage::Write(write) => write.object.len(),
+        PeerMessage::Repair(repair) => repair.object.len(),
+        PeerMessage::Forward(forward) => {
+            forward.put.content.as_ref().map_or(0, |content| content.as_bytes().len())
+        }
+        _ => 0,
     }
 }

@@ -37,6 +37,8 @@ pub enum PlanChange {
         /// Who comes.
         new: NodeId,
     },
+    /// A node that is never coming back, and owns nothing, goes.
+    Forget(NodeId),
     /// A node has another weight.
     Weight(NodeId, u32),
     /// A node lies in another zone.
@@ -107,6 +109,12 @@ pub enum PlanError {
     /// A change names a node that is no member. Nothing was changed.
     #[error("{0} is no member of the cluster")]
     NoMember(NodeId),
+    /// A node is to be added that has not joined. Nothing was changed.
+    #[error("{0} has not joined: nobody has said where it listens")]
+    NotJoined(NodeId),
+    /// A node is to be forgotten that still owns partitions. Nothing was changed.
+    #[error("{0} owns partitions; remove or replace it first, and wait until nothing moves")]
+    Owns(NodeId),
     /// A node is to be added that is a member. Nothing was changed.
     #[error("{0} is a member already")]
     Member(NodeId),
@@ -131,8 +139,10 @@ pub enum PlanError {
     /// Another layout has been decided since the plan was staged. Nothing was changed, and it is staged no more.
     #[error("the layout has changed since this was staged; stage it again, and look at what it comes to")]
     Outdated,
-    /// Too few members have answered. It may be decided yet.
-    #[error("a majority of the members has not answered in time; it may be decided yet: look at the status")]
+    /// Too few members have answered, or another layout was decided after it. It may be decided, or may yet be.
+    #[error(
+        "nobody here knows whether it was decided, or will be: look at what the layout is now, and try again"
+    )]
     Undecided,
     /// This node has such a request under way.
     #[error("this node is having another layout decided")]
@@ -174,7 +184,7 @@ impl Planning {
             PlanCommand::Stage(changes) => self.stage(around, changes),
             PlanCommand::Show => self.show(around),
             PlanCommand::Discard => self.show(around).inspect(|_| self.staged = None),
-            PlanCommand::Commit => return self.commit(around, ticket, Self::to_commit),
+            PlanCommand::Commit => return self.commit(around, ticket, Self::committed),
             PlanCommand::Cancel => return self.commit(around, ticket, |_, around| to_cancel(around)),
         };
         around.cx.reply(ticket, Response::Plan(result));
@@ -182,7 +192,19 @@ impl Planning {
     }
 
     fn stage(&mut self, around: &Around<'_>, changes: Vec<PlanChange>) -> Result<PlanView, PlanError> {
-        let rank = around.node.map.layout().rank();
+        let layout = around.node.map.layout();
+        let unknown = |change: &PlanChange| match change {
+            PlanChange::Add(Member { id: new, .. }) | PlanChange::Replace { new, .. } => {
+                let is_known =
+                    layout.is_member(*new) || layout.is_removed(*new) || around.node.has_joined(*new);
+                (!is_known).then_some(*new)
+            }
+            _ => None,
+        };
+        if let Some(node) = changes.iter().find_map(unknown) {
+            return Err(PlanError::NotJoined(node));
+        }
+        let rank = layout.rank();
         let before = self.staged.take().filter(|(of, _)| *of == rank).map(|(_, changes)| changes);
         let before = before.unwrap_or_default();
         let all: Vec<PlanChange> = before.iter().cloned().chain(changes).collect();
@@ -214,7 +236,7 @@ impl Planning {
         view(around, &changes)
     }
 
-    fn to_commit(&mut self, around: &Around<'_>) -> Result<(Step, PlanView), PlanError> {
+    fn committed(&mut self, around: &Around<'_>) -> Result<(Step, PlanView), PlanError> {
         let changes = self.staged(around)?.to_vec();
         let moving = around.node.map.layout().moving().count();
         if moving > 0 {
@@ -262,6 +284,10 @@ impl Planning {
         let Some(pending) = &self.pending else { return };
         if layout.rank() < (pending.step.generation, pending.step.version) {
             return;
+        }
+        if layout.rank() > (pending.step.generation, pending.step.version) {
+            // The one that it would have made was missed here.
+            return self.conclude(cx, Err(PlanError::Undecided));
         }
         let is_ours = before.after(&pending.step).is_ok_and(|next| next == *layout);
         if is_ours {
@@ -320,6 +346,7 @@ fn apply(
     match change {
         PlanChange::Add(member) => add(roster, member.clone())?,
         PlanChange::Remove(node) => leave(roster, *node)?,
+        PlanChange::Forget(node) => forget(roster, previous, *node)?,
         PlanChange::Replace { old, new } => {
             let Member { weight, zone, .. } = member(roster, *old)?.clone();
             add(roster, Member { id: *new, weight, zone })?;
@@ -356,6 +383,19 @@ fn leave(roster: &mut Roster, node: NodeId) -> Result<(), PlanError> {
     if !roster.leaving.contains(&node) {
         roster.leaving.push(node);
     }
+    Ok(())
+}
+
+/// What a node may still have for others is given up.
+fn forget(roster: &mut Roster, layout: &Layout, node: NodeId) -> Result<(), PlanError> {
+    member(roster, node)?;
+    if !layout.is_bare(node) {
+        return Err(PlanError::Owns(node));
+    }
+    roster.members.retain(|member| member.id != node);
+    roster.leaving.retain(|leaving| *leaving != node);
+    roster.removed.push(node);
+    roster.removed.sort_unstable();
     Ok(())
 }
 

@@ -275,6 +275,8 @@ impl Around<'_> {
         result: Result<Page, LoadFailed>,
     ) {
         let answer = match result {
+            // It may be dropped already.
+            Ok(_) if !self.shard.owns(partition) => (Status::NotOwner, Vec::new(), None),
             Ok(page) => {
                 let keys = wanted(self.node, self.cx.now, &page, bucket_type, bucket);
                 let next = page.next.map(|place| place.key);

@@ -214,6 +214,8 @@ impl Transfers {
             let Around { cx, node, .. } = around;
             let id = cx.next_request();
             let header = request_header(cx, node, partition, id, Class::Background);
+            // The answer to an earlier question was lost.
+            asked.retain(|_, (of, whom, _)| (*of, *whom) != (partition, owner));
             asked.insert(id, (partition, owner, (header.generation, header.epoch)));
             cx.send_as(Class::Background, owner, id, TTL, PeerMessage::TakeOver(TakeOver { header }));
         }

@@ -36,8 +36,9 @@ impl Stages {
 
     /// What can be decided now: partitions that go on, and members that have left. Nothing if nothing can.
     ///
-    /// As many as the rules ask for would do; but a write for which a client wanted fewer acknowledgements than half of the
-    /// owners may be at one alone. So whoever is there is waited for.
+    /// As many as the rules ask for would do for quorums of more than half. But a write for which a client wanted fewer
+    /// acknowledgements may be at one owner alone: so whoever is there is waited for. And a read may ask fewer: so a new owner
+    /// is waited for until it has everything, wherever it is. Who was an owner before has what it had then.
     #[must_use]
     pub fn next(&self, now: u64, layout: &Layout, is_there: impl Fn(NodeId) -> bool) -> Option<Step> {
         let mut step = layout.step();
@@ -95,7 +96,10 @@ fn is_clear(entry: &Entry, evidence: &Evidence, is_there: &dyn Fn(NodeId) -> boo
     };
     match entry {
         Entry::Settled(_) => false,
-        Entry::Joining { from, to } => have(from, &evidence.fenced) && have(to, &evidence.complete),
+        Entry::Joining { from, to } => {
+            let is_filled = |node: &NodeId| from.contains(node) || evidence.complete.contains(node);
+            have(from, &evidence.fenced) && have(to, &evidence.complete) && to.iter().all(is_filled)
+        }
         Entry::Leaving { from, .. } => have(from, &evidence.fenced),
     }
 }

@@ -143,3 +143,21 @@ fn a_member_goes_when_it_has_nothing_left() {
     let roster = stages.next(0, &layout, |_| true).and_then(|step| step.roster).expect("it may go");
     assert_eq!((roster.members.len(), roster.leaving, roster.removed), (3, vec![], vec![D]));
 }
+
+/// A read may ask for one owner alone, and that may be the one which has nothing.
+#[test]
+fn a_new_owner_is_waited_for_wherever_it_is_and_an_old_one_is_not() {
+    let layout = joining();
+    let mut stages = Stages::default();
+    for node in [A, B, C] {
+        stages.on_report(0, node, report(&layout, true));
+    }
+    assert_eq!(stages.next(0, &layout, |node| node != D), None);
+    stages.on_report(0, D, report(&layout, true));
+    assert!(stages.next(0, &layout, |_| true).is_some());
+    let mut stages = Stages::default();
+    for node in [A, B, D] {
+        stages.on_report(0, node, report(&layout, true));
+    }
+    assert!(stages.next(0, &layout, |node| node != C).is_some(), "it has what it had before");
+}

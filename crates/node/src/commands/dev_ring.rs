@@ -132,17 +132,29 @@ fn change(remote: &Remote, change: &Value) -> anyhow::Result<()> {
         let view = plan::post(remote, std::slice::from_ref(change))?;
         let commit = Call { method: "POST", path: "/admin/plan/commit".to_owned(), ..Call::default() };
         let answer = remote.call(&commit)?;
-        // Another layout was decided since: what it comes to is looked at again.
-        if answer.status == 409 && attempt < ATTEMPTS {
+        let is_done = answer.status == 200 || is_in_force(remote, change)?;
+        // Another layout was decided since, or nobody can say what was: what it comes to is looked at again.
+        if !is_done && matches!(answer.status, 409 | 503) && attempt < ATTEMPTS {
             remote.admin("DELETE", "/admin/plan").ok();
             std::thread::sleep(POLL);
             continue;
         }
-        ensure!(answer.status == 200, answer.error());
+        ensure!(is_done, answer.error());
         write_out(plan::render(&serde_json::from_slice(&view)?).as_bytes())?;
         return write_out(b"decided\n");
     }
     Ok(())
+}
+
+/// Whether a node that is to be added is a member, or one that is to be removed is to go.
+fn is_in_force(remote: &Remote, change: &Value) -> anyhow::Result<bool> {
+    let ring: Value = serde_json::from_slice(&remote.admin("GET", "/admin/ring")?)?;
+    let mut members = ring["members"].as_array().into_iter().flatten();
+    Ok(match (change["add"]["node"].as_str(), change["remove"]["node"].as_str()) {
+        (Some(node), _) => members.any(|member| member["id"] == *node),
+        (_, Some(node)) => !members.any(|member| member["id"] == *node && member["leaving"] != true),
+        _ => false,
+    })
 }
 
 /// Waits until nothing moves, and says now and then how far it is.

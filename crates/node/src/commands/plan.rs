@@ -22,6 +22,7 @@ pub(crate) fn run(args: &PlanArgs) -> anyhow::Result<()> {
             (staged(json!({ "add": { "node": node, "zone": zone, "weight": weight } }))?, STAGED)
         }
         PlanWhat::Remove { node } => (staged(json!({ "remove": { "node": node } }))?, STAGED),
+        PlanWhat::Forget { node } => (staged(json!({ "forget": { "node": node } }))?, STAGED),
         PlanWhat::Replace { old, new } => (staged(json!({ "replace": { "old": old, "new": new } }))?, STAGED),
         PlanWhat::Weight { node, weight } => {
             (staged(json!({ "weight": { "node": node, "weight": weight } }))?, STAGED)

@@ -504,3 +504,23 @@ fn error_codes_are_stable() {
         ]
     );
 }
+
+/// While a partition moves, what is said of owners is what is known of both sets.
+#[test]
+fn a_receipt_names_owners_of_the_set_that_has_fewest() {
+    let (d, f, g) = (NodeId(4), NodeId(5), NodeId(6));
+    let sets = Sets {
+        now: ReplicaSet { owners: vec![A, B], need: 2 },
+        next: Some(ReplicaSet { owners: vec![d, B], need: 2 }),
+    };
+    let mut put = PutRequest::new(&sets, PutNeeds::default());
+    put.allow_fallbacks(4);
+    put.on_failure(B, Failure::Down);
+    put.on_failure(d, Failure::Down);
+    assert!(put.substitute(seat(0, 1), f), "for B, in both sets");
+    assert!(put.substitute(seat(1, 0), g), "for the new owner");
+    put.on_ack(ack(A));
+    put.on_ack(ack(f));
+    let PutVerdict::Done(receipt) = put.on_ack(ack(g)) else { panic!("two of each") };
+    assert_eq!(receipt.primaries, 0, "no new owner has it, and those are read next");
+}

@@ -37,6 +37,11 @@ impl Proof {
         *self = Self::default();
     }
 
+    /// Partitions have other owners: one that is gained anew has nothing of what was compared before.
+    pub(super) fn on_layout(&mut self, changed: &[PartitionId]) {
+        self.whole.retain(|(partition, _), _| changed.binary_search(partition).is_err());
+    }
+
     /// All that others had of partitions is here. Only what counts there is a proof.
     pub(super) fn on_whole(&mut self, around: &mut Around<'_>, whole: &[Whole]) {
         if around.cx.stats.amnesiac_partitions == 0 {

@@ -20,14 +20,24 @@ use crate::shard::{Level, Writer};
 const DRAINS: usize = 4_096;
 /// How often peers are asked while something of theirs is wanted, in microseconds.
 const NUDGE: u64 = 500_000;
+/// How long after a request it is taken for over, in microseconds: while it is wanted it is made every few seconds.
+const PATIENCE: u64 = 30_000_000;
 
 /// One that wants to be rid of a partition.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     /// The number of its request.
     id: u64,
-    /// When it came: a copy that began before says nothing.
+    /// When it came first: a copy that began before says nothing.
     since: u64,
+    /// When it came last: whoever is rid of it asks no more.
+    heard: u64,
+}
+
+impl Asked {
+    const fn is_meant(&self, now: u64) -> bool {
+        now < self.heard + PATIENCE
+    }
 }
 
 /// See the module.
@@ -59,7 +69,8 @@ impl Moving {
         let arrivals =
             self.arrivals.wanted(peer, move |node, partition| peers.is_sound(node, partition, now));
         let drains =
-            self.drains.keys().filter(move |(from, _)| *from == peer).map(|(_, partition)| *partition);
+            self.drains.iter().filter(move |((from, _), asked)| *from == peer && asked.is_meant(now));
+        let drains = drains.map(|((_, partition), _)| *partition);
         arrivals.into_iter().chain(drains)
     }
 
@@ -89,6 +100,7 @@ impl Exchanges {
     /// A layout is in force, under which these partitions have other owners.
     pub(crate) fn on_layout(&mut self, around: &mut Around<'_>, changed: &[PartitionId]) {
         self.moving.arrivals.on_layout(around.cx.me(), around.node.map.layout());
+        self.proof.on_layout(changed);
         self.moving.drains.retain(|(_, partition), _| !changed.contains(partition));
         self.closing.on_layout(around.cx.now.monotonic, changed);
         self.moving.nudge = 0;
@@ -111,7 +123,8 @@ impl Exchanges {
 
     /// Another node asks this one to take over what it owns no more.
     pub(crate) fn on_take_over(&mut self, around: &mut Around<'_>, from: NodeId, id: u64, asked: &TakeOver) {
-        let partition = asked.header.partition;
+        let (partition, now) = (asked.header.partition, around.cx.now.monotonic);
+        self.moving.drains.retain(|_, asked| asked.is_meant(now));
         let admitted = around.admit_partition(from, &asked.header).and_then(|()| {
             let is_full = self.moving.drains.len() >= DRAINS;
             let is_settled = around.node.map.is_settled(partition) && around.shard.owns(partition);
@@ -126,8 +139,9 @@ impl Exchanges {
         if let Err(status) = admitted {
             return around.answer_take_over((from, id), partition, status);
         }
-        let since = around.cx.now.monotonic;
-        self.moving.drains.insert((from, partition), Asked { id, since });
+        let asked =
+            self.moving.drains.entry((from, partition)).or_insert(Asked { id, since: now, heard: now });
+        (asked.id, asked.heard) = (id, now);
         self.moving.nudge = 0;
         self.pull_what_moves(around);
     }

@@ -34,6 +34,8 @@ enum Left {
 #[derive(Debug)]
 struct Pull {
     began: u64,
+    /// This disk's own life: what was brought to another one is gone.
+    own_life: u64,
     /// Since when what is new is watched, by the shard's count.
     since: usize,
     /// What the other had seen at the beginning; nothing before it has said so.
@@ -72,7 +74,9 @@ impl Pulls {
         for &partition in partitions {
             if let Some(since) = around.shard.watch(partition) {
                 let began = around.cx.now.monotonic;
-                let pull = Pull { began, since, seen: None, counts: true, fenced: (0, 0), left: Left::All };
+                let own_life = around.shard.tenures(partition).1;
+                let (counts, fenced, left) = (true, (0, 0), Left::All);
+                let pull = Pull { began, own_life, since, seen: None, counts, fenced, left };
                 self.pulls.insert((peer, partition), pull);
             }
         }
@@ -195,7 +199,12 @@ impl Pulls {
         (peer, partition): (NodeId, PartitionId),
         pull: Pull,
     ) -> Option<Whole> {
-        let Pull { began, since, seen: Some(seen), counts, fenced, .. } = pull else { return None };
+        let Pull { began, own_life, since, seen: Some(seen), counts, fenced, .. } = pull else { return None };
+        let is_same_disk = around.shard.owns(partition) && around.shard.tenures(partition).1 == own_life;
+        if !is_same_disk {
+            self.older.remove(&(peer, partition));
+            return None;
+        }
         let older = self.older.remove(&(peer, partition)).filter(|older| older.life == seen.life);
         let Around { cx, shard, .. } = around;
         let is_sound = |seen: &Seen, shard: &Shard| !shard.has_gained(partition, since, &seen.dots, peer);

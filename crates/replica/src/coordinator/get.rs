@@ -119,7 +119,7 @@ impl Coordinator {
         let place = around.node.map.place(asked.key);
         let (id, deadline) = (around.cx.next_request(), around.cx.after(asked.timeout));
         around.cx.timers.set(deadline, Timer::Get(id));
-        let request = GetRequest::new(&around.node.map.read_sets(place.partition, r), pr);
+        let request = request_of(around.node, place.partition, r, pr);
         let (is_wide, pause) = (false, AGAIN);
         let get = Get {
             ticket,
@@ -194,8 +194,7 @@ impl Coordinator {
         }
         // What was asked before is for nobody.
         self.questions.retain(|_, asked| asked.get != id);
-        let sets = around.node.map.read_sets(get.place.partition, get.r);
-        get.request = GetRequest::new(&sets, get.pr);
+        get.request = request_of(around.node, get.place.partition, get.r, get.pr);
         get.is_wide = false;
         self.ask_all(around, id);
     }
@@ -213,8 +212,8 @@ impl Coordinator {
                 continue;
             }
             around.cx.stats.gets_restarted += 1;
-            let sets = around.node.map.read_sets(get.place.partition, get.r);
-            (get.request, get.is_wide) = (GetRequest::new(&sets, get.pr), false);
+            get.request = request_of(around.node, get.place.partition, get.r, get.pr);
+            get.is_wide = false;
             let id = around.cx.next_request();
             around.cx.timers.set(get.deadline, Timer::Get(id));
             self.gets.insert(id, get);
@@ -605,4 +604,9 @@ fn found(cx: &Cx, node: &Node, get: &Get, object: Object) -> Result<Found, GetEr
     let covers = |against: &Context| shown.versions().dots().all(|dot| against.covers(dot));
     let is_covered = get.against.as_ref().is_some_and(covers);
     Ok(Found { context, object: shown, owners: get.request.owners_heard(), is_covered })
+}
+
+/// A get that asks the owners of a partition for R of them, `pr` of them themselves.
+fn request_of(node: &Node, partition: PartitionId, r: Need, pr: u8) -> GetRequest {
+    GetRequest::new(&node.map.read_sets(partition, r), node.map.read_primaries(partition, pr))
 }

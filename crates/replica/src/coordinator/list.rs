@@ -107,6 +107,15 @@ impl Coordinator {
         self.list_next(around, id);
     }
 
+    /// Partitions have other owners: listings that go through one ask those.
+    pub(super) fn on_list_layout(&mut self, around: &mut Around<'_>, changed: &[PartitionId]) {
+        let is_changed = |list: &List| changed.binary_search(&list.cursor.partition).is_ok();
+        let lists = self.lists.iter().filter(|(_, list)| is_changed(list));
+        for id in lists.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.list_partition(around, id);
+        }
+    }
+
     /// Asks the next owner for a page.
     fn list_next(&mut self, around: &mut Around<'_>, id: u64) {
         let Some(list) = self.lists.get_mut(&id) else { return };

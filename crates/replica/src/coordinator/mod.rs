@@ -94,6 +94,7 @@ impl Coordinator {
     pub(crate) fn on_layout(&mut self, around: &mut Around<'_>, changed: &[PartitionId]) {
         self.on_get_layout(around, changed);
         self.on_put_layout(around, changed);
+        self.on_list_layout(around, changed);
     }
 
     /// This node's own copies turn out to count for nothing: nor does what they have counted for.

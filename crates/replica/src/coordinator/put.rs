@@ -32,7 +32,7 @@ use super::{Around, Coordinator, LINGER, failure, is_behind};
 use crate::cx::Cx;
 use crate::io::{LoadFailed, Ticket};
 use crate::node::{Need, Node, Properties};
-use crate::place::{Place, Space};
+use crate::place::Place;
 use crate::request::{ClientPut, Response};
 use crate::serve::request_header;
 use crate::shard::{Brought, Level, Ready, Writer};
@@ -238,10 +238,6 @@ impl Coordinator {
     pub(crate) fn on_loaded(&mut self, around: &mut Around<'_>, id: u64, result: Result<(), LoadFailed>) {
         // A put that was given up meanwhile is gone.
         let Some(put) = self.puts.get_mut(&id) else { return };
-        if put.place.space == Space::Data && !around.shard.owns(put.place.partition) {
-            // It was this node's own when the key began to be read.
-            return self.hand_on(around, id);
-        }
         let coordinated = match result {
             Ok(()) => coordinate(around, id, put),
             Err(LoadFailed) => Err(PutError::Disk),
@@ -252,8 +248,8 @@ impl Coordinator {
         }
     }
 
-    /// Lets an owner coordinate a put of which nothing has been written.
-    fn hand_on(&mut self, around: &mut Around<'_>, id: u64) {
+    /// Begins a put anew of which nothing has been written: where it is to be kept may be another place now.
+    fn begin_again(&mut self, around: &mut Around<'_>, id: u64) {
         let Some(put) = self.puts.remove(&id) else { return };
         around.cx.timers.cancel(put.deadline, Timer::Put(id));
         let Put { identity, place, read, content, expiry, touched, return_body, asked, deadline, .. } = put;
@@ -261,7 +257,15 @@ impl Coordinator {
         let timeout = (deadline.saturating_sub(around.cx.now.monotonic) / 1_000) as u32;
         let key = place.key.clone();
         let put = peer::Put { key, read, content, expiry, touched, w, pw, dw, timeout, return_body, sloppy };
-        self.start_forward(around, identity, place, put);
+        let place = around.node.map.place(place.key);
+        match self.may_coordinate(around, &place, &put) {
+            Ok(()) => self.start_put(around, identity, place, put),
+            // Whoever handed it to this node hands it to another: it must not come back to where it is waited for.
+            Err(error) if identity.origin != around.cx.me().0 => {
+                self.conclude(around.cx, identity, Err(error));
+            }
+            Err(_) => self.start_forward(around, identity, place, put),
+        }
     }
 
     /// Partitions have other owners: puts of their keys begin again, with the same dots and under numbers that no late answer
@@ -274,11 +278,10 @@ impl Coordinator {
             if planted!(CarryAcks) {
                 continue;
             }
-            // The key of one that has written nothing is still being read, for this number.
             let is_over =
                 self.puts.get(&old).is_none_or(|put| put.counted.is_answered() && put.receipt.is_none());
             match self.puts.get_mut(&old) {
-                Some(put) if put.write.is_none() => recount(around, put),
+                Some(put) if put.write.is_none() => self.begin_again(around, old),
                 _ => self.restart_put(around, old, is_over),
             }
         }
@@ -353,12 +356,15 @@ impl Coordinator {
             around.shard.learn(partition, from, reply.header.tenure);
         }
         let is_behind = is_behind(around, from, partition, &reply.header);
-        if is_behind && reply.header.status == Status::Stale || !put.counted.awaits(from) {
-            // With the layout that it acts on this begins again.
+        let status = failure(reply.header.status);
+        // What was done under a later layout may stand behind what the new owners have copied.
+        let is_void = is_behind && matches!(status, None | Some(Failure::Stale));
+        if is_void || !put.counted.awaits(from) {
+            // With that layout this begins again.
             return;
         }
         let zone = around.node.map.zone(from);
-        let verdict = match failure(reply.header.status) {
+        let verdict = match status {
             None => put.counted.on_ack(ack(from, zone, put.levels.others, reply.header)),
             Some(failure) => {
                 around.cx.dirty.insert(from);
@@ -616,7 +622,13 @@ fn restart(around: &mut Around<'_>, id: u64, put: &mut Put) {
     let Around { cx, node, shard } = around;
     send_writes(cx, node, id, put);
     let (me, key) = (cx.me(), put.place.key.clone());
-    let Some(kept) = put.write.as_mut().filter(|_| put.counted.awaits(me)) else { return };
+    let awaits = put.counted.awaits(me);
+    let Some(kept) = put.write.as_mut() else { return };
+    if !awaits {
+        // What it has of it is counted no more, and not waited for.
+        kept.is_stored = true;
+        return;
+    }
     let data = node.map.place(key);
     let seat = put.counted.seat_of(me).unwrap_or_default();
     let place = if shard.owns(data.partition) { Some(data) } else { node.map.hint_place(&data, seat) };

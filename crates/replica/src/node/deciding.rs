@@ -139,11 +139,13 @@ impl Node {
             let rng = ChaCha8Rng::from_seed(cx.rng.random());
             Paxos::new(config, vote.unwrap_or_default(), rng, now)
         });
+        if self.deciding.waiting.len() >= WAITING && matches!(input, Input::Message { .. }) {
+            // Before it is heard: a vote that was given must be stored.
+            return;
+        }
         let mut effects = Vec::new();
         paxos.step(now, input, &mut effects);
-        if self.deciding.waiting.len() < WAITING {
-            self.deciding.waiting.extend(effects);
-        }
+        self.deciding.waiting.extend(effects);
     }
 
     /// Does what is to be done, up to the next vote that must be stored first. Returns the next layout if it is decided.

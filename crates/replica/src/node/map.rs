@@ -40,6 +40,13 @@ impl Need {
         self.threshold.resolve_positive(owners, Threshold::Quorum).unwrap_or(owners)
     }
 
+    /// How many of a set readers ask for. While N goes down the old owners are more than N, and W of them may be as few as of
+    /// the new ones: as many more must answer.
+    fn of_readers(self, owners: usize, replicas: u8) -> u8 {
+        let more = owners.saturating_sub(usize::from(replicas));
+        if more == 0 { self.of(owners) } else { (usize::from(self.of(replicas.into())) + more) as u8 }
+    }
+
     fn set(self, owners: &[NodeId]) -> ReplicaSet {
         ReplicaSet { owners: owners.to_vec(), need: self.of(owners.len()) }
     }
@@ -153,7 +160,15 @@ impl Map {
             Some(Entry::Joining { to, .. }) if planted!(ReadNewEarly) => to,
             entry => entry.map_or(&[][..], Entry::read_set),
         };
-        Sets { now: r.set(owners), next: None }
+        let need = r.of_readers(owners.len(), self.replicas());
+        Sets { now: ReplicaSet { owners: owners.to_vec(), need }, next: None }
+    }
+
+    /// How many owners a read asks for that wants so many of N.
+    pub(crate) fn read_primaries(&self, partition: PartitionId, pr: u8) -> u8 {
+        let owners = self.owners(partition).len();
+        let more = if pr == 0 { 0 } else { owners.saturating_sub(usize::from(self.replicas())) };
+        (usize::from(pr) + more).min(owners) as u8
     }
 
     /// Whom a write of the partition goes to: while it moves, old owners and new ones.

@@ -85,6 +85,11 @@ impl Members {
 }
 
 impl Node {
+    /// Whether somebody has said where a node listens.
+    pub(crate) fn has_joined(&self, node: NodeId) -> bool {
+        !self.members.addresses(node).is_empty()
+    }
+
     /// Says where this node listens, and tells its driver where the others do. Returns what is to be stored.
     pub(crate) fn begin_gossip(&mut self, cx: &mut Cx) -> Vec<Change> {
         let known: Vec<NodeId> = self

@@ -12,7 +12,7 @@
 //! this key, and is right only as long as all those that are still live are in the state that it writes. Once a
 //! hint was handed on they are not: its versions live on at the owner, and nothing here tells of them. So whenever
 //! a hint of a partition goes, so does the actor. And a fallback coordinates a key on one copy only, that for the
-//! owner of the first slot.
+//! owner of the first slot: when the partition's owners change, that is another copy, and so another actor.
 
 use std::collections::BTreeMap;
 
@@ -91,6 +91,11 @@ impl Hints {
     /// The actor under which it writes of a partition that is not this node's own, if it does.
     pub(super) fn actor(&self, partition: PartitionId) -> Option<Actor> {
         self.fallbacks.get(&partition).map(|fallback| fallback.actor)
+    }
+
+    /// A partition has other owners: what is written for them stands in other copies.
+    pub(super) fn forget_actor(&mut self, partition: PartitionId) {
+        self.fallbacks.remove(&partition);
     }
 
     /// Data was lost: it names nothing more as whom it was.

@@ -76,8 +76,9 @@ impl Shard {
 
     /// A later layout is in force: takes the partitions that it gives to this node, and leaves those that it does not. All of it
     /// is one batch, with the layout's own `row`: what follows stands behind it in the log.
-    pub(crate) fn take_layout(&mut self, cx: &mut Cx, layout: &Layout, row: Change) {
+    pub(crate) fn take_layout(&mut self, cx: &mut Cx, layout: &Layout, changed: &[PartitionId], row: Change) {
         let me = cx.me();
+        changed.iter().for_each(|partition| self.hints.forget_actor(*partition));
         let mut rows = vec![row];
         for partition in layout.partitions() {
             let is_owned = layout.is_holder(partition, me);

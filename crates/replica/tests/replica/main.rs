@@ -8,6 +8,7 @@ mod contexts;
 mod exchanges;
 mod expiry;
 mod hints;
+mod layouts;
 mod listing;
 mod pace;
 mod peers;

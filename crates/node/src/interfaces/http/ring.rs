@@ -34,6 +34,9 @@ enum Change {
     Remove {
         node: String,
     },
+    Forget {
+        node: String,
+    },
     Replace {
         old: String,
         new: String,
@@ -75,6 +78,7 @@ fn id(text: &str) -> Result<NodeId, HttpError> {
 fn change(change: Change) -> Result<PlanChange, HttpError> {
     Ok(match change {
         Change::Add { node, zone, weight } => PlanChange::Add(Member { id: id(&node)?, zone, weight }),
+        Change::Forget { node } => PlanChange::Forget(id(&node)?),
         Change::Remove { node } => PlanChange::Remove(id(&node)?),
         Change::Replace { old, new } => PlanChange::Replace { old: id(&old)?, new: id(&new)? },
         Change::Weight { node, weight } => PlanChange::Weight(id(&node)?, weight),
@@ -108,6 +112,8 @@ fn refused(error: &PlanError) -> HttpError {
     let (status, code) = match error {
         PlanError::Empty => (StatusCode::NOT_FOUND, "no-plan"),
         PlanError::NoMember(_) => (StatusCode::BAD_REQUEST, "no-member"),
+        PlanError::NotJoined(_) => (StatusCode::BAD_REQUEST, "not-joined"),
+        PlanError::Owns(_) => (StatusCode::CONFLICT, "owns"),
         PlanError::Member(_) => (StatusCode::BAD_REQUEST, "member"),
         PlanError::Removed(_) => (StatusCode::BAD_REQUEST, "removed"),
         PlanError::Impossible(_) => (StatusCode::BAD_REQUEST, "impossible"),
@@ -195,6 +201,7 @@ fn render_change(change: &PlanChange) -> String {
             format!("add {id}, weight {weight}")
         }
         PlanChange::Add(Member { id, zone, weight }) => format!("add {id}, zone {zone}, weight {weight}"),
+        PlanChange::Forget(id) => format!("forget {id}"),
         PlanChange::Remove(id) => format!("remove {id}"),
         PlanChange::Replace { old, new } => format!("replace {old} by {new}"),
         PlanChange::Weight(id, weight) => format!("{id}: weight {weight}"),
