@@ -174,11 +174,9 @@ impl Node {
 
     fn store_vote(&mut self, cx: &mut Cx, shard: &mut Shard, vote: Vote) {
         self.deciding.is_storing = true;
-        let mut value = vec![FORMAT];
         let vote = (self.next_rank(), vote);
-        vote.encode_to(&mut value);
+        let row = row(&vote);
         self.deciding.vote = Some(vote);
-        let row = Change::Meta { name: Bytes::from_static(META_VOTE), value: value.into() };
         shard.commit_and_tell(cx, vec![row], Level::Synced, Writer::Vote);
     }
 
@@ -202,6 +200,40 @@ impl Node {
         for node in known {
             let addresses = self.members.addresses(node).to_vec();
             cx.out.push(crate::io::Effect::Addresses { node, addresses });
+        }
+    }
+}
+
+/// ```text
+/// u8 format = 1 | the layout to be decided: u32 generation, u64 version | vote (see gramme-paxos)
+/// ```
+fn row(vote: &((u32, u64), Vote)) -> Change {
+    let mut value = vec![FORMAT];
+    vote.encode_to(&mut value);
+    Change::Meta { name: Bytes::from_static(META_VOTE), value: value.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use gramme_paxos::Ballot;
+
+    use super::*;
+
+    /// The bytes on every disk.
+    #[test]
+    fn golden() {
+        let ballot = Ballot { round: 3, node: NodeId(7) };
+        let vote = Vote { promised: ballot, taken: Some((ballot, Bytes::from_static(b"step"))), used: 2 };
+        let vote = ((1, 5), vote);
+        let Change::Meta { name, value } = row(&vote) else { panic!("a row") };
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let line = format!("{} {}\n", hex(&name), hex(&value));
+        let golden = include_str!("../../tests/golden/vote-1.txt");
+        assert!(line == golden, "the format has changed; it is now\n{line}");
+        let recovered = |value: Bytes| Deciding::begin(&[(name.clone(), value)].into());
+        assert_eq!(recovered(value.clone()).map(|deciding| deciding.vote), Ok(Some(vote)));
+        for end in 0..value.len() {
+            assert!(recovered(value.slice(..end)).is_err(), "cut at {end}");
         }
     }
 }

@@ -190,3 +190,42 @@ fn both(entry: &Entry) -> (&[NodeId], Option<&[NodeId]>) {
         Entry::Leaving { from, to } => (to, Some(from)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gramme_ring::{Move, Step};
+
+    use super::*;
+
+    const P: PartitionId = PartitionId { prefix: 0, depth: 0 };
+
+    /// A cluster of five in which N goes from `from` to `to`, and the only partition begins to move.
+    fn changing(from: u8, to: u8) -> Map {
+        let members = (1..=5).map(|id| Member::new(NodeId(id))).collect();
+        let slots: Vec<u16> = (0..from.into()).collect();
+        let layout = Layout::new(1, 0, from, members, &slots).expect("sound");
+        let owners = (1..=u64::from(to)).map(NodeId).collect();
+        let step = Step { replicas: to, moves: vec![(0, Move::Begin(owners))], ..layout.step() };
+        Map::new(layout.after(&step).expect("it follows"), Keyspace::new([0; 32]))
+    }
+
+    /// Whatever R and W are, if more than N together, readers and writers of the old owners have one in common.
+    #[test]
+    fn readers_and_writers_overlap_while_n_changes() {
+        for (from, to) in [(5, 3), (3, 5), (5, 1), (1, 3), (3, 2), (2, 3)] {
+            let map = changing(from, to);
+            for r in 1..=to {
+                for w in to + 1 - r..=to {
+                    let need = |count| Need::new(Threshold::Count(count), Threshold::Default);
+                    let read = map.read_sets(P, need(r)).now;
+                    let written = map.write_sets(P, need(w)).now;
+                    let sum = usize::from(read.need) + usize::from(written.need);
+                    assert!(sum > read.owners.len(), "N from {from} to {to}, R = {r}, W = {w}");
+                    let (primaries, of) = (map.read_primaries(P, r), usize::from(from));
+                    assert!(usize::from(primaries) + usize::from(w.min(from)) > of, "PR = {r}, PW = {w}");
+                }
+            }
+            assert_eq!(map.read_primaries(P, 0), 0);
+        }
+    }
+}

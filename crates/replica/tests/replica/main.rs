@@ -12,6 +12,7 @@ mod layouts;
 mod listing;
 mod pace;
 mod peers;
+mod plans;
 mod proof;
 mod properties;
 mod puts;
