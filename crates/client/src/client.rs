@@ -72,6 +72,8 @@ struct State {
     keyspace: Keyspace,
     cluster: String,
     refreshing: bool,
+    /// When it was asked for last.
+    fetched: Instant,
 }
 
 impl Client {
@@ -94,6 +96,7 @@ impl Client {
             keyspace: Keyspace::new(ring.placement_key),
             cluster: ring.cluster,
             refreshing: false,
+            fetched: Instant::now(),
         };
         let inner = Inner {
             connections,
@@ -162,6 +165,7 @@ impl Client {
         message: &ClientMessage,
         within: Duration,
     ) -> Result<ClientMessage, Error> {
+        self.look_around();
         let mut body = Vec::new();
         message.encode(&mut body);
         let (method, body) = (message.method(), Bytes::from(body));
@@ -252,12 +256,31 @@ impl Client {
 
     /// Fetches the ring if the node has a newer one.
     fn refresh_ring(&self, node: NodeId, version: u64) {
-        {
-            let mut state = self.state();
-            if version <= state.router.layout().version() || state.refreshing {
+        if version > self.state().router.layout().version() {
+            self.fetch_from(node);
+        }
+    }
+
+    /// Fetches the ring from any node now and then: those that this client asks may be the ones that have not heard.
+    fn look_around(&self) {
+        let node = {
+            let state = self.state();
+            let members = state.router.layout().members();
+            if state.fetched.elapsed() < LOOK_AROUND || members.is_empty() {
                 return;
             }
-            state.refreshing = true;
+            members[rand::random_range(0..members.len())].id
+        };
+        self.fetch_from(node);
+    }
+
+    fn fetch_from(&self, node: NodeId) {
+        {
+            let mut state = self.state();
+            if state.refreshing {
+                return;
+            }
+            (state.refreshing, state.fetched) = (true, Instant::now());
         }
         let client = self.clone();
         tokio::spawn(async move {
@@ -267,8 +290,12 @@ impl Client {
             };
             match fetched {
                 Ok(ring) => {
-                    client.inner.connections.set_addresses(&ring.addresses);
-                    client.state().router.set_layout(ring.layout);
+                    let mut state = client.state();
+                    // One that has not heard yet does not know where the new nodes are.
+                    if ring.layout.rank() >= state.router.layout().rank() {
+                        client.inner.connections.set_addresses(&ring.addresses);
+                        state.router.set_layout(ring.layout);
+                    }
                 }
                 Err(error) => tracing::debug!(%error, "the ring could not be fetched"),
             }
@@ -276,6 +303,9 @@ impl Client {
         });
     }
 }
+
+/// How often the ring is fetched, whatever the replies say (section 6.4 of the paper), while there are requests.
+const LOOK_AROUND: Duration = Duration::from_secs(10);
 
 /// How asking one node has ended, and what it said, or why it said nothing.
 struct Answer {

@@ -102,7 +102,7 @@ fn check(request: &PlanRequest<'_>, members: &[Member]) -> Result<(), PlanError>
     if nodes < usize::from(request.replicas) {
         return Err(PlanError::TooFewNodes { nodes, replicas: request.replicas });
     }
-    if !request.previous.is_none_or(|previous| previous.depth() == request.depth) {
+    if request.previous.is_some_and(|previous| previous.depth() != request.depth) {
         return Err(PlanError::Previous);
     }
     Ok(())
