@@ -15,6 +15,7 @@ mod interface;
 mod jepsen;
 mod lifecycle;
 mod moves;
+mod operations;
 mod overwrites;
 mod processes;
 mod protocol;
@@ -55,11 +56,13 @@ pub(crate) struct Programs {
     pub(crate) files: std::path::PathBuf,
     pub(crate) cart: std::path::PathBuf,
     pub(crate) sim: std::path::PathBuf,
+    /// Whether one test was asked for, and may take its time.
+    pub(crate) alone: bool,
 }
 
 type Test = fn(&Programs) -> anyhow::Result<()>;
 
-const TESTS: [(&str, Test); 17] = [
+const TESTS: [(&str, Test); 18] = [
     ("interface", interface::run),
     ("riak", riak::run),
     ("protocol", protocol::run),
@@ -74,6 +77,7 @@ const TESTS: [(&str, Test); 17] = [
     ("lifecycle", lifecycle::run),
     ("moves", moves::run),
     ("ring", ring::run),
+    ("operations", operations::run),
     ("syscalls", syscalls::run),
     ("disks", disks::run),
     ("jepsen", jepsen::short),
@@ -85,6 +89,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         files: build("gramme-client", &["--example", "files"], args.release)?,
         cart: build("gramme-client", &["--example", "cart"], args.release)?,
         sim: build("gramme-sim", &["--bin", "gramme-sim"], args.release)?,
+        alone: args.only.is_some(),
     };
     if args.jepsen {
         return jepsen::run(&programs, args.seconds, args.history.as_deref());

@@ -123,6 +123,10 @@ pub(crate) fn remove(name: &str, directory: Option<&Path>) -> anyhow::Result<()>
         alive.is_err().then_some(())
     })?;
     fs::remove_dir_all(&node.dir).with_context(|| format!("cannot remove {}", node.dir.display()))?;
+    wait_for("`gramme dev` to notice", START, || {
+        let cluster = ClusterFile::read(&dev.path).ok()?;
+        cluster.nodes.iter().all(|entry| entry.id != node.id).then_some(())
+    })?;
     write_out(format!("{name} has handed over all that it owned, and is gone\n").as_bytes())
 }
 
@@ -135,6 +139,7 @@ fn change(remote: &Remote, change: &Value) -> anyhow::Result<()> {
         let is_done = answer.status == 200 || is_in_force(remote, change)?;
         // Another layout was decided since, or nobody can say what was: what it comes to is looked at again.
         if !is_done && matches!(answer.status, 409 | 503) && attempt < ATTEMPTS {
+            eprintln!("gramme: {}; trying again", answer.error());
             remote.admin("DELETE", "/admin/plan").ok();
             std::thread::sleep(POLL);
             continue;
