@@ -253,11 +253,10 @@ impl Worker {
     fn run(&mut self) -> anyhow::Result<()> {
         while !self.shared.stop.load(Ordering::Relaxed) || self.keys.iter().any(|key| !key.is_written) {
             let key = rand::rng().random_range(0..KEYS);
-            if rand::rng().random_range(0..2) == 0 {
-                self.write(key)?
-            } else {
-                self.read(key)?
-            };
+            match rand::rng().random_range(0..2) {
+                0 => self.write(key),
+                _ => self.read(key),
+            }?;
             std::thread::sleep(PAUSE);
         }
         (0..KEYS).try_for_each(|key| self.read(key))
