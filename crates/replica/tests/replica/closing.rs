@@ -1,5 +1,7 @@
 //! Dead tenures are closed once, by those who may, and nothing is taken over that is not true.
 
+use std::collections::BTreeSet;
+
 use gramme_object::{Key, Object, Sibling, Stamp};
 use gramme_quorum::Seat;
 use gramme_replica::{Input, Response};
@@ -357,6 +359,31 @@ fn a_live_actor_does_not_keep_dead_ones_from_being_closed() {
         _ => None,
     });
     assert!(bench.replica.stats().tenures_closed > 0, "{rounds} rounds in ten minutes");
+}
+
+/// An owner that missed a write of somebody who still writes, and has nothing to forget itself, would never ask for it.
+#[test]
+fn others_are_asked_to_take_over_what_a_live_actor_wrote() {
+    let (mut bench, live) = with_gap();
+    let partition = bench.partition();
+    let mut theirs = SeenSet::new();
+    theirs.insert(live);
+    let mut asked = BTreeSet::new();
+    bench.drive(600 * SECOND, |_, to, message| match message {
+        PeerMessage::Close(close) => {
+            let (header, alive) = (header(Status::DoneSynced), close.actors.clone());
+            Some(PeerMessage::CloseReply(CloseReply { header, alive, keeps: false }))
+        }
+        PeerMessage::TakeOver(take) => {
+            assert_eq!(take.header.partition, partition);
+            asked.insert(to);
+            None
+        }
+        PeerMessage::Roots(roots) => Some(same(roots, &theirs)),
+        _ => None,
+    });
+    assert_eq!(asked, [B, C].into());
+    assert_eq!(bench.replica.stats().tenures_closed, 0);
 }
 
 #[test]

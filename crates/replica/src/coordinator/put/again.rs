@@ -45,7 +45,7 @@ impl Coordinator {
             let is_over =
                 self.puts.get(&old).is_none_or(|put| put.counted.is_answered() && put.receipt.is_none());
             match self.puts.get(&old) {
-                Some(put) if put.write.is_none() => self.begin_again(around, old),
+                Some(put) if put.write.is_none() && !is_over => self.begin_again(around, old),
                 _ => self.restart_put(around, old, is_over),
             }
         }
