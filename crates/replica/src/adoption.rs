@@ -4,6 +4,8 @@
 //! the epoch there, too. Requests under way whose partitions have other owners now begin again and count from zero. What was
 //! asked here under this layout, by nodes that had it earlier, has waited, and is done now.
 
+use std::collections::VecDeque;
+
 use gramme_plant::planted;
 use gramme_ring::{Layout, NodeId, PartitionId};
 use gramme_wire::PeerMessage;
@@ -22,7 +24,9 @@ const PATIENCE: u64 = 5_000_000;
 /// Requests of a later epoch than is known here.
 #[derive(Debug, Default)]
 pub(crate) struct Early {
-    waiting: Vec<(u64, NodeId, u64, PeerMessage)>,
+    /// Each with until when; the first ends first.
+    waiting: VecDeque<(u64, NodeId, u64, PeerMessage)>,
+    bytes: usize,
 }
 
 impl Replica {
@@ -40,11 +44,14 @@ impl Replica {
 
     pub(crate) fn keep_early(&mut self, from: NodeId, id: u64, message: PeerMessage) {
         let now = self.cx.now.monotonic;
-        self.early.waiting.retain(|(until, ..)| *until > now);
-        let bytes: usize = self.early.waiting.iter().map(|(.., message)| size(message)).sum();
-        if self.early.waiting.len() < WAITING && bytes + size(&message) <= BYTES {
+        let Early { waiting, bytes } = &mut self.early;
+        while let Some((.., message)) = waiting.pop_front_if(|(until, ..)| *until <= now) {
+            *bytes -= size(&message);
+        }
+        if waiting.len() < WAITING && *bytes + size(&message) <= BYTES {
             self.cx.stats.requests_early += 1;
-            self.early.waiting.push((now + PATIENCE, from, id, message));
+            *bytes += size(&message);
+            waiting.push_back((now + PATIENCE, from, id, message));
         }
         self.node.ask_layout(&mut self.cx, from);
     }
@@ -78,7 +85,7 @@ impl Replica {
         coordinator.on_layout(&mut around, &changed);
         self.transfers.on_layout(&mut self.cx);
         self.node.send_layout_to_all(&mut self.cx);
-        for (_, from, id, message) in std::mem::take(&mut self.early.waiting) {
+        for (_, from, id, message) in std::mem::take(&mut self.early).waiting {
             self.on_message(from, id, message);
         }
     }

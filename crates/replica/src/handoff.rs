@@ -17,7 +17,7 @@ use gramme_ring::{NodeId, PartitionId};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Class, Hint, HintReply, Status};
 
-use crate::coordinator::{Around, is_behind};
+use crate::coordinator::{Around, hear_epoch};
 use crate::cx::Cx;
 use crate::io::{LoadFailed, Page};
 use crate::pace::Background;
@@ -125,7 +125,7 @@ impl HandingOn {
         around.node.lineage.hear_point(from, &reply.header.point);
         if let Some((_, partition)) = self.requests.get(&id) {
             let partition = *partition;
-            is_behind(around, from, partition, &reply.header);
+            hear_epoch(around, from, partition, &reply.header);
         }
         let outcome = match reply.header.status {
             Status::DoneSynced | Status::Covered => Outcome::Kept,
@@ -192,52 +192,68 @@ impl HandingOn {
 
     /// Does what is to be done; returns what has come of it at once.
     fn perform(&mut self, around: &mut Around<'_>, effect: Effect<Place>) -> Option<Input<Place>> {
-        let Around { cx, node, shard } = around;
+        let Around { cx, shard, .. } = around;
         match effect {
             Effect::Scan { run, target, after, limit } => {
                 shard.scan_hints(cx, (run, target), after, limit);
             }
+            Effect::Forget { row, object } => shard.forget_hint(cx, &row, object),
             Effect::Deliver { delivery, target, row, object } => {
-                let owners: Vec<NodeId> = match node.map.layout().is_holder(row.partition, target) {
-                    true if node.peers().state(target) == Opinion::Alive => vec![target],
-                    // It owns this still, and cannot be reached.
-                    true => return Some(Input::Answered { delivery, outcome: Outcome::Refused }),
-                    false => node.map.holders(row.partition).collect(),
-                };
-                if planted!(HintGone) {
-                    shard.forget_hint(cx, &row, object.clone());
-                }
-                if owners.len() > 1 {
-                    self.shared.insert(delivery, (owners.len(), Outcome::Kept));
-                }
-                for owner in owners {
-                    self.deliver(around, (delivery, owner), &row, object.clone());
+                if !self.deliver(around, (delivery, target), &row, &object) {
+                    return Some(Input::Answered { delivery, outcome: Outcome::Refused });
                 }
             }
-            Effect::Forget { row, object } => shard.forget_hint(cx, &row, object),
         }
         None
     }
 
+    /// Hands a copy on to the node that it is kept for, or to the owners that there are instead. Says whether it can.
     fn deliver(
         &mut self,
         around: &mut Around<'_>,
-        (delivery, owner): (u64, NodeId),
+        (delivery, target): (u64, NodeId),
         row: &Place,
-        stored: Bytes,
-    ) {
+        stored: &Bytes,
+    ) -> bool {
         let Around { cx, node, shard } = around;
+        let me = cx.me();
+        let mut owners: Vec<NodeId> = match node.map.layout().is_holder(row.partition, target) {
+            true if node.peers().state(target) == Opinion::Alive => vec![target],
+            // It owns this still, and cannot be reached.
+            true => return false,
+            false => node.map.holders(row.partition).collect(),
+        };
+        let own = owners.contains(&me).then(|| Object::decode(stored));
+        if matches!(own, Some(Err(_))) {
+            // It is kept, and not taken for nothing.
+            return false;
+        }
+        if planted!(HintGone) {
+            shard.forget_hint(cx, row, stored.clone());
+        }
+        if owners.len() > 1 {
+            self.shared.insert(delivery, (owners.len(), Outcome::Kept));
+        }
+        owners.retain(|owner| *owner != me);
+        if let Some(Ok(object)) = own {
+            let id = self.name(cx, delivery, row);
+            let place = Place { space: Space::Data, ..row.clone() };
+            let brought = Brought { object, stored: stored.clone() };
+            shard.merge(cx, &place, brought, Writer::Own(id), (Level::Synced, Class::Background));
+        }
+        for owner in owners {
+            let id = self.name(cx, delivery, row);
+            let header = request_header(cx, node, row.partition, id, Class::Background);
+            let hint = PeerMessage::Hint(Hint { header, key: row.key.clone(), object: stored.clone() });
+            cx.send_as(Class::Background, owner, id, Config::USUAL.patience, hint);
+        }
+        true
+    }
+
+    /// A number for one request of a delivery.
+    fn name(&mut self, cx: &mut Cx, delivery: u64, row: &Place) -> u64 {
         let id = cx.next_request();
         self.requests.insert(id, (delivery, row.partition));
-        if owner == cx.me() {
-            let place = Place { space: Space::Data, ..row.clone() };
-            // One that cannot be read never came from here.
-            let object = Object::decode(&stored).unwrap_or_default();
-            let level = (Level::Synced, Class::Background);
-            return shard.merge(cx, &place, Brought { object, stored }, Writer::Own(id), level);
-        }
-        let header = request_header(cx, node, row.partition, id, Class::Background);
-        let hint = Hint { header, key: row.key.clone(), object: stored };
-        cx.send_as(Class::Background, owner, id, Config::USUAL.patience, PeerMessage::Hint(hint));
+        id
     }
 }

@@ -392,10 +392,7 @@ fn forget(roster: &mut Roster, layout: &Layout, node: NodeId) -> Result<(), Plan
     if !layout.is_bare(node) {
         return Err(PlanError::Owns(node));
     }
-    roster.members.retain(|member| member.id != node);
-    roster.leaving.retain(|leaving| *leaving != node);
-    roster.removed.push(node);
-    roster.removed.sort_unstable();
+    *roster = roster.without(&[node].into());
     Ok(())
 }
 

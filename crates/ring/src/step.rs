@@ -109,22 +109,24 @@ impl Layout {
         next
     }
 
-    /// The roster without these members, which are gone for good.
+    /// Whether a node holds nothing, and is to hold nothing.
     #[must_use]
-    pub fn roster_without(&self, gone: &BTreeSet<NodeId>) -> Roster {
-        let mut roster = self.roster.clone();
+    pub fn is_bare(&self, node: NodeId) -> bool {
+        !self.partitions.iter().any(|held| held.entry.is_member(node))
+    }
+}
+
+impl Roster {
+    /// The same without these members, which are gone for good.
+    #[must_use]
+    pub fn without(&self, gone: &BTreeSet<NodeId>) -> Self {
+        let mut roster = self.clone();
         roster.members.retain(|member| !gone.contains(&member.id));
         roster.leaving.retain(|node| !gone.contains(node));
         roster.removed.extend(gone);
         roster.removed.sort_unstable();
         roster.removed.dedup();
         roster
-    }
-
-    /// Whether a node holds nothing, and is to hold nothing.
-    #[must_use]
-    pub fn is_bare(&self, node: NodeId) -> bool {
-        !self.partitions.iter().any(|held| held.entry.is_member(node))
     }
 }
 

@@ -85,7 +85,7 @@ impl Stages {
             is_empty && layout.is_bare(*node)
         };
         let left: BTreeSet<NodeId> = layout.roster().leaving.iter().copied().filter(has_left).collect();
-        (!left.is_empty() && layout.moving().next().is_none()).then(|| layout.roster_without(&left))
+        (!left.is_empty() && layout.moving().next().is_none()).then(|| layout.roster().without(&left))
     }
 }
 

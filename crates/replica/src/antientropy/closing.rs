@@ -25,7 +25,7 @@ use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Class, Close, CloseReply, Status, TakeOver};
 
 use super::pull::Whole;
-use crate::coordinator::{Around, failure, is_behind};
+use crate::coordinator::{Around, failure, hear_epoch};
 use crate::serve::{reply_header, request_header};
 use crate::shard::Writer;
 
@@ -102,13 +102,10 @@ impl Closing {
 
     /// Partitions have other owners: what was asked of the old ones proves nothing.
     pub(super) fn on_layout(&mut self, now: u64, changed: &[PartitionId]) {
-        for partition in changed
-            .iter()
-            .filter(|partition| self.rounds.contains_key(partition))
-            .copied()
-            .collect::<Vec<_>>()
-        {
-            self.rest(partition, now);
+        for &partition in changed {
+            if self.rounds.contains_key(&partition) {
+                self.rest(partition, now);
+            }
         }
     }
 
@@ -147,7 +144,7 @@ impl Closing {
     pub(super) fn on_reply(&mut self, around: &mut Around<'_>, from: NodeId, id: u64, reply: &CloseReply) {
         let Some((partition, stage)) = self.requests.remove(&id) else { return };
         around.node.lineage.hear_point(from, &reply.header.point);
-        is_behind(around, from, partition, &reply.header);
+        hear_epoch(around, from, partition, &reply.header);
         let Some(round) = self.rounds.get_mut(&partition).filter(|round| round.stage == stage) else {
             return;
         };

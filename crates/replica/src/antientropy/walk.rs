@@ -8,7 +8,7 @@ use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Class, Range, RangeReply, Status, WriteReply};
 
 use super::{Asked, Exchanges, ROWS, TTL, digest, send_repair, through};
-use crate::coordinator::{Around, failure, is_behind};
+use crate::coordinator::{Around, failure, hear_epoch};
 use crate::io::{LoadFailed, Page};
 use crate::place::Place;
 use crate::serve::request_header;
@@ -28,7 +28,7 @@ impl Exchanges {
         if task.peer != from {
             return;
         }
-        is_behind(around, from, task.partition, &reply.header);
+        hear_epoch(around, from, task.partition, &reply.header);
         self.pulls.on_life((from, task.partition), reply.header.life);
         let is_done = failure(reply.header.status).is_none() && reply.through >= task.next;
         if !is_done || !task.take(around, number, &reply) {
@@ -59,7 +59,7 @@ impl Exchanges {
         let Some(Asked::Mend(number, place)) = self.asked.remove(&id) else { return false };
         around.node.lineage.hear_point(from, &reply.header.point);
         let Some(task) = self.tasks.get_mut(&number).filter(|task| task.peer == from) else { return true };
-        is_behind(around, from, task.partition, &reply.header);
+        hear_epoch(around, from, task.partition, &reply.header);
         let is_taken = match failure(reply.header.status) {
             // What it has it has, whether it counts or not.
             None | Some(Failure::Amnesiac | Failure::Unproven) => true,

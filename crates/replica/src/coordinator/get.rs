@@ -11,7 +11,7 @@ use gramme_wire::PeerMessage;
 use gramme_wire::peer::{self, Class, Read, ReadReply, Repair, Status};
 
 use super::stand_in::{fallbacks, stand_in, stand_in_for_silent};
-use super::{Around, Coordinator, LINGER, failure, is_behind};
+use super::{Around, Coordinator, LINGER, failure, hear_epoch};
 use crate::cx::Cx;
 use crate::io::{LoadFailed, Ticket};
 use crate::node::{Need, Node, Properties};
@@ -326,7 +326,7 @@ impl Coordinator {
         if around.node.map.layout().is_holder(partition, from) {
             around.shard.learn(partition, from, reply.header.tenure);
         }
-        if is_behind(around, from, partition, &reply.header) && reply.header.status == Status::Stale {
+        if hear_epoch(around, from, partition, &reply.header) && reply.header.status == Status::Stale {
             // With the layout that it acts on this begins again.
             return;
         }
@@ -366,7 +366,7 @@ impl Coordinator {
         let Some(get) = self.gets.get_mut(&asked.get).filter(|_| asked.question.node == from) else { return };
         around.node.lineage.hear_point(from, &reply.header.point);
         let partition = get.place.partition;
-        if is_behind(around, from, partition, &reply.header) && reply.header.status == Status::Stale {
+        if hear_epoch(around, from, partition, &reply.header) && reply.header.status == Status::Stale {
             return;
         }
         let Some(get) = self.gets.get_mut(&asked.get) else { return };

@@ -117,7 +117,7 @@ impl From<Uncounted> for Failure {
 }
 
 /// Asks whoever answers for the layout, if it is of a later epoch. Says whether it is.
-pub(crate) fn is_behind(
+pub(crate) fn hear_epoch(
     around: &mut Around<'_>,
     from: NodeId,
     partition: PartitionId,

@@ -29,7 +29,7 @@ use self::answer::{answer, shortens, tell};
 use self::needs::{Levels, check_siblings, check_touched, expires, put_needs, replaced};
 use super::duplicates::{Identity, Seen};
 use super::stand_in::{fallbacks, stand_in, stand_in_for_silent};
-use super::{Around, Coordinator, LINGER, failure, is_behind};
+use super::{Around, Coordinator, LINGER, failure, hear_epoch};
 use crate::cx::Cx;
 use crate::io::{LoadFailed, Ticket};
 use crate::node::{Need, Node, Properties};
@@ -296,7 +296,7 @@ impl Coordinator {
         if around.node.map.layout().is_holder(partition, from) {
             around.shard.learn(partition, from, reply.header.tenure);
         }
-        let is_behind = is_behind(around, from, partition, &reply.header);
+        let is_behind = hear_epoch(around, from, partition, &reply.header);
         let status = failure(reply.header.status);
         // What was done under a later layout may stand behind what the new owners have copied.
         let is_void = is_behind && matches!(status, None | Some(Failure::Stale));
