@@ -4,9 +4,9 @@ use bytes::Bytes;
 use gramme_object::{Content, Key, Object, Sibling, Stamp};
 use gramme_quorum::{Failure, PutError, Seat, Threshold};
 use gramme_replica::{
-    Bounds, ClientPut, ClientRequest, Input, Recovered, Response, Space, Status as Nodes, Ticket,
+    Bounds, ClientPut, ClientRequest, Input, Place, Recovered, Response, Space, Status as Nodes, Ticket,
 };
-use gramme_ring::NodeId;
+use gramme_ring::{Move, NodeId};
 use gramme_vclock::{Actor, Context, Dot};
 use gramme_wire::PeerMessage;
 use gramme_wire::peer::{Durability, Hint, HintReply, Read, RequestHeader, Status, Write};
@@ -490,4 +490,41 @@ fn known_tenures_are_those_of_owners() {
     });
     let known: Vec<NodeId> = known.expect("a reply").into_iter().map(|(node, _)| node).collect();
     assert!(!known.is_empty() && known.iter().all(|node| owners.contains(node)), "{known:?} {owners:?}");
+}
+
+/// This node keeps a copy for an owner, and then gets its place.
+fn with_a_hint_for_a_former_owner() -> (Bench, Key, Place, Vec<NodeId>) {
+    let mut bench = bench(8);
+    let key = bench.foreign_key();
+    let owners = bench.owners_of(&key);
+    bench.stand_in(&key, 0, version(1, "x"));
+    bench.commit_all();
+    let place = bench.hints.keys().next().expect("a copy is kept").clone();
+    assert_eq!(place.space, Space::Hints(owners[0]));
+    let others = vec![owners[1], owners[2]];
+    let to = vec![ME, owners[1], owners[2]];
+    for step in [Move::Begin(to), Move::Next, Move::Next] {
+        let layout = bench.after(vec![(place.partition.prefix, step)]);
+        bench.tell_layout(B, layout);
+        bench.commit_all();
+    }
+    bench.sent.clear();
+    (2..=8).for_each(|node| bench.step(Input::PeerUp(NodeId(node))));
+    (bench, key, place, others)
+}
+
+#[test]
+fn a_copy_for_a_former_owner_goes_to_all_who_own_it_now_and_this_node_is_one() {
+    let (mut bench, key, place, others) = with_a_hint_for_a_former_owner();
+    bench.commit_all();
+    let handed = bench.handed_on();
+    let to: Vec<NodeId> = handed.iter().map(|(to, ..)| *to).collect();
+    assert_eq!(to, others);
+    assert!(bench.objects.contains_key(&key), "this node is an owner, too");
+    bench.take(handed[0].0, handed[0].1, Status::DoneSynced);
+    bench.commit_all();
+    assert!(bench.hints.contains_key(&place), "one of them has not answered");
+    bench.take(handed[1].0, handed[1].1, Status::DoneSynced);
+    bench.commit_all();
+    assert!(!bench.hints.contains_key(&place));
 }
