@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gramme_quorum::Threshold;
 
+use crate::ring_change::{Change, WEIGHT};
+
 /// Gramme: a leaderless, always-writable, replicated key-value store.
 #[derive(Debug, Parser)]
 #[command(name = "gramme", version, about, after_help = EXIT_CODES)]
@@ -74,7 +76,7 @@ pub(crate) enum DevWhat {
         #[arg(long, default_value = "")]
         zone: String,
         /// Its capacity relative to the others'
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = WEIGHT)]
         weight: u32,
     },
     /// Let a node of a running throwaway cluster hand over all that it owns, and go
@@ -100,53 +102,8 @@ pub(crate) struct PlanArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlanWhat {
-    /// Let a node that has joined own partitions
-    Add {
-        /// Its id
-        node: String,
-        /// What fails with it: a rack, a room. Replicas are spread over zones
-        #[arg(long, default_value = "")]
-        zone: String,
-        /// Its capacity relative to the others'
-        #[arg(long, default_value_t = 100)]
-        weight: u32,
-    },
-    /// Let a node hand over all that it owns, and go
-    Remove {
-        /// Its id
-        node: String,
-    },
-    /// Let a node go that never comes back, owns nothing, and need not hand over what it may still have
-    Forget {
-        /// Its id
-        node: String,
-    },
-    /// Let a node take the place of another, which goes; nothing else moves for that
-    Replace {
-        /// Who goes
-        old: String,
-        /// Who comes
-        new: String,
-    },
-    /// Give a node another weight
-    Weight {
-        /// Its id
-        node: String,
-        /// Its capacity relative to the others'
-        weight: u32,
-    },
-    /// Put a node into another zone
-    Zone {
-        /// Its id
-        node: String,
-        /// The zone's name
-        zone: String,
-    },
-    /// Keep every key so many times
-    Replicas {
-        /// N
-        n: u8,
-    },
+    #[command(flatten)]
+    Change(Change),
     /// Show what is staged, and what it comes to
     Show,
     /// Have it decided

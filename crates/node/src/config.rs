@@ -250,6 +250,12 @@ fn address(value: &str) -> Result<SocketAddr, String> {
 /// Addresses that other nodes dial: host names or literal ones, each with its port. Nothing stands for none.
 fn advertised(value: &str) -> Result<Option<Vec<String>>, String> {
     let addresses: Vec<String> = value.split_whitespace().map(str::to_owned).collect();
+    check_addresses(&addresses)?;
+    Ok((!addresses.is_empty()).then_some(addresses))
+}
+
+/// Whether these can be dialled, by their looks.
+pub(crate) fn check_addresses(addresses: &[String]) -> Result<(), String> {
     let is_dialled = |address: &String| {
         let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
         address.len() <= ADDRESS && port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
@@ -259,7 +265,7 @@ fn advertised(value: &str) -> Result<Option<Vec<String>>, String> {
     }
     match addresses.iter().find(|address| !is_dialled(address)) {
         Some(wrong) => Err(format!("addresses like n1.example.org:7098 are wanted, not '{wrong}'")),
-        None => Ok((!addresses.is_empty()).then_some(addresses)),
+        None => Ok(()),
     }
 }
 

@@ -15,6 +15,7 @@ mod logging;
 mod metrics;
 mod predecessor;
 mod requests;
+mod ring_change;
 mod ring_file;
 
 use std::process::ExitCode;

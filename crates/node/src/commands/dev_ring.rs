@@ -22,6 +22,7 @@ use crate::commands::{plan, ports};
 use crate::config::Config;
 use crate::exit::{NOT_FOUND, failure};
 use crate::founding::{Plot, found_another};
+use crate::ring_change::Change;
 use crate::ring_file::RingFile;
 
 /// How long a node may take to start, and to end.
@@ -80,7 +81,7 @@ pub(crate) fn add(directory: Option<&Path>, zone: &str, weight: u32) -> anyhow::
     let joined = Call { method: "POST", path: "/admin/members".to_owned(), body, ..Call::default() };
     let answer = remote.call(&joined)?;
     ensure!(answer.status == 200, answer.error());
-    change(&remote, &json!({ "add": { "node": id, "zone": zone, "weight": weight } }))?;
+    change(&remote, &Change::Add { node: id, zone: zone.to_owned(), weight })?;
     wait_until_settled(&remote)?;
     write_out(format!("{} has its share\n", plot.name).as_bytes())
 }
@@ -116,7 +117,7 @@ pub(crate) fn remove(name: &str, directory: Option<&Path>) -> anyhow::Result<()>
         return Err(failure(NOT_FOUND, format!("no node of this cluster is called {name}")));
     };
     let remote = dev.another(&node.id)?;
-    change(&remote, &json!({ "remove": { "node": node.id } }))?;
+    change(&remote, &Change::Remove { node: node.id.clone() })?;
     wait_until_settled(&remote)?;
     wait_for("the node to end", START, || {
         let alive = dev.remote(node).and_then(|remote| remote.admin("GET", "/livez"));
@@ -131,9 +132,9 @@ pub(crate) fn remove(name: &str, directory: Option<&Path>) -> anyhow::Result<()>
 }
 
 /// Stages a change, says what it comes to, and has it decided.
-fn change(remote: &Remote, change: &Value) -> anyhow::Result<()> {
+fn change(remote: &Remote, change: &Change) -> anyhow::Result<()> {
     for attempt in 1.. {
-        let view = plan::post(remote, std::slice::from_ref(change))?;
+        let view = plan::post(remote, change.clone())?;
         let commit = Call { method: "POST", path: "/admin/plan/commit".to_owned(), ..Call::default() };
         let answer = remote.call(&commit)?;
         let is_done = answer.status == 200 || is_in_force(remote, change)?;
@@ -152,12 +153,12 @@ fn change(remote: &Remote, change: &Value) -> anyhow::Result<()> {
 }
 
 /// Whether a node that is to be added is a member, or one that is to be removed is to go.
-fn is_in_force(remote: &Remote, change: &Value) -> anyhow::Result<bool> {
+fn is_in_force(remote: &Remote, change: &Change) -> anyhow::Result<bool> {
     let ring: Value = serde_json::from_slice(&remote.admin("GET", "/admin/ring")?)?;
     let mut members = ring["members"].as_array().into_iter().flatten();
-    Ok(match (change["add"]["node"].as_str(), change["remove"]["node"].as_str()) {
-        (Some(node), _) => members.any(|member| member["id"] == *node),
-        (_, Some(node)) => !members.any(|member| member["id"] == *node && member["leaving"] != true),
+    Ok(match change {
+        Change::Add { node, .. } => members.any(|member| member["id"] == **node),
+        Change::Remove { node } => !members.any(|member| member["id"] == **node && member["leaving"] != true),
         _ => false,
     })
 }

@@ -4,11 +4,12 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use comfy_table::{Table, presets};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::{PlanArgs, PlanWhat, TransfersArgs};
 use crate::commands::get::write_out;
 use crate::commands::remote::{Call, Remote};
+use crate::ring_change::{Change, Changes};
 
 /// A decision may take ten seconds.
 const PATIENCE: Duration = Duration::from_secs(12);
@@ -16,19 +17,8 @@ const WATCH: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: &PlanArgs) -> anyhow::Result<()> {
     let remote = Remote::new(&args.endpoint, PATIENCE)?;
-    let staged = |change: Value| post(&remote, &[change]);
     let (view, said) = match &args.what {
-        PlanWhat::Add { node, zone, weight } => {
-            (staged(json!({ "add": { "node": node, "zone": zone, "weight": weight } }))?, STAGED)
-        }
-        PlanWhat::Remove { node } => (staged(json!({ "remove": { "node": node } }))?, STAGED),
-        PlanWhat::Forget { node } => (staged(json!({ "forget": { "node": node } }))?, STAGED),
-        PlanWhat::Replace { old, new } => (staged(json!({ "replace": { "old": old, "new": new } }))?, STAGED),
-        PlanWhat::Weight { node, weight } => {
-            (staged(json!({ "weight": { "node": node, "weight": weight } }))?, STAGED)
-        }
-        PlanWhat::Zone { node, zone } => (staged(json!({ "zone": { "node": node, "zone": zone } }))?, STAGED),
-        PlanWhat::Replicas { n } => (staged(json!({ "replicas": { "n": n } }))?, STAGED),
+        PlanWhat::Change(change) => (post(&remote, change.clone())?, STAGED),
         PlanWhat::Show => (remote.admin("GET", "/admin/plan")?, STAGED),
         PlanWhat::Commit => (remote.admin("POST", "/admin/plan/commit")?, COMMITTED),
         PlanWhat::Abort => (remote.admin("DELETE", "/admin/plan")?, "\nforgotten; nothing was changed\n"),
@@ -43,9 +33,9 @@ const STAGED: &str =
     "\nnothing has changed yet: `gramme plan commit` has it decided, `gramme plan abort` forgets it\n";
 const COMMITTED: &str = "\ndecided; `gramme transfers --watch` shows what moves\n";
 
-/// Stages changes; returns what the plan comes to.
-pub(crate) fn post(remote: &Remote, changes: &[Value]) -> anyhow::Result<Vec<u8>> {
-    let body = json!({ "changes": changes }).to_string().into_bytes();
+/// Stages a change; returns what the plan comes to.
+pub(crate) fn post(remote: &Remote, change: Change) -> anyhow::Result<Vec<u8>> {
+    let body = serde_json::to_vec(&Changes { changes: vec![change] })?;
     let answer =
         remote.call(&Call { method: "POST", path: "/admin/plan".to_owned(), body, ..Call::default() })?;
     if answer.status == 200 { Ok(answer.body) } else { Err(answer.error()) }
@@ -195,6 +185,8 @@ fn remark(node: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -61,6 +61,16 @@ pub(crate) fn bench(nodes: u64) -> Bench {
     bench
 }
 
+/// One of eight nodes, a key whose three owners are away, and the four others, which are there.
+pub(crate) fn without_owners() -> (Bench, Key, Vec<NodeId>) {
+    let mut bench = bench(8);
+    let key = bench.foreign_key();
+    let owners = bench.owners_of(&key);
+    let others: Vec<_> = (2..=8).map(NodeId).filter(|node| !owners.contains(node)).collect();
+    others.iter().for_each(|node| bench.step(Input::PeerUp(*node)));
+    (bench, key, others)
+}
+
 /// The same, that goes through all its rows once a day, and keeps none in memory.
 pub(crate) fn bench_of_a_day() -> Bench {
     let bounds = Bounds { cached: 0, ..BOUNDS };

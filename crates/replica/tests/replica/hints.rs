@@ -260,11 +260,8 @@ fn a_fallback_that_is_not_proven_says_so() {
 
 #[test]
 fn where_no_owner_can_be_reached_a_fallback_coordinates() {
-    let mut bench = bench(8);
-    let key = bench.foreign_key();
+    let (mut bench, key, others) = without_owners();
     let owners = bench.owners_of(&key);
-    let others: Vec<_> = (2..=8).map(NodeId).filter(|node| !owners.contains(node)).collect();
-    others.iter().for_each(|node| bench.step(Input::PeerUp(*node)));
     bench.sent.clear();
     bench.put(1, ClientPut { key: key.clone(), ..client_put("x") });
     let writes = bench.writes();
@@ -434,11 +431,7 @@ fn a_write_goes_to_few_fallbacks_however_many_refuse() {
 /// A machine that was put back while it ran has its memory put back too: what it would name next is named already.
 #[test]
 fn a_fallback_that_was_put_back_names_nothing_as_whom_it_was() {
-    let mut bench = bench(8);
-    let key = bench.foreign_key();
-    let owners = bench.owners_of(&key);
-    let others: Vec<_> = (2..=8).map(NodeId).filter(|node| !owners.contains(node)).collect();
-    others.iter().for_each(|node| bench.step(Input::PeerUp(*node)));
+    let (mut bench, key, others) = without_owners();
     let put = ClientPut { key: key.clone(), w: Threshold::One, ..client_put("x") };
     bench.sent.clear();
     bench.put(1, put.clone());

@@ -14,11 +14,7 @@ use crate::bench::*;
 /// another owner. Its second state must not cover its first version, which is in no state that it goes with.
 #[test]
 fn a_fallback_does_not_cover_its_own_version_when_the_first_slot_changes() {
-    let mut bench = bench(8);
-    let key = bench.foreign_key();
-    let owners = bench.owners_of(&key);
-    let others: Vec<_> = (2..=8).map(NodeId).filter(|node| !owners.contains(node)).collect();
-    others.iter().for_each(|node| bench.step(Input::PeerUp(*node)));
+    let (mut bench, key, others) = without_owners();
     let put = ClientPut { key: key.clone(), w: Threshold::One, ..client_put("x") };
     bench.sent.clear();
     bench.put(1, put.clone());
@@ -43,11 +39,8 @@ fn a_fallback_does_not_cover_its_own_version_when_the_first_slot_changes() {
 /// A put that a fallback coordinates; while its key is read the fallback becomes an owner.
 #[test]
 fn a_fallback_that_becomes_an_owner_keeps_its_put_as_an_owner() {
-    let mut bench = bench(8);
-    let key = bench.foreign_key();
+    let (mut bench, key, others) = without_owners();
     let owners = bench.owners_of(&key);
-    let others: Vec<_> = (2..=8).map(NodeId).filter(|node| !owners.contains(node)).collect();
-    others.iter().for_each(|node| bench.step(Input::PeerUp(*node)));
     bench.stuck = vec![key.clone()];
     bench.sent.clear();
     bench.put(1, ClientPut { key: key.clone(), ..client_put("x") });

@@ -15,54 +15,12 @@ use serde_json::{Value, json};
 use super::admin::{json_page, state};
 use super::body::Unread;
 use super::error::HttpError;
+use crate::config::check_addresses;
 use crate::driver::Handle;
+use crate::ring_change::{Change, Changes};
 
 /// The longest body that is read.
 const BODY: usize = 1 << 20;
-
-/// A change as it is written in JSON.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Change {
-    Add {
-        node: String,
-        #[serde(default)]
-        zone: String,
-        #[serde(default = "usual_weight")]
-        weight: u32,
-    },
-    Remove {
-        node: String,
-    },
-    Forget {
-        node: String,
-    },
-    Replace {
-        old: String,
-        new: String,
-    },
-    Weight {
-        node: String,
-        weight: u32,
-    },
-    Zone {
-        node: String,
-        zone: String,
-    },
-    Replicas {
-        n: u8,
-    },
-}
-
-const fn usual_weight() -> u32 {
-    100
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Changes {
-    changes: Vec<Change>,
-}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,6 +88,10 @@ fn refused(error: &PlanError) -> HttpError {
 /// A node has joined, and listens there.
 pub(super) async fn admit(handle: &Handle, parts: &Parts, body: Body) -> Result<Response, HttpError> {
     let Joined { node, addresses } = parse(parts, body).await?;
+    if addresses.is_empty() {
+        return Err(HttpError::bad_request("bad-address", "a node that has joined listens somewhere"));
+    }
+    check_addresses(&addresses).map_err(|error| HttpError::bad_request("bad-address", error))?;
     match handle.ask(ClientRequest::Admit { node: id(&node)?, addresses }).await {
         Some(Answer::Admitted) => Ok(json_page(&json!({ "node": node }))),
         _ => Err(HttpError::going_down(true)),
